@@ -1,0 +1,55 @@
+"""A prepared data set in memory: flat arrays, no Python object per user."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Interactions of all users, sorted by user and then by time (compressed sparse rows).
+
+    Users are 0..U-1, items 1..V (0 is padding); `user_ids` and `item_ids` give the user's own ids back.
+    """
+
+    name: str
+    items: np.ndarray  # [N] int32, oldest first within a user
+    offsets: np.ndarray  # [U + 1] int64; the items of user u are items[offsets[u]:offsets[u + 1]]
+    user_ids: np.ndarray  # [U] int64 or str: the id in the raw file
+    item_ids: np.ndarray  # [V + 1] int64 or str; entry 0 belongs to padding (0 or "")
+    times: np.ndarray | None = None  # [N] float64, unix seconds or any increasing unit
+    noise: np.ndarray | None = None  # [N] bool, True where an interaction is known to be noise
+    attributes: np.ndarray | None = None  # [V + 1, A] int32, attribute values of the items
+    sha256: str = ""  # of the raw file, or of the generated arrays
+    warnings: tuple[str, ...] = field(default=())  # what differs from what was expected; goes to the screen and the manifest
+
+    @property
+    def num_users(self) -> int:
+        """Number of users U."""
+        return len(self.offsets) - 1
+
+    @property
+    def num_items(self) -> int:
+        """Number of items V, padding left out."""
+        return len(self.item_ids) - 1
+
+    def statistics(self) -> dict:
+        """Counts that describe the data; `tie_share` is the share of interactions at the same time as the user's previous one."""
+        lengths = np.diff(self.offsets)
+        facts = {
+            "users": self.num_users,
+            "items": self.num_items,
+            "interactions": len(self.items),
+            "mean_length": round(float(lengths.mean()), 3),
+            "median_length": float(np.median(lengths)),
+            "min_length": int(lengths.min()),
+            "max_length": int(lengths.max()),
+        }
+        if self.times is not None:
+            same = self.times[1:] == self.times[:-1]
+            first = self.offsets[1:-1] - 1
+            same[first[(first >= 0) & (first < len(same))]] = False
+            facts["tie_share"] = round(float(same.sum()) / len(self.items), 4)
+        if self.noise is not None:
+            facts["noise_share"] = round(float(self.noise.mean()), 4)
+        return facts
