@@ -1,0 +1,1 @@
+"""Sequence encoders: they know embeddings and masks, but no ids, losses or methods."""

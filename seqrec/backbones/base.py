@@ -1,0 +1,49 @@
+"""What every backbone promises."""
+
+import torch
+from torch import Tensor, nn
+
+from seqrec.backbones.layout import Layout
+
+
+class Backbone(nn.Module):
+    """A sequence encoder over item embeddings.
+
+    `causal` says that the state of a slot depends on this slot and older ones only; for a backbone that is not causal
+    the data layer supervises only the last slot. `layers[i].dropout` is the dropout of the feed-forward branch (of the
+    layer's output in GRU4Rec) and may be replaced. With `count_from="end"` the newest slot always has the last row of
+    the position table; with "start" the oldest item of a row has the first.
+    """
+
+    causal = True
+    layers: nn.ModuleList
+
+    def __init__(self, max_len: int, count_from: str):
+        super().__init__()
+        self.max_len, self.count_from = max_len, count_from
+
+    def layout(self, mask: Tensor) -> Layout:
+        """Choose the cells of mask [B, T] to run over, and their order."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+        """Encode cells x [N, D] at `positions` [N] of the position table; returns [N, D]."""
+        raise NotImplementedError
+
+    def positions(self, mask: Tensor) -> Tensor:
+        """Default position of every slot of mask [B, T], as [B, T]."""
+        rows, width = mask.shape
+        slot = torch.arange(width, device=mask.device).expand(rows, width)
+        if self.count_from == "end":
+            return slot + (self.max_len - width)
+        oldest = mask.int().argmax(1, keepdim=True)
+        return (slot - oldest).clamp(min=0)
+
+    def forward(self, x: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Encode item embeddings x [B, T, D] where mask [B, T] is True (holes allowed); returns [B, T, D], 0 where it is False.
+
+        `positions` [B, T] are rows of the position table.
+        """
+        layout = self.layout(mask)
+        positions = self.positions(mask) if positions is None else positions
+        return layout.scatter(self.run(layout.gather(x), layout.gather(positions), layout))

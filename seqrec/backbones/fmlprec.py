@@ -1,0 +1,63 @@
+"""FMLP-Rec: learnable filters in the frequency domain (Zhou et al., WWW 2022)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqrec.backbones.base import Backbone
+from seqrec.backbones.layout import Layout, all_cells
+
+
+class FMLPRec(Backbone):
+    """Filter layers over exactly `max_len` slots: shorter batches are left-padded, padding and holes are zero items.
+
+    Every slot sees every other, so it is not causal, and it works on padding by construction.
+    """
+
+    causal = False
+
+    def __init__(self, dim: int, max_len: int, layers: int, feedforward: int, embedding_dropout: float, dropout: float):
+        super().__init__(max_len, count_from="end")
+        self.position = nn.Embedding(max_len, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.layers = nn.ModuleList(FilterLayer(dim, max_len, feedforward, dropout) for _ in range(layers))
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def layout(self, mask: Tensor) -> Layout:
+        """Take every slot of mask [B, T]."""
+        return all_cells(mask)
+
+    def run(self, x: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+        """Encode slots x [B * T, D] at `positions` [B * T]; returns [B * T, D]."""
+        rows, width = layout.shape
+        pad = self.max_len - width
+        real = (layout.destination == layout.index).view(rows, width, 1)
+        x = F.pad(x.view(rows, width, -1) * real, (0, 0, pad, 0))
+        padding = torch.arange(pad, device=x.device).expand(rows, pad)
+        x = x + self.position(torch.cat([padding, positions.view(rows, width)], 1))
+        x = self.embedding_dropout(self.norm(x))
+        for layer in self.layers:
+            x = layer(x)
+        return x[:, pad:].flatten(0, 1)
+
+
+class FilterLayer(nn.Module):
+    """A filter branch and a feed-forward branch, each in a residual sum with a LayerNorm after it."""
+
+    def __init__(self, dim: int, max_len: int, feedforward: int, dropout: float):
+        super().__init__()
+        self.filter = nn.Parameter(torch.randn(max_len // 2 + 1, dim, 2) * 0.02)  # real and imaginary part
+        self.filter_norm, self.feedforward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.inner, self.outer = nn.Linear(dim, feedforward * dim), nn.Linear(feedforward * dim, dim)
+        self.filter_dropout, self.dropout = nn.Dropout(dropout), nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run one layer over all slots [B, L, D]."""
+        spectrum = torch.fft.rfft(x, dim=1, norm="ortho") * torch.view_as_complex(self.filter)
+        x = self.filter_norm(x + self.filter_dropout(torch.fft.irfft(spectrum, n=x.shape[1], dim=1, norm="ortho")))
+        return self.feedforward_norm(x + self.dropout(self.outer(F.gelu(self.inner(x)))))

@@ -1,0 +1,52 @@
+"""GRU4Rec: a recurrent encoder of the history (Hidasi et al., ICLR 2016)."""
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from seqrec.backbones.base import Backbone
+from seqrec.backbones.layout import Layout, packed_steps
+
+
+class GRU4Rec(Backbone):
+    """Gated recurrent layers of width `hidden`, then a projection back to D.
+
+    It has no position table: order is all it sees. Padding and holes are skipped, not run over.
+    """
+
+    def __init__(self, dim: int, max_len: int, hidden: int, layers: int, embedding_dropout: float, dropout: float):
+        super().__init__(max_len, count_from="end")
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.layers = nn.ModuleList(GRULayer(dim if i == 0 else hidden, hidden, dropout) for i in range(layers))
+        self.project = nn.Linear(hidden, dim)
+
+    def layout(self, mask: Tensor) -> Layout:
+        """Choose the real cells of mask [B, T], step by step."""
+        return packed_steps(mask)
+
+    def run(self, x: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+        """Encode cells x [N, D]; `positions` are not used. Returns [N, D]."""
+        x = self.embedding_dropout(x)
+        if len(x) == 0:
+            return x
+        for layer in self.layers:
+            x = layer(x, layout.batch_sizes)
+        return self.project(x)
+
+
+class GRULayer(nn.Module):
+    """One recurrent layer and the dropout of its output."""
+
+    def __init__(self, inputs: int, hidden: int, dropout: float):
+        super().__init__()
+        self.recurrent = nn.GRU(inputs, hidden)
+        for name, parameter in self.recurrent.named_parameters():
+            if name.startswith("weight"):
+                for gate in parameter.chunk(3):
+                    nn.init.xavier_uniform_(gate.data) if "ih" in name else nn.init.orthogonal_(gate.data)
+            else:
+                nn.init.zeros_(parameter)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, batch_sizes: Tensor) -> Tensor:
+        """Run over packed cells [N, D]; returns [N, hidden]."""
+        return self.dropout(self.recurrent(PackedSequence(x, batch_sizes))[0].data)

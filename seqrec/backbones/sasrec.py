@@ -1,0 +1,100 @@
+"""SASRec: causal self-attention over the history (Kang and McAuley, ICDM 2018)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqrec.backbones.base import Backbone
+from seqrec.backbones.layout import Layout, length_blocks
+
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+
+
+class SASRec(Backbone):
+    """Transformer encoder with a causal mask.
+
+    `norm_first` normalises before each branch (and once at the end), otherwise after each residual sum as in BERT, with
+    a LayerNorm on the embeddings too. `scale_embedding` multiplies item embeddings by sqrt(D) as the original does.
+    `feedforward` is the inner width as a multiple of D; `inner_dropout` acts between its two projections.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        max_len: int,
+        layers: int,
+        heads: int,
+        feedforward: int,
+        activation: str,
+        dropout: float,
+        attention_dropout: float,
+        inner_dropout: float,
+        norm_first: bool,
+        scale_embedding: bool,
+        count_from: str,
+    ):
+        super().__init__(max_len, count_from)
+        self.norm_first = norm_first
+        self.scale = dim**0.5 if scale_embedding else 1.0
+        self.position = nn.Embedding(max_len, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            SASRecLayer(dim, heads, feedforward, activation, dropout, attention_dropout, inner_dropout, norm_first)
+            for _ in range(layers)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def layout(self, mask: Tensor) -> Layout:
+        """Choose the cells of mask [B, T]: blocks of rows of like length."""
+        return length_blocks(mask)
+
+    def run(self, x: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+        """Encode cells x [N, D] at `positions` [N]; returns [N, D]."""
+        x = x * self.scale + self.position(positions)
+        x = self.dropout(x if self.norm_first else self.norm(x))
+        for layer in self.layers:
+            x = layer(x, layout)
+        return self.norm(x) if self.norm_first else x
+
+
+class SASRecLayer(nn.Module):
+    """Attention branch and feed-forward branch, each in a residual sum."""
+
+    def __init__(self, dim, heads, feedforward, activation, dropout, attention_dropout, inner_dropout, norm_first):
+        super().__init__()
+        self.heads, self.attention_dropout, self.norm_first = heads, attention_dropout, norm_first
+        self.activation = ACTIVATIONS[activation]
+        self.attention_norm, self.feedforward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.query_key_value, self.output = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.inner, self.outer = nn.Linear(dim, feedforward * dim), nn.Linear(feedforward * dim, dim)
+        self.attention_output_dropout, self.inner_dropout = nn.Dropout(dropout), nn.Dropout(inner_dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        """Run one layer over cells [N, D]."""
+        if self.norm_first:
+            x = x + self.attend(self.attention_norm(x), layout)
+            return x + self.feed(self.feedforward_norm(x))
+        x = self.attention_norm(x + self.attend(x, layout))
+        return self.feedforward_norm(x + self.feed(x))
+
+    def attend(self, x: Tensor, layout: Layout) -> Tensor:
+        """Causal multi-head self-attention within each row, on cells [N, D]."""
+        rate = self.attention_dropout if self.training else 0.0
+        projected = self.query_key_value(x)
+        mixed = []
+        for first, rows, width in layout.blocks:
+            block = projected[first : first + rows * width].view(rows, width, 3, self.heads, -1)
+            query, key, value = block.permute(2, 0, 3, 1, 4)
+            attended = F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
+            mixed.append(attended.transpose(1, 2).reshape(rows * width, -1))
+        return self.attention_output_dropout(self.output(torch.cat(mixed)))
+
+    def feed(self, x: Tensor) -> Tensor:
+        """Feed-forward branch on cells [N, D]."""
+        return self.dropout(self.outer(self.inner_dropout(self.activation(self.inner(x)))))

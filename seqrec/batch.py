@@ -1,0 +1,36 @@
+"""The only thing that crosses from data to methods and to evaluation."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of item ids, left-padded to the longest row of this batch; the newest item stands last, item 0 is padding."""
+
+    user: Tensor  # [B]
+    seq: Tensor  # [B, T]
+    target: Tensor  # [B, T] next item per slot, 0 = not supervised
+    index: Tensor  # [B, T] offset of each slot into the data's flat arrays, -1 = padding
+    negative: Tensor | None = None  # [B, T, N], or [N] shared by the batch
+    seen: tuple[Tensor, Tensor] | None = None  # (row, item) pairs to leave out of the ranking
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch with all tensors on `device`."""
+
+        def move(value):
+            if isinstance(value, tuple):
+                return tuple(part.to(device, non_blocking=True) for part in value)
+            return None if value is None else value.to(device, non_blocking=True)
+
+        return Batch(**{field.name: move(getattr(self, field.name)) for field in fields(self)})
+
+    def shard(self, rank: int, world_size: int) -> "Batch":
+        """Return every `world_size`-th row from `rank` on (training batches: `seen` is not carried over)."""
+        rows = slice(rank, None, world_size)
+        negative = self.negative
+        if negative is not None and negative.dim() == 3:
+            negative = negative[rows]
+        return Batch(self.user[rows], self.seq[rows], self.target[rows], self.index[rows], negative)

@@ -1,0 +1,163 @@
+"""From the configuration to objects: the only place where the two meet."""
+
+import functools
+import importlib
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from omegaconf import DictConfig, OmegaConf
+
+from seqrec.checkpoint import Checkpoints
+from seqrec.config import config_hash
+from seqrec.data.dataset import Dataset
+from seqrec.data.loader import TrainLoader
+from seqrec.data.negatives import NegativeSampler
+from seqrec.data.split import Split
+from seqrec.errors import UserError
+from seqrec.evaluate import Evaluator
+from seqrec.methods.base import Method
+from seqrec.progress import Progress
+from seqrec.trainer import Trainer
+
+OWN_KEYS = ("_target_", "_partial_", "name")
+
+
+def locate(path: str) -> type:
+    """Return the class that a `_target_` names.
+
+    Raises UserError unless it is a class that seqrec or torch.optim itself defines: a configuration from a stranger
+    must not be able to run anything else, be it through a module's imports (seqrec.x.os.system).
+    """
+    module, _, name = path.rpartition(".")
+    found = None
+    if module.split(".")[0] == "seqrec" or module == "torch.optim":
+        try:
+            found = getattr(importlib.import_module(module), name, None)
+        except ModuleNotFoundError:
+            found = None
+    if not inspect.isclass(found) or not found.__module__.startswith(("seqrec.", "torch.optim.")):
+        raise UserError(f"_target_={path}: not a class of seqrec or torch.optim")
+    return found
+
+
+def make(node: dict, **runtime):
+    """Build the object that a configuration node describes, with run-time facts added; raises UserError for a wrong key."""
+    target = locate(node["_target_"])
+    values = {key: value for key, value in node.items() if key not in OWN_KEYS}
+    values = {key: make(value) if isinstance(value, dict) and "_target_" in value else value for key, value in values.items()}
+    if node.get("_partial_"):
+        return functools.partial(target, **values, **runtime)
+    try:
+        inspect.signature(target).bind(**values, **runtime)
+    except TypeError as error:
+        raise UserError(f"{node['_target_']}: {error}") from None
+    return target(**values, **runtime)
+
+
+@dataclass
+class Experiment:
+    """Everything that one run works with."""
+
+    config: DictConfig
+    fabric: Fabric
+    dataset: Dataset
+    split: Split
+    method: Method
+    evaluator: Evaluator
+    loader: TrainLoader | None  # None: the method is not trained
+
+
+def refuse_impossible(config: DictConfig, multirun: bool) -> None:
+    """Raise UserError for a combination that cannot work; nothing has been read yet."""
+    loss, backbone = (
+        locate(config[group]["_target_"]) if "_target_" in config[group] else None for group in ("loss", "backbone")
+    )
+    reason = locate(config.method["_target_"]).refuse(loss, backbone)
+    if reason:
+        raise UserError(
+            f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
+        )
+    if multirun and config.trainer.devices not in (1, "1"):
+        raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
+
+
+def build(config: DictConfig) -> Experiment:
+    """Load the data and build the method; raises UserError for what the user can mend."""
+    values = OmegaConf.to_container(config, resolve=True)
+    trainer = values["trainer"]
+    if trainer["threads"] is not None:
+        torch.set_num_threads(trainer["threads"])
+    fabric = Fabric(
+        accelerator=trainer["accelerator"],
+        devices=trainer["devices"],
+        strategy=trainer["strategy"],
+        precision=trainer["precision"],
+    )
+    fabric.launch()
+    dataset = make(values["dataset"], name=values["dataset"]["name"]).load(values["data_dir"], values["cache_dir"])
+    split = make(values["split"])(dataset)
+    evaluation = {key: values["eval"][key] for key in ("cutoffs", "mask_history", "ties")}
+    evaluator = Evaluator(**evaluation, num_items=dataset.num_items, max_len=values["max_len"])
+
+    torch.manual_seed(values["seed"])
+    facts = {"num_items": dataset.num_items, "max_len": values["max_len"]}
+    loader = None
+    if "_target_" in values["loss"]:
+        facts |= {"loss": make(values["loss"]), "backbone": make(values["backbone"]), "dim": values["dim"]}
+    method = make(values["method"], **facts)
+    if method.trained:
+        negatives = sampler_of(method.loss, split, dataset.num_items, values["seed"])
+        loader = TrainLoader(
+            split.train,
+            trainer["batch_size"],
+            values["max_len"],
+            values["seed"],
+            negatives,
+            prefixes=trainer["prefixes"] or not method.backbone.causal,
+        )
+        if not len(loader):
+            raise UserError(f"no user of '{dataset.name}' has two training interactions: nothing to train on")
+    method.setup(split.train)
+    torch.manual_seed(values["seed"] + fabric.global_rank)
+    return Experiment(config, fabric, dataset, split, fabric.to_device(method), evaluator, loader)
+
+
+def sampler_of(loss, split: Split, num_items: int, seed: int) -> NegativeSampler | None:
+    """Return the sampler of the negatives a loss asks for, and tell the loss its proposal."""
+    if not loss.negatives:
+        return None
+    sampler = NegativeSampler(split.train, num_items, loss.negatives, loss.shared, loss.power, seed)
+    loss.setup(torch.from_numpy(sampler.log_proposal).float())
+    return sampler
+
+
+def trainer_of(experiment: Experiment, folder: Path, record) -> Trainer:
+    """Return the trainer of an experiment, which keeps its checkpoints in `folder`."""
+    config, fabric, method = experiment.config, experiment.fabric, experiment.method
+    values = OmegaConf.to_container(config.trainer, resolve=True)
+    settings = ("schedule", "warmup_epochs", "clip", "monitor", "max_epochs", "eval_every", "patience", "max_minutes")
+    evaluator = experiment.evaluator
+
+    def validate() -> dict[str, float]:
+        metrics = None
+        if fabric.is_global_zero:
+            metrics = evaluator.metrics(evaluator.ranks(method, experiment.split.valid, fabric.device))
+        return fabric.broadcast(metrics)
+
+    return Trainer(
+        fabric,
+        method,
+        experiment.loader,
+        validate,
+        record,
+        Checkpoints(folder, config_hash(config)),
+        Progress(values["progress"], values["monitor"]),
+        make(values["optimizer"]),
+        checkpoint_minutes=values["checkpoint_minutes"],
+        **{key: values[key] for key in settings},
+    )
+
+

@@ -1,0 +1,61 @@
+"""Checkpoints: tensors and plain values only, written to a temporary name and renamed, read with weights_only."""
+
+import io
+import pickle
+import random
+from pathlib import Path
+
+import torch
+
+from seqrec.errors import UserError
+from seqrec.files import write_atomically
+
+
+class Checkpoints:
+    """The two checkpoints of a run directory: `best.pt` (weights) and `last.pt` (everything that moves)."""
+
+    def __init__(self, folder: Path, config_hash: str):
+        self.folder, self.config_hash = folder, config_hash
+
+    def save(self, name: str, state: dict) -> None:
+        """Write a checkpoint; after a crash at any moment the file is the old one or the new one."""
+        stream = io.BytesIO()
+        torch.save({**state, "config_hash": self.config_hash}, stream)
+        write_atomically(self.folder / name, stream.getvalue())
+
+    def load(self, name: str) -> dict | None:
+        """Read a checkpoint, or None where there is none; raises UserError if it is damaged or of another configuration."""
+        path = self.folder / name
+        if not path.exists():
+            return None
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            of = state["config_hash"]
+        except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+            raise UserError(
+                f"{path} is damaged ({type(error).__name__}); remove it, or start again with force=true"
+            ) from error
+        if of != self.config_hash:
+            raise UserError(
+                f"{path} belongs to another configuration (hash {of}, now {self.config_hash}); "
+                "take another hydra.run.dir, or start again with force=true"
+            )
+        return state
+
+
+def random_state() -> dict:
+    """Return the state of the global generators of torch and Python."""
+    version, words, gauss = random.getstate()
+    state = {"torch": torch.get_rng_state(), "python": [version, list(words), gauss]}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random_state(state: dict) -> None:
+    """Set the global generators to what `random_state` returned."""
+    torch.set_rng_state(state["torch"])
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

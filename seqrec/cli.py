@@ -1,0 +1,125 @@
+"""The command line's manners: short answers to mistakes, logging, exit codes."""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seqrec.config import nearest
+from seqrec.errors import UserError
+
+log = logging.getLogger("seqrec")
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc", re.IGNORECASE)
+
+
+def set_up_logging() -> None:
+    """Let the package's log lines go to standard output as they are."""
+    log.handlers = [logging.StreamHandler(sys.stdout)]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+class JobFailed(BaseException):
+    """Carries the error of a single run past Hydra, which would print a line of its own before it."""
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Copy the log lines to a file, with the time."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def guarded(entry: Callable[[], None]) -> int:
+    """Run a Hydra entry point; what the user can mend becomes one or two lines on standard error. Returns the exit code.
+
+    HYDRA_FULL_ERROR=1 shows the traceback instead.
+    """
+    if "HYDRA_FULL_ERROR" not in os.environ:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # keeps Hydra from printing its own report and lets the error through
+        os.environ["SEQREC_SHORT_ERROR"] = "1"
+    try:
+        entry()
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except (Exception, JobFailed) as failure:
+        error = failure.__cause__ if isinstance(failure, JobFailed) else failure
+        message = explain(error)
+        if message is None or "SEQREC_SHORT_ERROR" not in os.environ:
+            raise error
+        print(f"error: {message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def explain(error: Exception) -> str | None:
+    """Return one or two lines on an error that the user can mend, or None for one of ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(str(error))
+    if isinstance(error, ConfigCompositionException):
+        return _unknown_key(str(error))
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return str(error).splitlines()[0]
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.strerror}: free some space, or take another output_dir"
+    if isinstance(error, MemoryError | RuntimeError) and (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
+        return "out of memory; try a smaller trainer.batch_size, max_len or dim, or loss=sampled_softmax with fewer loss.negatives"
+    return None
+
+
+def _unknown_choice(message: str) -> str:
+    wanted = re.search(r"Could not find '([^']+)'", message)
+    if wanted is None:
+        return message.splitlines()[0]
+    group, _, choice = wanted.group(1).rpartition("/")
+    choices = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
+    return f"{group}={choice}: no such choice{nearest(choice, choices)}\n  there are: {', '.join(choices)}"
+
+
+def _unknown_key(message: str) -> str:
+    wanted = re.search(r"Could not (?:override|delete from config)[^']*'([^']+)'", message)
+    if wanted is None:
+        return message.splitlines()[0]
+    key = wanted.group(1)
+    return f"{key}: no such key{nearest(key, known_keys())} (python train.py --cfg job shows all)"
+
+
+def known_keys() -> list[str]:
+    """Return all keys of the default configuration, groups included."""
+    if GlobalHydra.instance().is_initialized():
+        config = compose("config")
+    else:
+        from hydra import initialize_config_dir
+
+        with initialize_config_dir(str(Path(sys.argv[0]).resolve().parent / "conf"), version_base="1.3"):
+            config = compose("config")
+    keys = []
+
+    def walk(node, prefix: str) -> None:
+        for name in node:
+            keys.append(prefix + name)
+            if OmegaConf.is_dict(child := node._get_node(name)) and not child._is_none():
+                walk(child, f"{prefix}{name}.")
+
+    walk(config, "")
+    return keys

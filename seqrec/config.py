@@ -1,0 +1,117 @@
+"""What can be known of a configuration before torch is imported: its checks, its hash and its place on disk."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable
+
+from omegaconf import DictConfig, OmegaConf
+
+from seqrec.errors import UserError
+
+# Keys that say where and how a run is done, not what comes out of it.
+INDIFFERENT = (
+    "data_dir",
+    "cache_dir",
+    "output_dir",
+    "force",
+    "dry_run",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.strategy",
+    "trainer.threads",
+    "trainer.progress",
+    "trainer.checkpoint_minutes",
+)
+
+
+def decisive(config: DictConfig) -> dict:
+    """Return the resolved configuration without the keys that do not decide the result."""
+    own = [key for key in config if key != "hydra"]
+    values = OmegaConf.to_container(OmegaConf.masked_copy(config, own), resolve=True)
+    for key in INDIFFERENT:
+        *groups, name = key.split(".")
+        node = values
+        for group in groups:
+            node = node[group]
+        node.pop(name, None)
+    return values
+
+
+def config_hash(config: DictConfig) -> str:
+    """Return 8 hexadecimal digits that differ wherever the results may differ."""
+    return hashlib.sha256(json.dumps(decisive(config), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_path(config: DictConfig) -> str:
+    """Return <dataset>/<noise>/<backbone>-<method>/seed<k>-<hash>."""
+    noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
+    model = f"{config.backbone.name}-{config.method.name}"
+    return f"{config.dataset.name}/{noise}/{model}/seed{config.seed}-{config_hash(config)}"
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """Return ", did you mean 'x'?" for the closest choice, or "" where none is close."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value) -> bool:
+    return _whole(value) or isinstance(value, float)
+
+
+def _positive(value) -> bool:
+    return _whole(value) and value > 0
+
+
+RULES: dict[str, tuple[Callable[[object], bool], str]] = {
+    "seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
+    "dim": (_positive, "a whole number above 0"),
+    "max_len": (_positive, "a whole number above 0"),
+    "force": (lambda v: isinstance(v, bool), "true or false"),
+    "dry_run": (lambda v: isinstance(v, bool), "true or false"),
+    "eval.cutoffs": (lambda v: len(v) > 0 and all(map(_positive, v)), "a list of whole numbers above 0, like [5,10,20]"),
+    "eval.mask_history": (lambda v: isinstance(v, bool), "true or false"),
+    "eval.ties": (lambda v: v in ("expected", "pessimistic", "optimistic"), "expected, pessimistic or optimistic"),
+    "trainer.batch_size": (_positive, "a whole number above 0"),
+    "trainer.max_epochs": (_positive, "a whole number above 0"),
+    "trainer.eval_every": (_positive, "a whole number above 0"),
+    "trainer.patience": (_positive, "a whole number above 0"),
+    "trainer.warmup_epochs": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "trainer.schedule": (lambda v: v in ("constant", "linear", "cosine"), "constant, linear or cosine"),
+    "trainer.clip": (lambda v: v is None or (_number(v) and v > 0), "null or a number above 0"),
+    "trainer.max_minutes": (lambda v: v is None or (_number(v) and v > 0), "null or a number above 0"),
+    "trainer.checkpoint_minutes": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "trainer.optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "trainer.prefixes": (lambda v: isinstance(v, bool), "true or false"),
+    "trainer.devices": (lambda v: v == "auto" or _positive(v), "auto or a whole number above 0"),
+}
+UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")
+
+
+def check(config: DictConfig) -> None:
+    """Raise UserError, naming the key and the value, if a value makes no sense by itself or beside the others."""
+    for key, (rule, wanted) in RULES.items():
+        value = OmegaConf.select(config, key)
+        try:
+            good = rule(value)
+        except TypeError:
+            good = False
+        if not good:
+            raise UserError(f"{key}={value}: must be {wanted}")
+    for name in UNIT_INTERVAL:
+        value = config.backbone.get(name, 0.0)
+        if not (_number(value) and 0 <= value < 1):
+            raise UserError(f"backbone.{name}={value}: must be a number from 0 and below 1")
+    if "heads" in config.backbone and config.dim % config.backbone.heads:
+        raise UserError(f"dim={config.dim} cannot be shared by backbone.heads={config.backbone.heads}: take a multiple")
+    names = [f"{metric}@{k}" for k in config.eval.cutoffs for metric in ("HR", "NDCG")] + ["MRR"]
+    if config.trainer.monitor not in names:
+        raise UserError(
+            f"trainer.monitor={config.trainer.monitor}: not computed with eval.cutoffs={list(config.eval.cutoffs)}"
+            + nearest(str(config.trainer.monitor), names)
+        )

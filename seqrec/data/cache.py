@@ -1,0 +1,87 @@
+"""Prepared arrays kept on the disk, built once however many processes ask for them."""
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pooch
+from filelock import FileLock
+
+from seqrec.errors import UserError
+from seqrec.files import write_atomically
+
+FORMAT = 1  # to be raised whenever a reader or `prepare` gives other arrays for the same file
+
+Arrays = dict[str, np.ndarray]
+
+
+def cache_folder(cache_dir: str | None) -> Path:
+    """Return the folder of prepared copies, made if need be; None stands for the user's own cache folder."""
+    folder = Path(pooch.os_cache("seqrec") if cache_dir is None else cache_dir).expanduser().absolute()
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cache_file(folder: Path, name: str, **key) -> Path:
+    """Return the path of the copy that `key` (hash of the raw file, reader and options) decides."""
+    digest = hashlib.sha256(json.dumps({"format": FORMAT, **key}, sort_keys=True).encode()).hexdigest()
+    return folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}-{digest[:20]}.npz"
+
+
+def cached(path: Path, build: Callable[[], Arrays]) -> tuple[Arrays, list[str]]:
+    """Return the arrays of the copy at `path`, built first where it is missing or broken, and warnings.
+
+    Raises UserError, which names cache_dir, where the copy cannot be written.
+    """
+    arrays, broken = _load(path)
+    if arrays is not None:
+        return arrays, []
+    with locked(path.parent, path.stem):
+        arrays, broken = _load(path)  # another process may have built it in the meantime
+        if arrays is None:
+            arrays = build()
+            content = io.BytesIO()
+            np.savez(content, **arrays)
+            with _writing(path.parent):
+                write_atomically(path, content.getbuffer())
+    return arrays, [f"the prepared copy {path} was broken ({broken}) and has been rebuilt"] if broken else []
+
+
+@contextmanager
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Let one process at a time, of all that name the same lock, do the work inside."""
+    lock = FileLock(folder / f".{name}.lock")
+    with _writing(folder):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _load(path: Path) -> tuple[Arrays | None, str | None]:
+    """Return the arrays, or None and what is wrong with the file (None if there is no file)."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive), None
+    except FileNotFoundError:
+        return None, None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        return None, str(error)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cache_dir={folder}: cannot write there ({error.strerror or error}); set cache_dir to a folder of yours"
+        ) from error

@@ -1,0 +1,166 @@
+"""Delimited text into raw data: the fast way for whole columns, the slow way to find the line at fault."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from seqrec.data.raw import Raw
+from seqrec.data.text import fault, refuse_binary, typed_ids, words
+from seqrec.errors import UserError
+
+BLANKS = r"\s+"  # any run of blanks and tabs parts the columns
+EPOCH = pd.Timestamp(0, tz="UTC")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns a delimited text has, and which of them are wanted."""
+
+    names: list[str]  # of all columns
+    user: str
+    item: str
+    time: str | None = None
+    rating: str | None = None
+    separator: str = "\t"  # one character, or BLANKS
+    header: bool = False  # the first line holds the names
+    quoted: bool = False  # "..." may hold separators and line ends
+    dates: bool = False  # time is an ISO 8601 date instead of a number
+
+
+def read_delimited(content: bytes, layout: Layout, where: object) -> Raw:
+    """Read delimited text; raises UserError that names the first line at fault."""
+    refuse_binary(content, where)
+    if not _regular(content, layout):
+        _blame(content, layout, where)
+    try:
+        frame = _parse(content, layout)
+    except ValueError as error:
+        _blame(content, layout, where)
+        raise UserError(f"{where} cannot be read: {error}") from error
+    if frame.empty:
+        raise UserError(f"{where} has a header but no line below it")
+    user, user_ids = numbered(frame[layout.user])
+    item, item_ids = numbered(frame[layout.item])
+    time = None
+    if layout.time is not None:
+        time = seconds(frame[layout.time]) if layout.dates else frame[layout.time].to_numpy(np.float64)
+    rating = None if layout.rating is None else frame[layout.rating].to_numpy(np.float64)
+    numbers = [column for column in (time, rating) if column is not None]
+    if "" in user_ids or "" in item_ids or not all(np.isfinite(column).all() for column in numbers):
+        _blame(content, layout, where)
+    return Raw(user, item, typed_ids(user_ids), typed_ids(item_ids), time, rating)
+
+
+def _parse(content: bytes, layout: Layout) -> pd.DataFrame:
+    kinds = {
+        layout.user: str,
+        layout.item: str,
+        layout.time: str if layout.dates else np.float64,
+        layout.rating: np.float64,
+    }
+    kinds.pop(None, None)
+    return pd.read_csv(
+        io.BytesIO(content),
+        sep=layout.separator,
+        header=0 if layout.header else None,
+        names=layout.names,
+        usecols=list(kinds),
+        dtype=kinds,
+        na_filter=False,
+        quoting=csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE,
+        skipinitialspace=layout.separator != BLANKS,
+        low_memory=False,
+        engine="c",
+    )
+
+
+def numbered(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return the column as indices into its distinct values, and these values as a str array."""
+    codes, distinct = pd.factorize(column)
+    return codes.astype(np.int64), np.asarray(distinct, dtype=object).astype(str)
+
+
+def seconds(column: pd.Series) -> np.ndarray:
+    """Return dates (datetime, or ISO 8601 text; UTC where they name no zone) as unix seconds, NaN for what is no date."""
+    moments = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
+    return ((moments - EPOCH) / pd.Timedelta(seconds=1)).to_numpy(np.float64)
+
+
+def _regular(content: bytes, layout: Layout) -> bool:
+    """Tell whether all lines seem to have all columns; pandas would fill or cut the others without a word."""
+    if layout.separator == BLANKS:
+        count = np.bincount(words(content)[2])
+        return bool(np.isin(count, (0, len(layout.names))).all())
+    letter = np.frombuffer(content, np.uint8)
+    mark, line_end = letter == ord(layout.separator), letter == ord("\n")
+    if layout.quoted and b'"' in content:
+        outside = ~np.bitwise_xor.accumulate(letter == ord('"'))
+        mark, line_end = mark & outside, line_end & outside
+    line_end = np.flatnonzero(line_end)
+    if not content.endswith(b"\n"):
+        line_end = np.append(line_end, len(content))
+    count = np.diff(np.searchsorted(np.flatnonzero(mark), line_end), prepend=0)
+    length = np.diff(line_end, prepend=-1) - 1
+    blank = (count == 0) & (length <= 1)  # nothing, or a carriage return
+    return bool((blank | (count == len(layout.names) - 1)).all())
+
+
+def _blame(content: bytes, layout: Layout, where: object) -> None:
+    """Go through the lines one by one and raise UserError for the first one at fault; return if there is none."""
+    rows = lines_of(content, layout, where)
+    if layout.header:
+        next(rows)
+    for line, row in rows:
+        problem = _problem(row, layout)
+        if problem:
+            raise fault(where, line, problem)
+
+
+def lines_of(content: bytes, layout: Layout, where: object) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line from 1, fields) for each line that is not blank; raises UserError where quotes never end."""
+    text = io.StringIO(content.decode(), newline="")
+    if layout.separator == BLANKS:
+        yield from ((number, line.split()) for number, line in enumerate(text, 1) if line.strip())
+        return
+    quoting = csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
+    rows = csv.reader(text, delimiter=layout.separator, quoting=quoting, skipinitialspace=True)
+    line = 1
+    try:
+        for row in rows:
+            if len(row) > 1 or (row and row[0].strip()):
+                yield line, row
+            line = rows.line_num + 1
+    except csv.Error as error:
+        raise fault(where, line, str(error)) from error
+
+
+def _problem(row: list[str], layout: Layout) -> str | None:
+    if len(row) != len(layout.names):
+        return f"{len(row)} columns, where {len(layout.names)} are expected ({', '.join(layout.names)})"
+    fields = dict(zip(layout.names, row, strict=True))
+    for name in (layout.user, layout.item, layout.time, layout.rating):
+        if name is not None and not fields[name].strip():
+            return f"the column '{name}' is empty"
+    if layout.rating is not None and not is_number(fields[layout.rating]):
+        return f"{layout.rating} '{fields[layout.rating]}' is not a finite number"
+    if layout.time is None:
+        return None
+    moment = fields[layout.time]
+    if layout.dates and pd.isna(pd.to_datetime(moment, format="ISO8601", utc=True, errors="coerce")):
+        return f"{layout.time} '{moment}' is neither a number nor a date like 2014-07-18 09:30:00, or unlike the first line's"
+    if not layout.dates and not is_number(moment):
+        return f"{layout.time} '{moment}' is not a finite number"
+    return None
+
+
+def is_number(text: str) -> bool:
+    """Tell whether pandas reads the text as a finite number."""
+    try:
+        return math.isfinite(float(text)) and "_" not in text
+    except ValueError:
+        return False

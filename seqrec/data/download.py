@@ -1,0 +1,28 @@
+"""Download of a raw file: to a temporary name, checked, then renamed."""
+
+import os
+from pathlib import Path
+
+import pooch
+import requests
+from tqdm import tqdm
+
+from seqrec.errors import UserError
+
+
+def download(url: str, path: Path) -> None:
+    """Fetch `url` into the file `path`; a bar shows on terminals. Raises UserError where that fails, leaving nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    bar = tqdm(desc=path.name, total=0, unit="B", unit_scale=True, leave=False, disable=None)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pooch.HTTPDownloader(progressbar=bar)(url, str(temporary), None)
+        temporary.replace(path)
+    except requests.RequestException as error:
+        reason = str(error) if isinstance(error, requests.HTTPError) else type(error).__name__
+        raise UserError(f"cannot download {url} ({reason})") from error
+    except OSError as error:
+        raise UserError(f"data_dir={path.parent}: cannot write there ({error.strerror or error})") from error
+    finally:
+        bar.close()
+        temporary.unlink(missing_ok=True)

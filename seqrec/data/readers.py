@@ -1,0 +1,146 @@
+"""Readers: one per file layout, each from a raw file to flat arrays."""
+
+import json
+import math
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from seqrec.data.delimited import BLANKS, Layout, read_delimited
+from seqrec.data.raw import Raw, RawFile
+from seqrec.data.table import Columns, read_table
+from seqrec.data.text import fault, nearest, refuse_binary, typed_ids, words
+from seqrec.errors import UserError
+
+PAIRS = Layout(["user", "item"], "user", "item", separator=BLANKS)
+MOVIELENS = Layout(["user", "item", "rating", "timestamp"], "user", "item", "timestamp", "rating", separator="\t")
+AMAZON = replace(MOVIELENS, separator=",")
+LONGEST_ID = 18  # digits that always fit into int64
+
+
+def read_sequence(file: RawFile) -> Raw:
+    """`user item item ...`, one user or session a line, oldest first; ids are non-negative integers.
+
+    Lines of the same user are joined in file order.
+    """
+    content = file.read().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    refuse_binary(content, file)
+    begin, end, line = words(content)
+    first = np.diff(line, prepend=-1) > 0
+    alone = first & np.append(first[1:], True)
+    letter = np.frombuffer(content, np.uint8)
+    digits = np.count_nonzero(letter - np.uint8(ord("0")) < 10)
+    if digits < (end - begin).sum() or (end - begin).max() > LONGEST_ID or alone.any():
+        _blame_sequence(content, file)
+    ids = np.fromstring(content, dtype=np.int64, sep=" ")
+    per_line = np.diff(np.flatnonzero(first), append=len(ids)) - 1
+    user, user_ids = pd.factorize(ids[first])
+    item, item_ids = pd.factorize(ids[~first])
+    return Raw(np.repeat(user, per_line), item, user_ids, item_ids)
+
+
+def _blame_sequence(content: bytes, file: RawFile) -> None:
+    for number, line in enumerate(content.split(b"\n"), 1):
+        row = line.split()
+        for word in row:
+            if not word.isdigit():
+                raise fault(file, number, f"'{word.decode()}' is not a non-negative integer")
+            if len(word) > LONGEST_ID:
+                raise fault(file, number, f"the id {word.decode()} has more than {LONGEST_ID} digits")
+        if len(row) == 1:
+            raise fault(file, number, f"user {row[0].decode()} has no items")
+    raise AssertionError("a sequence file without a line at fault")
+
+
+def read_pairs(file: RawFile) -> Raw:
+    """`user item` a line; the order in the file is the order in time."""
+    return read_delimited(file.read(), PAIRS, file)
+
+
+def read_movielens(file: RawFile) -> Raw:
+    """`user item rating timestamp` a line, parted by tabs (u.data) or by `::` (ratings.dat), without header."""
+    return read_delimited(file.read().replace(b"::", b"\t"), MOVIELENS, file)
+
+
+def read_amazon_csv(file: RawFile) -> Raw:
+    """`user,item,rating,timestamp` a line, without header."""
+    return read_delimited(file.read(), AMAZON, file)
+
+
+def read_recbole(file: RawFile) -> Raw:
+    """RecBole's atomic file: tabs, a header like `user_id:token item_id:token rating:float timestamp:float`."""
+    content = file.read()
+    refuse_binary(content, file)
+    header = content.lstrip().split(b"\n", 1)[0].decode().strip("\r").split("\t")
+    for name in header:
+        if ":" not in name:
+            raise fault(
+                file,
+                1,
+                f"'{name}' has no type, as in user_id:token, item_id:token, timestamp:float (or take reader=table)",
+            )
+    names = [name.split(":")[0] for name in header]
+    for name in ("user_id", "item_id"):
+        if name not in names:
+            raise UserError(f"{file} has no column '{name}'; its columns: {', '.join(names)}")
+    time, rating = (name if name in names else None for name in ("timestamp", "rating"))
+    return read_delimited(content, Layout(names, "user_id", "item_id", time, rating, header=True), file)
+
+
+def read_amazon_json(file: RawFile) -> Raw:
+    """Amazon reviews, one JSON object a line: reviewerID, asin, overall, unixReviewTime; the rest is ignored."""
+    # A loop over lines: json.loads takes most of the time, and is faster here than pandas with its columns of text.
+    users, items = {}, {}
+    user, item, time, rating = array("q"), array("q"), array("d"), array("d")
+    with file.open() as stream:
+        for number, line in enumerate(stream, 1):
+            if line.isspace():
+                continue
+            try:
+                review = json.loads(line)
+            except ValueError:
+                raise fault(file, number, f"not JSON: {line[:40]!r}") from None
+            user.append(users.setdefault(_field(review, "reviewerID", str, file, number), len(users)))
+            item.append(items.setdefault(_field(review, "asin", str, file, number), len(items)))
+            time.append(_field(review, "unixReviewTime", int | float, file, number))
+            rating.append(_field(review, "overall", int | float, file, number))
+    if not user:
+        raise UserError(f"{file} is empty; get the file again")
+    ids = (typed_ids(np.array(list(known))) for known in (users, items))
+    return Raw(np.array(user), np.array(item), *ids, np.array(time), np.array(rating))
+
+
+def _field(review: object, name: str, kind: type, file: RawFile, line: int):
+    value = review.get(name) if isinstance(review, dict) else None
+    if value is None or value == "":
+        raise fault(file, line, f"no field '{name}'")
+    if not isinstance(value, kind) or (kind is not str and not math.isfinite(value)):
+        raise fault(file, line, f"{name} {json.dumps(value)} is not a {'string' if kind is str else 'finite number'}")
+    return value
+
+
+READERS: dict[str, Callable[[RawFile], Raw]] = {
+    "sequence": read_sequence,
+    "pairs": read_pairs,
+    "movielens": read_movielens,
+    "amazon_csv": read_amazon_csv,
+    "amazon_json": read_amazon_json,
+    "recbole": read_recbole,
+}
+NAMES = (*READERS, "table")
+
+
+def check_reader(reader: str) -> None:
+    """Raise UserError, with the nearest name, unless there is such a reader."""
+    if reader not in NAMES:
+        raise UserError(
+            f"dataset.reader={reader}: no such reader{nearest(str(reader), NAMES)}\n  there are: {', '.join(NAMES)}"
+        )
+
+
+def read(file: RawFile, reader: str, columns: Columns) -> Raw:
+    """Read a file by the reader's name; `columns` serves the reader `table` alone."""
+    return read_table(file, columns) if reader == "table" else READERS[reader](file)

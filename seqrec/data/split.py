@@ -1,0 +1,104 @@
+"""Splits of a data set into what is trained on and what is asked at validation and at test."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqrec.data.dataset import Dataset
+from seqrec.data.sequences import Sequences
+from seqrec.errors import UserError
+
+
+@dataclass(frozen=True)
+class Questions:
+    """One question per row: which item comes after `inputs`?"""
+
+    user: np.ndarray  # [R]
+    target: np.ndarray  # [R]
+    inputs: Sequences  # what the model sees
+    history: Sequences  # all true interactions before the target; they are left out of the ranking
+
+    def target_in_history(self) -> np.ndarray:
+        """Say of each question whether its target is an item the user already had, [R] bool."""
+        row, item = self.history.pairs()
+        found = np.zeros(len(self.user), bool)
+        found[row[item == self.target[row]]] = True
+        return found
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training sequences (row u is user u, possibly empty) and the questions of the two evaluations."""
+
+    train: Sequences
+    valid: Questions
+    test: Questions
+
+
+def _split(dataset: Dataset, train: np.ndarray, valid: np.ndarray, test: np.ndarray) -> Split:
+    """Cut every user's sequence after `train` items; `valid` and `test` are positions of the targets, -1 = no question."""
+    start = dataset.offsets[:-1]
+
+    def ask(position: np.ndarray, part: str) -> Questions:
+        user = np.flatnonzero(position > 0)
+        if not len(user):
+            raise UserError(f"no user of '{dataset.name}' has a {part} target: too short sequences for this split")
+        before = Sequences(dataset.items, start[user], start[user] + position[user])
+        return Questions(user, dataset.items[before.stop].astype(np.int64), before, before)
+
+    return Split(
+        Sequences(dataset.items, start, start + train),
+        ask(valid, "validation"),
+        ask(test, "test"),
+    )
+
+
+class LeaveOneOut:
+    """The last item of a user is the test target, the one before it the validation target, the rest trains.
+
+    Users with fewer than 3 interactions stay in training as a whole.
+    """
+
+    def __call__(self, dataset: Dataset) -> Split:
+        """Split `dataset`; raises UserError if no user is long enough."""
+        length = np.diff(dataset.offsets)
+        long_enough = length >= 3
+        return _split(
+            dataset,
+            train=np.where(long_enough, length - 2, length),
+            valid=np.where(long_enough, length - 2, -1),
+            test=np.where(long_enough, length - 1, -1),
+        )
+
+
+class Temporal:
+    """Global split in time: interactions after the `quantile` of all times are test, the last (1 - quantile) before it validation.
+
+    A user's first interaction in a part is that part's target, asked with everything before it; users without any
+    earlier interaction get no question.
+    """
+
+    def __init__(self, quantile: float):
+        self.quantile = quantile
+
+    def __call__(self, dataset: Dataset) -> Split:
+        """Split `dataset`; raises UserError if it has no times or a part stays empty."""
+        if dataset.times is None:
+            raise UserError(f"split=temporal needs times, and '{dataset.name}' has none; use split=leave_one_out")
+        test_time = np.quantile(dataset.times, self.quantile)
+        valid_time = np.quantile(dataset.times[dataset.times <= test_time], self.quantile)
+        length = np.diff(dataset.offsets)
+        trained = _count(dataset, dataset.times <= valid_time)
+        before_test = _count(dataset, dataset.times <= test_time)
+        return _split(
+            dataset,
+            train=trained,
+            valid=np.where(trained < before_test, trained, -1),
+            test=np.where(before_test < length, before_test, -1),
+        )
+
+
+def _count(dataset: Dataset, chosen: np.ndarray) -> np.ndarray:
+    """Number of chosen interactions per user, [U]."""
+    total = np.concatenate([[0], np.cumsum(chosen)])
+    return total[dataset.offsets[1:]] - total[dataset.offsets[:-1]]

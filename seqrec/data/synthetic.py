@@ -1,0 +1,269 @@
+"""Synthetic data set with known noise, known item attributes and a known process; the equations are in docs/synthetic.md."""
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqrec.data.dataset import Dataset
+from seqrec.errors import UserError
+
+NOISE_SOURCES = ("uniform", "popularity")
+import os
+FOLLOW = int(os.environ.get('FOLLOW','2'))
+DAY = 86400.0
+# Every part of the process has its own generator, so that a switch of one part leaves the others as they are.
+WORLD, WALK, LENGTH, TIME, NOISE_COUNT, NOISE_PLACE, NOISE_TIME, NOISE_ITEM = range(8)
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Generator of a data set: users with drifting interests, items in clusters, transitions, labelled noise.
+
+    The keys are explained in conf/dataset/synthetic.yaml. Raises UserError on a value outside its range.
+    """
+
+    name: str
+    users: int
+    items: int
+    clusters: int
+    zipf: float
+    interests: int
+    drift: float
+    transition_share: float
+    successors: int
+    memory: float
+    min_length: int
+    mean_length: float
+    max_length: int
+    spurious_strength: float
+    flip_test: bool
+    noise_share: float
+    noise_source: str
+    span_days: float
+    gap_days: float
+    seed: int
+
+    def __post_init__(self):
+        check(self)
+
+    def load(self, data_dir=None, cache_dir=None) -> Dataset:  # noqa: ARG002 - every data set is loaded with these two
+        """Generate the data set; both folders are ignored, since nothing is read or kept."""
+        lengths = draw_lengths(self)
+        world = World(self)
+        history, _ = walk(self, world, lengths)
+        user, step = np.nonzero(np.arange(history.shape[1]) < lengths[:, None])
+        items, place = history[user, step], step.astype(np.float64)
+        times, before = draw_times(self, lengths)
+        noise_user, noise_place, noise_items = draw_noise(self, lengths, user, items)
+        gap = np.ceil(noise_place).astype(np.int64)
+        start = before[noise_user, gap]
+        noise_times = start + (noise_place - gap + 1) * (times[noise_user, gap] - start)
+
+        order = np.lexsort((np.concatenate([place, noise_place]), np.concatenate([user, noise_user])))
+        counts = lengths + np.bincount(noise_user, minlength=self.users)
+        arrays = {
+            "items": np.concatenate([items, noise_items])[order].astype(np.int32),
+            "offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            "times": np.concatenate([times[user, step], noise_times])[order],
+            "noise": order >= len(items),
+            "attributes": world.attributes,
+        }
+        digest = hashlib.sha256()
+        for array in arrays.values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return Dataset(
+            name=self.name,
+            user_ids=np.arange(1, self.users + 1, dtype=np.int64),
+            item_ids=np.arange(self.items + 1, dtype=np.int64),
+            sha256=digest.hexdigest(),
+            **arrays,
+        )
+
+
+class World:
+    """What does not change over time: slots (two near-equivalent items each), their clusters, popularity and successors.
+
+    `versions` [S, 2] holds the two items of a slot, the one of style 1 and the one of style 2; an odd number of items
+    leaves one slot with the same item twice. `attributes` [V + 1, 2] holds cluster (1..C) and style (1 or 2); 0 is padding.
+    """
+
+    def __init__(self, config: Synthetic):
+        rng = np.random.default_rng([config.seed, WORLD])
+        slots, clusters = (config.items + 1) // 2, config.clusters
+        self.cluster = np.arange(slots) * clusters // slots
+        first = np.searchsorted(self.cluster, np.arange(clusters))
+        weight = (np.arange(slots) - first[self.cluster] + 1.0) ** -config.zipf
+        self.popularity = weight / np.bincount(self.cluster, weight)[self.cluster]  # p(slot | cluster), [S]
+        self.ladder = np.cumsum(self.popularity)  # cluster c takes the stretch (c, c + 1]
+
+        ids = rng.permutation(config.items) + 1
+        self.versions = np.stack([ids[:slots], np.resize(ids[slots:], slots)], axis=1)
+        if config.items % 2:
+            self.versions[-1, 1] = self.versions[-1, 0]
+        self.attributes = np.zeros((config.items + 1, 2), np.int32)
+        for style in (1, 0):
+            self.attributes[self.versions[:, style], 0] = self.cluster + 1
+            self.attributes[self.versions[:, style], 1] = style + 1
+
+        follow = rng.integers(clusters, size=(clusters, FOLLOW))
+        self.successors = np.repeat(np.arange(slots)[:, None], config.successors, axis=1)  # [S, successors]
+        while (own := self.successors == np.arange(slots)[:, None]).any():
+            row, column = np.nonzero(own)
+            self.successors[own] = self.draw_slot(follow[self.cluster[row], column % FOLLOW], rng)
+        share = 1.0 / np.arange(1, config.successors + 1)
+        self.successor_share = share / share.sum()
+
+    def draw_slot(self, cluster, rng) -> np.ndarray:
+        """One slot per entry of `cluster` [n], by popularity within it."""
+        found = np.searchsorted(self.ladder, cluster + rng.random(len(cluster)), side="right")
+        return np.minimum(found, len(self.ladder) - 1)
+
+    def draw_successor(self, slot, rng) -> np.ndarray:
+        """One successor per entry of `slot` [n]."""
+        return self.successors[slot, rng.choice(len(self.successor_share), size=len(slot), p=self.successor_share)]
+
+
+def draw_lengths(config) -> np.ndarray:
+    """Lengths of the noise-free sequences [U]: min_length + Poisson with a log-normal rate, cut at max_length."""
+    rng = np.random.default_rng([config.seed, LENGTH])
+    rate = (config.mean_length - config.min_length) * np.exp(rng.standard_normal(config.users) - 0.5)
+    return np.minimum(config.min_length + rng.poisson(rate), config.max_length)
+
+
+def walk(config, world, lengths) -> tuple[np.ndarray, dict]:
+    """The noise-free sequences [U, max(lengths)] and the hidden state of the users at their last step."""
+    rng = np.random.default_rng([config.seed, WALK])
+    users = len(lengths)
+    interests = rng.integers(config.clusters, size=(users, config.interests))
+    weights = rng.exponential(size=(users, config.interests))
+    weights /= weights.sum(1, keepdims=True)
+    ladder = np.cumsum(weights, axis=1)[:, :-1]
+    style = rng.integers(2, size=users)
+    history = np.zeros((users, lengths.max()), np.int64)
+    slots = np.zeros_like(history)
+
+    def replace_one_interest(rows):
+        interests[rows, rng.integers(config.interests, size=len(rows))] = rng.integers(config.clusters, size=len(rows))
+
+    for step in range(lengths.max()):
+        rows = np.flatnonzero(lengths > step)
+        if step:
+            replace_one_interest(rows[rng.random(len(rows)) < config.drift])
+        tries = 0
+        while len(rows):
+            chosen = (rng.random((len(rows), 1)) > ladder[rows]).sum(1)
+            slot = world.draw_slot(interests[rows, chosen], rng)
+            if step:
+                follows = rng.random(len(rows)) < config.transition_share
+                lag = np.minimum(rng.geometric(1 - config.memory, size=len(rows)), step)[follows]
+                slot[follows] = world.draw_successor(slots[rows[follows], step - lag], rng)
+            other = rng.random(len(rows)) >= (1 + config.spurious_strength) / 2
+            if config.flip_test:
+                other ^= step == lengths[rows] - 1
+            item = world.versions[slot, style[rows] ^ other]
+            new = (history[rows, :step] != item[:, None]).all(1)
+            history[rows[new], step], slots[rows[new], step] = item[new], slot[new]
+            rows = rows[~new]
+            tries += 1
+            if tries % 50 == 0:  # a user who has seen nearly all that the interests offer moves on
+                replace_one_interest(rows)
+    return history, {"interests": interests, "weights": weights, "style": style, "slots": slots}
+
+
+def draw_times(config, lengths) -> tuple[np.ndarray, np.ndarray]:
+    """Times of the noise-free events and the times before them, in seconds, both [U, max(lengths)]."""
+    rng = np.random.default_rng([config.seed, TIME])
+    start = rng.random((len(lengths), 1)) * config.span_days * DAY
+    gaps = 1.0 + rng.exponential(config.gap_days * DAY, size=(len(lengths), lengths.max()))
+    times = start + np.cumsum(gaps, axis=1)
+    return times, times - gaps
+
+
+def draw_noise(config, lengths, user, items) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Foreign interactions: user, place and item, [M] each; place k - 1 < p < k lies between clean events k - 1 and k.
+
+    Draws are laid out [event of the user, user], so that a lower share holds the first events of a higher one.
+    """
+    ratio = config.noise_share / (1 - config.noise_share)
+    count = np.floor(ratio * lengths + np.random.default_rng([config.seed, NOISE_COUNT]).random(len(lengths)))
+    grid = (int(count.max()), len(lengths))
+    event, noise_user = np.nonzero(np.arange(grid[0])[:, None] < count)
+
+    def draw(*stream):
+        return np.random.default_rng([config.seed, *stream]).random(grid)[event, noise_user]
+
+    gap = np.floor(draw(NOISE_PLACE) * (lengths[noise_user] - 1))
+    # Kept off the ends of the gap, so that rounding cannot move it past a clean event.
+    place = gap - 1 + 0.01 + 0.98 * draw(NOISE_TIME)
+
+    weight = np.ones(config.items)
+    if config.noise_source == "popularity":
+        last = np.cumsum(lengths)
+        train = np.ones(len(items), bool)
+        train[last - 1] = train[last - 2] = False
+        weight += np.bincount(items[train] - 1, minlength=config.items)
+    ladder = np.cumsum(weight)
+    known = user * (config.items + 1) + items
+    noise_items = np.zeros(len(event), np.int64)
+    pending, attempt = np.ones(len(event), bool), 0
+    while pending.any():
+        position = draw(NOISE_ITEM, attempt)[pending] * ladder[-1]
+        noise_items[pending] = np.minimum(np.searchsorted(ladder, position, side="right"), config.items - 1) + 1
+        keys = noise_user * (config.items + 1) + noise_items
+        # Of two equal items of a user the earlier drawn stays: what follows in the list cannot change what precedes.
+        pending = np.ones(len(event), bool)
+        pending[np.unique(keys, return_index=True)[1]] = False
+        pending |= np.isin(keys, known)
+        attempt += 1
+    return noise_user, place, noise_items
+
+
+def check(config) -> None:
+    """Raise UserError for the first value that is outside its range."""
+    whole = "a whole number"
+    limits = (
+        ("users", whole, 1, None),
+        ("clusters", whole, 1, None),
+        ("zipf", "a number", 0, None),
+        ("interests", whole, 1, None),
+        ("drift", "a number", 0, 1),
+        ("transition_share", "a number", 0, 1),
+        ("successors", whole, 1, None),
+        ("memory", "a number", 0, 0.95),
+        ("min_length", whole, 3, None),
+        ("mean_length", "a number", config.min_length, None),
+        ("max_length", whole, config.min_length, None),
+        ("spurious_strength", "a number", 0, 1),
+        ("noise_share", "a number", 0, 0.95),
+        ("span_days", "a number", 0, None),
+        ("gap_days", "a number", 0, None),
+        ("seed", whole, 0, None),
+        ("items", whole, 2, None),
+    )
+    for key, kind, low, high in limits:
+        value = getattr(config, key)
+        number = isinstance(value, int if kind == whole else (int, float)) and not isinstance(value, bool)
+        if not number or not low <= value <= (np.inf if high is None else high):
+            bounds = f"from {low} to {high}" if high is not None else f"of at least {low}"
+            raise UserError(f"dataset.{key}={value} does not fit: give {kind} {bounds}.")
+    if config.noise_source not in NOISE_SOURCES:
+        near = difflib.get_close_matches(str(config.noise_source), NOISE_SOURCES, n=1, cutoff=0)[0]
+        raise UserError(
+            f"dataset.noise_source={config.noise_source} is unknown: give one of {', '.join(NOISE_SOURCES)} "
+            f"(nearest: {near})."
+        )
+    if not isinstance(config.flip_test, bool):
+        raise UserError(f"dataset.flip_test={config.flip_test} does not fit: give true or false.")
+    if config.items < 2 * config.clusters:
+        raise UserError(
+            f"dataset.items={config.items} is too small for dataset.clusters={config.clusters}: "
+            "give at least two items per cluster."
+        )
+    longest = int(np.ceil(config.max_length / (1 - config.noise_share)))
+    if config.items < 2 * longest:
+        raise UserError(
+            f"dataset.items={config.items} is too small: without repeats, dataset.max_length={config.max_length} at "
+            f"dataset.noise_share={config.noise_share} needs at least {2 * longest} items."
+        )

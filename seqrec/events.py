@@ -1,0 +1,30 @@
+"""TensorBoard events, made from the history."""
+
+import shutil
+from pathlib import Path
+
+
+class EventWriter:
+    """Writes the entries of a history as scalars; a run that goes on begins its events anew, so none stands twice."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.writer, self.written = folder, None, 0
+
+    def write(self, history: list[dict]) -> None:
+        """Write the entries that are new since the last call."""
+        if self.writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # takes a while, so not before it is needed
+
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.writer = SummaryWriter(str(self.folder))
+        for entry in history[self.written :]:
+            for name, value in entry.items():
+                if name != "epoch":
+                    self.writer.add_scalar(name, value, entry["epoch"])
+        self.written = len(history)
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.writer is not None:
+            self.writer.close()

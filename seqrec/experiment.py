@@ -1,0 +1,150 @@
+"""One experiment from data to a complete run directory."""
+
+import logging
+import time
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from seqrec.build import Experiment, build, trainer_of
+from seqrec.checkpoint import Checkpoints
+from seqrec.config import config_hash
+from seqrec.events import EventWriter
+from seqrec.manifest import environment, parameter_count, peak_memory
+from seqrec.results import results_table
+from seqrec.run_dir import RunDir
+from seqrec.trainer import State
+
+log = logging.getLogger("seqrec")
+
+
+def run(config: DictConfig, run_dir: RunDir) -> float:
+    """Train, evaluate once on the test part, fill the run directory; returns the monitored validation metric."""
+    began = time.monotonic()
+    experiment = build(config)
+    if experiment.fabric.is_global_zero:
+        run_dir.write_config(OmegaConf.to_yaml(config, resolve=True))
+        describe(experiment)
+    state = train(experiment, run_dir) if experiment.method.trained else choose(experiment)
+    if not experiment.fabric.is_global_zero:
+        return state.best
+    metrics, test = evaluate(experiment, state, run_dir)
+    manifest = {
+        **environment(),
+        **facts(experiment),
+        **test,
+        "epochs": len(state.history),
+        "stopped": state.stopped,
+        "train_seconds": round(sum(entry["train_seconds"] for entry in state.history), 2),
+        "targets_per_second": rate(state.history),
+        "wall_seconds": round(time.monotonic() - began, 2),
+        "peak_memory_bytes": peak_memory(),
+    }
+    run_dir.finish(metrics, manifest)
+    log.info("%s", results_table(metrics, run_dir.path))
+    return metrics["valid"][config.trainer.monitor]
+
+
+def train(experiment: Experiment, run_dir: RunDir) -> State:
+    """Train the method, or go on where an earlier process was ended, and leave it at its best epoch."""
+    events = EventWriter(run_dir.path / "tensorboard")
+
+    def record(history: list[dict]) -> None:
+        if experiment.fabric.is_global_zero:
+            run_dir.write_history(history)
+            events.write(history)
+
+    state = trainer_of(experiment, run_dir.path, record).fit()
+    events.close()
+    log.info("training ended: %s", state.stopped)
+    best = Checkpoints(run_dir.path, config_hash(experiment.config)).load("best.pt")
+    experiment.method.load_state_dict(best["model"])
+    return state
+
+
+def choose(experiment: Experiment) -> State:
+    """Let an untrained method choose what it leaves open."""
+    evaluator, method = experiment.evaluator, experiment.method
+
+    def validate() -> float:
+        ranks = evaluator.ranks(method, experiment.split.valid, experiment.fabric.device)
+        return evaluator.metrics(ranks)[experiment.config.trainer.monitor]
+
+    return State(stopped=method.choose(validate) or "not trained")
+
+
+def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dict, dict]:
+    """Return metrics.json and facts about the test; writes the test's ranks.
+
+    The validation metrics are those of the best epoch as they were seen in training.
+    """
+    evaluator, split, device = experiment.evaluator, experiment.split, experiment.fabric.device
+    if state.history:
+        best = state.history[state.best_epoch - 1]
+        valid = {name.removeprefix("valid/"): best[name] for name in best if name.startswith("valid/")}
+    else:
+        valid = evaluator.metrics(evaluator.ranks(experiment.method, split.valid, device))
+    began = time.monotonic()
+    ranks = evaluator.ranks(experiment.method, split.test, device)
+    seconds = time.monotonic() - began
+    run_dir.write_ranks("ranks_test.npz", ranks, experiment.dataset.user_ids, experiment.dataset.item_ids)
+    metrics = {"valid": valid, "test": evaluator.metrics(ranks), "best_epoch": state.best_epoch}
+    test = {
+        "test_questions": len(ranks.user),
+        "test_targets_in_history": round(split.test.target_in_history().mean(), 6),
+        "test_seconds": round(seconds, 3),
+    }
+    return metrics, test
+
+
+def facts(experiment: Experiment) -> dict:
+    """Return what was run on what, under which protocol."""
+    config, dataset = experiment.config, experiment.dataset
+    return {
+        "config_hash": config_hash(config),
+        "data_sha256": dataset.sha256,
+        "data": dataset.statistics(),
+        "warnings": list(dataset.warnings),
+        "protocol": {
+            "split": config.split.name,
+            "loss": config.loss.name,
+            "noise": OmegaConf.to_container(config.noise, resolve=True),
+            "prefixes": experiment.loader is not None and experiment.loader.prefixes,
+            "mask_history": config.eval.mask_history,
+            "ties": config.eval.ties,
+            "cutoffs": list(config.eval.cutoffs),
+        },
+        "parameters": parameter_count(experiment.method),
+        "device": str(experiment.fabric.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def describe(experiment: Experiment) -> None:
+    """Say in a few lines what is about to run."""
+    config, data = experiment.config, experiment.dataset.statistics()
+    for warning in experiment.dataset.warnings:
+        log.warning("warning: %s", warning)
+    log.info(
+        "%s: %s users, %s items, %s interactions, mean length %.2f",
+        *(config.dataset.name, f"{data['users']:,}", f"{data['items']:,}", f"{data['interactions']:,}"),
+        data["mean_length"],
+    )
+    log.info(
+        "%s on %s, loss %s, %s parameters, %s",
+        *(config.method.name, config.backbone.name, config.loss.name, f"{parameter_count(experiment.method):,}"),
+        experiment.fabric.device,
+    )
+
+
+def rate(history: list[dict]) -> int | None:
+    """Return the mean targets per second over all epochs."""
+    return round(sum(entry["targets_per_second"] for entry in history) / len(history)) if history else None
+
+
+def dry_run(config: DictConfig) -> None:
+    """Print the resolved configuration, the statistics of the data and the number of parameters."""
+    experiment = build(config)
+    log.info("%s", OmegaConf.to_yaml(config, resolve=True))
+    log.info("data: %s", experiment.dataset.statistics())
+    describe(experiment)

@@ -1,0 +1,50 @@
+"""Facts about a run that make its numbers comparable, or show that they are not."""
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from seqrec import __version__
+
+PACKAGES = ("torch", "lightning-fabric", "hydra-core", "numpy", "pandas", "scipy")
+
+
+def environment() -> dict:
+    """Return versions, git commit and machine."""
+    return {
+        "versions": {"seqrec": __version__, "python": platform.python_version(), **{n: version(n) for n in PACKAGES}},
+        "git_commit": git_commit(),
+        "machine": {"processor": platform.processor() or platform.machine(), "system": platform.system()},
+        "command": sys.argv,
+    }
+
+
+def git_commit() -> str | None:
+    """Return the commit of the source tree, "+changes" appended where it was edited, or None outside a repository."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def peak_memory() -> int:
+    """Return the largest memory the process has held, in bytes: of the accelerator where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def parameter_count(module: torch.nn.Module) -> int:
+    """Count the trained numbers of a module."""
+    return sum(parameter.numel() for parameter in module.parameters())

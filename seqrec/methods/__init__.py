@@ -1,0 +1,1 @@
+"""Robustness methods around a backbone, and the baselines they are measured against."""

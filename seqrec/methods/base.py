@@ -1,0 +1,124 @@
+"""The plain method: a backbone trained with a next-item loss. Every other method is built on it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqrec.backbones.base import Backbone
+from seqrec.batch import Batch
+from seqrec.data.sequences import Sequences
+from seqrec.losses import NextItemLoss
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """Parameters that one optimiser moves; None stands for the trainer's own optimiser and clip."""
+
+    parameters: Iterable[nn.Parameter]
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None
+    clip: float | None = None  # largest L2 norm of the group's gradient
+
+
+class Method(nn.Module):
+    """Backbone + item table + next-item loss (the plain baseline).
+
+    Subclasses override as little as they need; `losses` is enough for most.
+    """
+
+    trained = True  # False: nothing to optimise, `setup` does it all
+
+    def __init__(
+        self,
+        backbone: Callable[..., Backbone],
+        loss: NextItemLoss,
+        num_items: int,
+        dim: int,
+        max_len: int,
+    ):
+        super().__init__()
+        self.max_len, self.loss = max_len, loss
+        self.items = nn.Embedding(num_items + 1, dim, padding_idx=0)
+        nn.init.normal_(self.items.weight, std=0.02)
+        with torch.no_grad():
+            self.items.weight[0] = 0
+        self.backbone = backbone(dim=dim, max_len=max_len)
+
+    @classmethod
+    def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
+        """Say why the method cannot work with this loss or backbone class, or return None."""
+        if loss is None or backbone is None:
+            return "it is trained: choose a backbone and a loss other than 'none'"
+        return None
+
+    def setup(self, train: Sequences) -> None:
+        """Take statistics of the training part, once, before the first epoch."""
+
+    def choose(self, evaluate: Callable[[], float]) -> str:
+        """Choose what an untrained method leaves open and say it; `evaluate` gives the monitored validation metric."""
+        return ""
+
+    def on_epoch(self, epoch: int) -> None:
+        """Prepare for an epoch (from 0): warm-up, thresholds, refreshed similarity."""
+
+    def param_groups(self) -> dict[str, ParamGroup]:
+        """Partition the parameters by the optimiser that moves them."""
+        return {"model": ParamGroup(self.parameters())}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return scalars by name: "loss" is minimised, the rest is logged."""
+        return {"loss": self.next_item_loss(self.encode(batch.seq), batch)}
+
+    def optimize(self, batch: Batch, update: Callable[..., None]) -> dict[str, Tensor]:
+        """Make one step and return what to log; override it only where players alternate."""
+        logs = self.losses(batch)
+        update(logs["loss"])
+        return logs
+
+    def next_item_loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Return the mean next-item loss of hidden states [B, T, D] over the supervised slots."""
+        supervised = batch.target > 0
+        negative = batch.negative
+        if negative is not None and negative.dim() == 3:
+            negative = negative[supervised]
+        return self.loss(hidden[supervised], batch.target[supervised], self.items.weight, negative)
+
+    def encode(self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] take the place of the look-up."""
+        mask = seq > 0
+        layout = self.backbone.layout(mask)
+        positions = self.backbone.positions(mask) if positions is None else positions
+        cells = self.items(layout.gather(seq)) if x is None else layout.gather(x)
+        return layout.scatter(self.backbone.run(cells, layout.gather(positions), layout))
+
+    def score(self, batch: Batch) -> Tensor:
+        """Return the score of every item as the next one, [B, V + 1]."""
+        return self.encode(batch.seq)[:, -1] @ self.items.weight.T
+
+
+class Untrained(Method):
+    """Base of the counting baselines: no parameters, `setup` fits them on the training part."""
+
+    trained = False
+
+    def __init__(self, num_items: int, max_len: int):
+        nn.Module.__init__(self)
+        self.num_items, self.max_len = num_items, max_len
+
+    @classmethod
+    def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
+        """Say why the method cannot work with this loss or backbone class, or return None."""
+        if loss is not None or backbone is not None:
+            return "it counts and is not trained: leave out backbone= and loss="
+        return None
+
+    def param_groups(self) -> dict[str, ParamGroup]:
+        """Return no group: nothing is optimised."""
+        return {}
+
+
+def item_counts(train: Sequences, num_items: int) -> np.ndarray:
+    """Count the training interactions of each item, [V + 1]."""
+    return np.bincount(train.pairs()[1], minlength=num_items + 1)

@@ -1,0 +1,65 @@
+"""Markov counts: which items followed the items of the history, near by, in training. An untrained baseline that is hard to beat."""
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from seqrec.batch import Batch
+from seqrec.data.sequences import Sequences
+from seqrec.methods.base import Untrained
+
+CANDIDATE_DECAYS = (0.0, 0.3, 0.5, 0.7, 0.9)
+
+
+class Markov(Untrained):
+    """Transition counts T[i, j] += decay^(d - 1) for training pairs (i, then j) at distance d <= window.
+
+    The score of j is the sum over the newest `history` items of history_decay^age T[item, j]; with history_decay 0 it is
+    the row of the newest item alone. "auto" takes the value of {0, .3, .5, .7, .9} that is best on validation.
+    """
+
+    def __init__(
+        self, num_items: int, max_len: int, window: int, decay: float, history: int, history_decay: float | str
+    ):
+        super().__init__(num_items, max_len)
+        self.window, self.decay, self.history, self.history_decay = window, decay, history, history_decay
+
+    def setup(self, train: Sequences) -> None:
+        """Count the transitions of the training part."""
+        row, item = train.pairs()
+        size = self.num_items + 1
+        counts = scipy.sparse.csr_array((size, size), dtype=np.float32)
+        for distance in range(1, self.window + 1):
+            same = row[distance:] == row[:-distance]
+            if not same.any():
+                break
+            pairs = (item[:-distance][same], item[distance:][same])
+            weight = np.full(len(pairs[0]), self.decay ** (distance - 1), np.float32)
+            counts += scipy.sparse.coo_array((weight, pairs), shape=(size, size)).tocsr()
+        self.transitions = counts
+
+    def choose(self, evaluate: Callable[[], float]) -> str:
+        """Set history_decay, where it is "auto", to the candidate with the best validation metric."""
+        if self.history_decay != "auto":
+            return ""
+        values = {}
+        for self.history_decay in CANDIDATE_DECAYS:
+            values[self.history_decay] = evaluate()
+        self.history_decay = max(values, key=values.get)
+        return f"method.history_decay={self.history_decay} is best on validation"
+
+    def score(self, batch: Batch) -> Tensor:
+        """Return decayed transition counts, [B, V + 1]."""
+        newest_first = batch.seq.flip(1)[:, : self.history]
+        age = torch.arange(newest_first.shape[1], dtype=torch.float64)
+        weight = (self.history_decay**age).expand(newest_first.shape)
+        used = (newest_first > 0) & (weight > 0)
+        row = used.nonzero()[:, 0].numpy()
+        history = scipy.sparse.coo_array(
+            (weight[used].numpy().astype(np.float32), (row, newest_first[used].numpy())),
+            shape=(len(batch.seq), self.num_items + 1),
+        )
+        return torch.from_numpy((history.tocsr() @ self.transitions).toarray())

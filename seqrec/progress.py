@@ -1,0 +1,63 @@
+"""What a person sees while a run goes on: one bar, one line per epoch."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+log = logging.getLogger("seqrec")
+
+
+class Progress:
+    """A tqdm bar with the live loss and targets per second; None shows it on terminals only.
+
+    The line of an epoch has the metrics at the cutoff of the monitored one.
+    """
+
+    def __init__(self, bar: bool | None, monitor: str):
+        self.disable = None if bar is None else not bar
+        self.cutoff = monitor.partition("@")[2]
+
+    @contextmanager
+    def epoch(self, epoch: int, steps: int, first: int) -> Iterator["Bar"]:
+        """Show the bar of an epoch (from 0) that has done `first` of its steps."""
+        with (
+            logging_redirect_tqdm([log]),
+            tqdm(total=steps, initial=first, desc=f"epoch {epoch + 1}", leave=False, disable=self.disable) as bar,
+        ):
+            yield Bar(bar)
+
+    def report(self, entry: dict, best: bool) -> None:
+        """Print the line of a finished epoch; a star marks the best one so far."""
+        metrics = [
+            f"{name.removeprefix('valid/')} {value:.4f}"
+            for name, value in entry.items()
+            if name.startswith("valid/") and name.partition("@")[2] == self.cutoff
+        ]
+        log.info(
+            "epoch %3d%s loss %.4f  %s  %.1f s, %s targets/s",
+            entry["epoch"],
+            "*" if best else " ",
+            entry["train/loss"],
+            "  ".join(metrics),
+            entry["train_seconds"],
+            f"{entry['targets_per_second']:,}",
+        )
+
+
+class Bar:
+    """The bar of one epoch."""
+
+    def __init__(self, bar: tqdm):
+        self.bar, self.began, self.targets = bar, time.monotonic(), 0
+
+    def step(self, loss: float, targets: int) -> None:
+        """Move on by one batch."""
+        self.targets += targets
+        if not self.bar.disable:
+            rate = self.targets / (time.monotonic() - self.began)
+            self.bar.set_postfix_str(f"loss {loss:.4f}, {rate:,.0f} targets/s", refresh=False)
+            self.bar.update()

@@ -1,0 +1,86 @@
+"""What a run leaves behind in its directory."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from seqrec.errors import UserError
+from seqrec.files import write_atomically, write_json
+
+DONE = "DONE"
+
+
+class RunDir:
+    """A run directory: it is complete once it holds DONE, which is written last."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has ended and everything is written."""
+        return (self.path / DONE).exists()
+
+    def lock(self) -> FileLock:
+        """Take the directory for this process; raises UserError if another process is at work in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"another process is at work in {self.path}; wait for it or end it") from None
+        return lock
+
+    def set_aside(self) -> None:
+        """Rename an existing directory with results to <dir>.old-N, so that a new run starts from nothing."""
+        if not any(self.path.glob("*")):
+            return
+        number = 1
+        while (old := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        self.path.rename(old)
+        self.path.mkdir()
+
+    def metrics(self) -> dict:
+        """Read metrics.json."""
+        return json.loads((self.path / "metrics.json").read_text())
+
+    def write_config(self, yaml: str) -> None:
+        """Write the resolved configuration."""
+        write_atomically(self.path / "config.yaml", yaml.encode())
+
+    def write_history(self, history: list[dict]) -> None:
+        """Write history.jsonl, one line per epoch."""
+        lines = "".join(json.dumps(entry) + "\n" for entry in history)
+        write_atomically(self.path / "history.jsonl", lines.encode())
+
+    def write_ranks(self, name: str, ranks, user_ids: np.ndarray, item_ids: np.ndarray) -> None:
+        """Write per-user ranks: arrays user, target, better, equal, rank, and the user's own ids of both."""
+        stream = io.BytesIO()
+        np.savez_compressed(
+            stream,
+            user=ranks.user,
+            target=ranks.target,
+            better=ranks.better,
+            equal=ranks.equal,
+            rank=ranks.rank,
+            user_id=user_ids[ranks.user],
+            target_id=item_ids[ranks.target],
+        )
+        write_atomically(self.path / name, stream.getvalue())
+
+    def finish(self, metrics: dict, manifest: dict) -> None:
+        """Write metrics.json and manifest.json, then DONE."""
+        write_json(self.path / "manifest.json", manifest)
+        write_json(self.path / "metrics.json", metrics)
+        write_atomically(self.path / DONE, b"")
+
+
+def remove_if_empty(path: Path) -> None:
+    """Remove a directory that holds nothing, and the parents that hold nothing else."""
+    while path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+        path = path.parent

@@ -1,0 +1,29 @@
+"""Learning-rate schedules: functions of the step that scale the optimiser's learning rate."""
+
+import math
+from collections.abc import Callable
+
+
+def constant(warmup: int, total: int) -> Callable[[int], float]:
+    """Rise linearly for `warmup` steps, then stay at 1."""
+    return lambda step: min(1.0, (step + 1) / (warmup + 1))
+
+
+def linear(warmup: int, total: int) -> Callable[[int], float]:
+    """Rise linearly for `warmup` steps, then fall linearly to 0 at step `total`."""
+    rise = constant(warmup, total)
+    return lambda step: rise(step) * min(1.0, max(0.0, (total - step) / (total - warmup)))
+
+
+def cosine(warmup: int, total: int) -> Callable[[int], float]:
+    """Rise linearly for `warmup` steps, then fall along half a cosine to 0 at step `total`."""
+    rise = constant(warmup, total)
+
+    def factor(step: int) -> float:
+        progress = min(1.0, max(0.0, (step - warmup) / (total - warmup)))
+        return rise(step) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return factor
+
+
+SCHEDULES = {"constant": constant, "linear": linear, "cosine": cosine}

@@ -1,0 +1,192 @@
+"""The training loop: one update rule, early stopping, exact resume."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from seqrec.batch import Batch
+from seqrec.checkpoint import Checkpoints, random_state, restore_random_state
+from seqrec.data.loader import TrainLoader
+from seqrec.errors import UserError
+from seqrec.methods.base import Method
+from seqrec.progress import Progress
+from seqrec.schedules import SCHEDULES
+
+
+@dataclass
+class State:
+    """Where a run stands; plain values only, so that it fits a checkpoint."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0  # batches of the next epoch that are done
+    sums: dict[str, float] = field(default_factory=dict)  # of the logged values over these batches
+    best: float | None = None  # monitored metric
+    best_epoch: int = 0
+    waited: int = 0  # evaluations since the best one
+    seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)  # one entry per epoch
+    stopped: str = ""  # why training ended
+
+
+class Trainer:
+    """Trains a method until the monitored validation metric has not risen for `patience` evaluations.
+
+    `validate` gives the validation metrics of the method as it stands; `record` takes the history after every epoch.
+    With several processes each takes its share of the rows of every batch, and gradients are averaged.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        method: Method,
+        loader: TrainLoader,
+        validate: Callable[[], dict[str, float]],
+        record: Callable[[list[dict]], None],
+        checkpoints: Checkpoints,
+        progress: Progress,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: str,
+        warmup_epochs: int,
+        clip: float | None,
+        monitor: str,
+        max_epochs: int,
+        eval_every: int,
+        patience: int,
+        max_minutes: float | None,
+        checkpoint_minutes: float,
+    ):
+        self.fabric, self.method, self.loader, self.validate = fabric, method, loader, validate
+        self.record, self.checkpoints, self.progress = record, checkpoints, progress
+        self.monitor, self.max_epochs, self.eval_every, self.patience = monitor, max_epochs, eval_every, patience
+        self.max_minutes, self.checkpoint_minutes = max_minutes, checkpoint_minutes
+        self.groups = method.param_groups()
+        self.parameters = {name: list(group.parameters) for name, group in self.groups.items()}
+        self.clips = {name: clip if group.clip is None else group.clip for name, group in self.groups.items()}
+        self.optimizers, self.schedulers = {}, {}
+        factor = SCHEDULES[schedule](warmup_epochs * len(loader), max_epochs * len(loader))
+        for name, group in self.groups.items():
+            chosen = optimizer if group.optimizer is None else group.optimizer
+            self.optimizers[name] = fabric.setup_optimizers(chosen(self.parameters[name]))
+            self.schedulers[name] = torch.optim.lr_scheduler.LambdaLR(self.optimizers[name].optimizer, factor)
+        self.state = State()
+
+    def fit(self) -> State:
+        """Train from the last checkpoint, if there is one, to the end; raises UserError when the loss diverges."""
+        self._resume()
+        self.started = time.monotonic() - self.state.seconds
+        while not self.state.stopped:
+            if self.state.step == 0:
+                self.method.on_epoch(self.state.epoch)
+            self._train_epoch()
+            self._end_epoch()
+            self.record(self.state.history)
+            self._save_last()
+        return self.state
+
+    def update(self, loss: Tensor, *groups: str) -> None:
+        """Step the optimisers of `groups` (default: all) down the gradient of `loss`; raises UserError if it is not finite."""
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"training diverged: the loss is {float(loss)} in epoch {self.state.epoch + 1}, step {self.state.step + 1}. "
+                "Try a lower trainer.optimizer.lr, trainer.clip=1, or trainer.precision=32-true"
+            )
+        names = groups or tuple(self.groups)
+        for name in names:
+            self.optimizers[name].zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        for name in names:
+            self._average_over_processes(self.parameters[name])
+            if self.clips[name] is not None:
+                torch.nn.utils.clip_grad_norm_(self.parameters[name], self.clips[name])
+            self.optimizers[name].step()
+            self.schedulers[name].step()
+
+    def _train_epoch(self) -> None:
+        state, began, first = self.state, time.monotonic(), self.state.step
+        self.method.train()
+        targets = 0
+        with self.progress.epoch(state.epoch, len(self.loader), first) as bar:
+            for batch in self.loader.epoch(state.epoch, first):
+                if self.fabric.world_size > 1:
+                    batch = batch.shard(self.fabric.global_rank, self.fabric.world_size)
+                supervised = int((batch.target > 0).sum())
+                with self.fabric.autocast():
+                    logs = self.method.optimize(batch.to(self.fabric.device), self.update)
+                for name, value in logs.items():
+                    state.sums[name] = state.sums.get(name, 0.0) + float(value.detach())
+                state.step += 1
+                targets += supervised
+                bar.step(loss=float(logs["loss"].detach()), targets=supervised)
+                state.seconds = time.monotonic() - self.started
+                if self.max_minutes is not None and state.seconds > 60 * self.max_minutes:
+                    state.stopped = f"trainer.max_minutes={self.max_minutes} reached"
+                    break
+                if time.monotonic() - self.saved > 60 * self.checkpoint_minutes and state.step < len(self.loader):
+                    self._save_last()
+        seconds = time.monotonic() - began
+        logged = {name: total / state.step for name, total in state.sums.items()}
+        rates = {"targets_per_second": round(targets / seconds), "train_seconds": round(seconds, 3)}
+        lr = {f"lr/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
+        state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
+        state.history.append({"epoch": state.epoch, **{f"train/{k}": v for k, v in logged.items()}, **lr, **rates})
+
+    def _end_epoch(self) -> None:
+        state = self.state
+        last = state.stopped or state.epoch == self.max_epochs
+        if state.epoch % self.eval_every == 0 or last:
+            began = time.monotonic()
+            metrics = self.validate()
+            entry = {f"valid/{name}": value for name, value in metrics.items()}
+            state.history[-1] |= {**entry, "valid_seconds": round(time.monotonic() - began, 3)}
+            if state.best is None or metrics[self.monitor] > state.best:
+                state.best, state.best_epoch, state.waited = metrics[self.monitor], state.epoch, 0
+                self._save("best.pt", {"model": self.method.state_dict(), "epoch": state.epoch})
+            else:
+                state.waited += 1
+            if state.waited >= self.patience:
+                state.stopped = f"no better {self.monitor} in {self.patience} evaluations"
+        if last and not state.stopped:
+            state.stopped = f"trainer.max_epochs={self.max_epochs} reached"
+        state.seconds = time.monotonic() - self.started
+        self.progress.report(state.history[-1], best=state.best_epoch == state.epoch)
+
+    def _save_last(self) -> None:
+        self.saved = time.monotonic()
+        self._save(
+            "last.pt",
+            {
+                "state": asdict(self.state),
+                "model": self.method.state_dict(),
+                "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+                "schedulers": {name: scheduler.state_dict() for name, scheduler in self.schedulers.items()},
+                "random": random_state(),
+            },
+        )
+
+    def _save(self, name: str, state: dict) -> None:
+        if self.fabric.is_global_zero:
+            self.checkpoints.save(name, state)
+
+    def _resume(self) -> None:
+        self.saved = time.monotonic()
+        saved = self.checkpoints.load("last.pt")
+        if saved is None:
+            return
+        self.method.on_epoch(saved["state"]["epoch"])  # it may make buffers that the checkpoint then fills
+        self.state = State(**saved["state"])
+        self.method.load_state_dict(saved["model"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(saved["optimizers"][name])
+            self.schedulers[name].load_state_dict(saved["schedulers"][name])
+        restore_random_state(saved["random"])
+        self.record(self.state.history)
+
+    def _average_over_processes(self, parameters: list[torch.nn.Parameter]) -> None:
+        if self.fabric.world_size > 1:
+            for parameter in parameters:
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.fabric.all_reduce(gradient, reduce_op="mean")

@@ -1,0 +1,55 @@
+"""Run one experiment, or a sweep with -m: `python train.py --help` lists what there is to choose."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from seqrec.cli import JobFailed, guarded, log, log_file, set_up_logging
+from seqrec.config import check, run_path
+from seqrec.results import results_table
+from seqrec.run_dir import RunDir, remove_if_empty
+
+OmegaConf.register_new_resolver("run_path", lambda *, _root_: run_path(_root_))
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> float | None:
+    """Run one job; returns the monitored validation metric, the objective of sweeps."""
+    set_up_logging()
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return job(config)
+    try:
+        return job(config)
+    except Exception as error:
+        raise JobFailed from error
+
+
+def job(config: DictConfig) -> float | None:
+    """Run the experiment that `config` describes, unless its directory is complete."""
+    check(config)
+    run_dir = RunDir(Path(HydraConfig.get().runtime.output_dir))
+    if run_dir.complete and not config.force and not config.dry_run:
+        log.info("complete already (force=true does it again)\n%s", results_table(run_dir.metrics(), run_dir.path))
+        return run_dir.metrics()["valid"][config.trainer.monitor]
+
+    from seqrec.build import refuse_impossible  # brings torch, and whatever stands above answers at once
+    from seqrec.experiment import dry_run, run
+
+    refuse_impossible(config, multirun=HydraConfig.get().mode == RunMode.MULTIRUN)
+    if config.dry_run:
+        dry_run(config)
+        remove_if_empty(run_dir.path)
+        return None
+    with run_dir.lock():
+        if config.force:
+            run_dir.set_aside()
+        with log_file(run_dir.path / "run.log"):
+            return run(config, run_dir)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
