@@ -47,7 +47,9 @@ def make(node: dict, **runtime):
     """Build the object that a configuration node describes, with run-time facts added; raises UserError for a wrong key."""
     target = locate(node["_target_"])
     values = {key: value for key, value in node.items() if key not in OWN_KEYS}
-    values = {key: make(value) if isinstance(value, dict) and "_target_" in value else value for key, value in values.items()}
+    values = {
+        key: make(value) if isinstance(value, dict) and "_target_" in value else value for key, value in values.items()
+    }
     if node.get("_partial_"):
         return functools.partial(target, **values, **runtime)
     try:
@@ -159,5 +161,3 @@ def trainer_of(experiment: Experiment, folder: Path, record) -> Trainer:
         checkpoint_minutes=values["checkpoint_minutes"],
         **{key: values[key] for key in settings},
     )
-
-

@@ -82,7 +82,9 @@ def explain(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.strerror}: free some space, or take another output_dir"
-    if isinstance(error, MemoryError | RuntimeError) and (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
+    if isinstance(error, MemoryError | RuntimeError) and (
+        isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))
+    ):
         return "out of memory; try a smaller trainer.batch_size, max_len or dim, or loss=sampled_softmax with fewer loss.negatives"
     return None
 

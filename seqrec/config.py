@@ -74,7 +74,10 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "max_len": (_positive, "a whole number above 0"),
     "force": (lambda v: isinstance(v, bool), "true or false"),
     "dry_run": (lambda v: isinstance(v, bool), "true or false"),
-    "eval.cutoffs": (lambda v: len(v) > 0 and all(map(_positive, v)), "a list of whole numbers above 0, like [5,10,20]"),
+    "eval.cutoffs": (
+        lambda v: len(v) > 0 and all(map(_positive, v)),
+        "a list of whole numbers above 0, like [5,10,20]",
+    ),
     "eval.mask_history": (lambda v: isinstance(v, bool), "true or false"),
     "eval.ties": (lambda v: v in ("expected", "pessimistic", "optimistic"), "expected, pessimistic or optimistic"),
     "trainer.batch_size": (_positive, "a whole number above 0"),

@@ -1,5 +1,6 @@
 """The training loop: one update rule, early stopping, exact resume."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -16,11 +17,15 @@ from seqrec.methods.base import Method
 from seqrec.progress import Progress
 from seqrec.schedules import SCHEDULES
 
+log = logging.getLogger("seqrec")
+
 
 @dataclass
 class State:
     """Where a run stands; plain values only, so that it fits a checkpoint."""
 
+    stage: int = 0
+    stage_began: int = 0  # epochs finished before this stage
     epoch: int = 0  # epochs finished
     step: int = 0  # batches of the next epoch that are done
     sums: dict[str, float] = field(default_factory=dict)  # of the logged values over these batches
@@ -63,29 +68,52 @@ class Trainer:
         self.record, self.checkpoints, self.progress = record, checkpoints, progress
         self.monitor, self.max_epochs, self.eval_every, self.patience = monitor, max_epochs, eval_every, patience
         self.max_minutes, self.checkpoint_minutes = max_minutes, checkpoint_minutes
-        self.groups = method.param_groups()
-        self.parameters = {name: list(group.parameters) for name, group in self.groups.items()}
-        self.clips = {name: clip if group.clip is None else group.clip for name, group in self.groups.items()}
-        self.optimizers, self.schedulers = {}, {}
-        factor = SCHEDULES[schedule](warmup_epochs * len(loader), max_epochs * len(loader))
-        for name, group in self.groups.items():
-            chosen = optimizer if group.optimizer is None else group.optimizer
-            self.optimizers[name] = fabric.setup_optimizers(chosen(self.parameters[name]))
-            self.schedulers[name] = torch.optim.lr_scheduler.LambdaLR(self.optimizers[name].optimizer, factor)
+        self.optimizer, self.clip = optimizer, clip
+        self.factor = SCHEDULES[schedule](warmup_epochs * len(loader), max_epochs * len(loader))
         self.state = State()
 
     def fit(self) -> State:
         """Train from the last checkpoint, if there is one, to the end; raises UserError when the loss diverges."""
-        self._resume()
+        self.saved = time.monotonic()
+        saved = self.checkpoints.load("last.pt")
+        if saved is None:
+            self._begin_stage()
+        else:
+            self._resume(saved)
         self.started = time.monotonic() - self.state.seconds
         while not self.state.stopped:
             if self.state.step == 0:
                 self.method.on_epoch(self.state.epoch)
             self._train_epoch()
             self._end_epoch()
+            if self.state.stopped and self.state.stage + 1 < self.method.stages and not self._out_of_time():
+                self._next_stage()
             self.record(self.state.history)
             self._save_last()
         return self.state
+
+    def _begin_stage(self) -> None:
+        """Make the optimisers of a stage; the method says how long it is."""
+        length = self.method.on_stage(self.state.stage)
+        self.stage_ends = self.state.stage_began + (self.max_epochs if length is None else length)
+        self.patient = length is None
+        groups = self.method.param_groups()
+        self.parameters = {name: list(group.parameters) for name, group in groups.items()}
+        self.clips = {name: self.clip if group.clip is None else group.clip for name, group in groups.items()}
+        self.optimizers, self.schedulers = {}, {}
+        for name, group in groups.items():
+            optimizer = (group.optimizer or self.optimizer)(self.parameters[name])
+            self.optimizers[name] = self.fabric.setup_optimizers(optimizer)
+            self.schedulers[name] = torch.optim.lr_scheduler.LambdaLR(optimizer, self.factor)
+
+    def _next_stage(self) -> None:
+        """Go back to the best weights and begin the next stage with them; its best epoch is to be found anew."""
+        state = self.state
+        log.info("stage %d ended: %s", state.stage + 1, state.stopped)
+        self.method.load_state_dict(self.checkpoints.load("best.pt")["model"])
+        state.stage, state.stage_began = state.stage + 1, state.epoch
+        state.best, state.waited, state.stopped = None, 0, ""
+        self._begin_stage()
 
     def update(self, loss: Tensor, *groups: str) -> None:
         """Step the optimisers of `groups` (default: all) down the gradient of `loss`; raises UserError if it is not finite."""
@@ -94,7 +122,7 @@ class Trainer:
                 f"training diverged: the loss is {float(loss)} in epoch {self.state.epoch + 1}, step {self.state.step + 1}. "
                 "Try a lower trainer.optimizer.lr, trainer.clip=1, or trainer.precision=32-true"
             )
-        names = groups or tuple(self.groups)
+        names = groups or tuple(self.optimizers)
         for name in names:
             self.optimizers[name].zero_grad(set_to_none=True)
         self.fabric.backward(loss)
@@ -122,7 +150,7 @@ class Trainer:
                 targets += supervised
                 bar.step(loss=float(logs["loss"].detach()), targets=supervised)
                 state.seconds = time.monotonic() - self.started
-                if self.max_minutes is not None and state.seconds > 60 * self.max_minutes:
+                if self._out_of_time():
                     state.stopped = f"trainer.max_minutes={self.max_minutes} reached"
                     break
                 if time.monotonic() - self.saved > 60 * self.checkpoint_minutes and state.step < len(self.loader):
@@ -136,7 +164,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         state = self.state
-        last = state.stopped or state.epoch == self.max_epochs
+        last = state.stopped or state.epoch == self.stage_ends
         if state.epoch % self.eval_every == 0 or last:
             began = time.monotonic()
             metrics = self.validate()
@@ -145,12 +173,12 @@ class Trainer:
             if state.best is None or metrics[self.monitor] > state.best:
                 state.best, state.best_epoch, state.waited = metrics[self.monitor], state.epoch, 0
                 self._save("best.pt", {"model": self.method.state_dict(), "epoch": state.epoch})
-            else:
+            elif state.epoch > self.method.patience_from:
                 state.waited += 1
-            if state.waited >= self.patience:
+            if self.patient and state.waited >= self.patience:
                 state.stopped = f"no better {self.monitor} in {self.patience} evaluations"
         if last and not state.stopped:
-            state.stopped = f"trainer.max_epochs={self.max_epochs} reached"
+            state.stopped = f"{self.stage_ends - state.stage_began} epochs done"
         state.seconds = time.monotonic() - self.started
         self.progress.report(state.history[-1], best=state.best_epoch == state.epoch)
 
@@ -171,13 +199,13 @@ class Trainer:
         if self.fabric.is_global_zero:
             self.checkpoints.save(name, state)
 
-    def _resume(self) -> None:
-        self.saved = time.monotonic()
-        saved = self.checkpoints.load("last.pt")
-        if saved is None:
-            return
-        self.method.on_epoch(saved["state"]["epoch"])  # it may make buffers that the checkpoint then fills
+    def _out_of_time(self) -> bool:
+        return self.max_minutes is not None and self.state.seconds > 60 * self.max_minutes
+
+    def _resume(self, saved: dict) -> None:
         self.state = State(**saved["state"])
+        self._begin_stage()
+        self.method.on_epoch(self.state.epoch)  # it may make buffers that the checkpoint then fills
         self.method.load_state_dict(saved["model"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(saved["optimizers"][name])

@@ -86,7 +86,7 @@ def numbered(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def seconds(column: pd.Series) -> np.ndarray:
-    """Return dates (datetime, or ISO 8601 text; UTC where they name no zone) as unix seconds, NaN for what is no date."""
+    """Return dates (datetime or ISO 8601 text, UTC unless they name a zone) as unix seconds; NaN where it is no date."""
     moments = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
     return ((moments - EPOCH) / pd.Timedelta(seconds=1)).to_numpy(np.float64)
 
@@ -123,7 +123,7 @@ def _blame(content: bytes, layout: Layout, where: object) -> None:
 
 def lines_of(content: bytes, layout: Layout, where: object) -> Iterator[tuple[int, list[str]]]:
     """Yield (line from 1, fields) for each line that is not blank; raises UserError where quotes never end."""
-    text = io.StringIO(content.decode(), newline="")
+    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
     if layout.separator == BLANKS:
         yield from ((number, line.split()) for number, line in enumerate(text, 1) if line.strip())
         return
@@ -152,7 +152,7 @@ def _problem(row: list[str], layout: Layout) -> str | None:
         return None
     moment = fields[layout.time]
     if layout.dates and pd.isna(pd.to_datetime(moment, format="ISO8601", utc=True, errors="coerce")):
-        return f"{layout.time} '{moment}' is neither a number nor a date like 2014-07-18 09:30:00, or unlike the first line's"
+        return f"{layout.time} '{moment}' is no date like 2014-07-18 09:30:00 (nor are all of them numbers)"
     if not layout.dates and not is_number(moment):
         return f"{layout.time} '{moment}' is not a finite number"
     return None

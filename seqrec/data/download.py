@@ -1,6 +1,7 @@
 """Download of a raw file: to a temporary name, checked, then renamed."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pooch
@@ -10,13 +11,17 @@ from tqdm import tqdm
 from seqrec.errors import UserError
 
 
-def download(url: str, path: Path) -> None:
-    """Fetch `url` into the file `path`; a bar shows on terminals. Raises UserError where that fails, leaving nothing."""
+def download(url: str, path: Path, approve: Callable[[Path], None]) -> None:
+    """Fetch `url` into the file `path`, with a bar on terminals; raises UserError where that fails, leaving nothing.
+
+    `approve` looks at the file before it gets its name, and raises UserError to refuse it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     bar = tqdm(desc=path.name, total=0, unit="B", unit_scale=True, leave=False, disable=None)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         pooch.HTTPDownloader(progressbar=bar)(url, str(temporary), None)
+        approve(temporary)
         temporary.replace(path)
     except requests.RequestException as error:
         reason = str(error) if isinstance(error, requests.HTTPError) else type(error).__name__

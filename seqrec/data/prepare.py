@@ -10,8 +10,8 @@ def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: objec
     """Return items, offsets, user_ids, item_ids and, where the raw data have them, times: the arrays of `Dataset`.
 
     Interactions rated below `min_rating` are dropped first; then users and items with fewer than `k_core` interactions
-    (repeats counted), until none is left. Users and items are numbered in ascending order of their raw ids. Interactions
-    at equal times keep file order, and repeats stay. Raises UserError if nothing is left.
+    (repeats counted), until none is left. Users and items are numbered in ascending order of their raw ids.
+    Interactions at equal times keep file order, and repeats stay. Raises UserError if nothing is left.
     """
     keep = np.arange(len(raw.user))
     if min_rating is not None:
@@ -42,7 +42,7 @@ def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: objec
 
 
 def core(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
-    """Return the indices of the interactions in the k-core: the largest part in which every user and item has k of them."""
+    """Return indices of the interactions in the k-core: the largest part where every user and item has k of them."""
     keep = np.arange(len(user))
     while True:
         rows, columns = user[keep], item[keep]

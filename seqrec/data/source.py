@@ -61,50 +61,64 @@ class FileDataset:
         return Columns(self.user_column, self.item_column, self.time_column, self.rating_column, self.separator)
 
     def load(self, data_dir: str | Path, cache_dir: str | Path | None) -> Dataset:
-        """Return the prepared data set, downloading and preparing at the first time; what is unexpected is in `warnings`."""
+        """Return the prepared data set, fetched and prepared at the first time; `warnings` tell what is unexpected."""
         folder = cache_folder(cache_dir)
-        file, fetched = self.find(Path(data_dir).expanduser().absolute(), folder)
-        sha256 = file.sha256()
-        wrong = self._wrong_hash(file, sha256)
-        if not (fetched and wrong):
-            arrays, warnings = cached(self.cache_file(sha256, cache_dir), functools.partial(self._build, file))
-            wrong += self._wrong_counts(file, arrays.pop("counts"))
-        if fetched and wrong:
-            file.path.unlink()
-            raise UserError(
-                f"{wrong[0]}\n  it came from {self.url} and has been removed; {self._by_hand(file.path.parent)}"
-            )
-        return Dataset(name=self.name, sha256=sha256, warnings=(*wrong, *warnings), **arrays)
-
-    def cache_file(self, sha256: str, cache_dir: str | Path | None) -> Path:
-        """Return where the prepared copy of the raw file with this hash lies, or would lie."""
-        options = {"min_rating": self.min_rating, "k_core": self.k_core, **vars(self.columns)}
-        return cache_file(cache_folder(cache_dir), self.name, sha256=sha256, reader=self.reader, **options)
-
-    def find(self, data_dir: Path, cache_folder: Path) -> tuple[RawFile, bool]:
-        """Return the raw file and whether it has just been downloaded; raises UserError if it is not to be had."""
         if self.file is None:
-            return self._own_file(), False
-        candidates = [data_dir / name for name in self._names]
-        for path in candidates:
-            if path.exists():
-                return open_raw(path, self.member), False
-        if self.url is None:
-            raise UserError(f"dataset={self.name}: {self._names[0]} is not in {data_dir}\n  {self._by_hand(data_dir)}")
-        basename = self.url.rsplit("/", 1)[-1]
-        path = next((path for path in candidates if path.name == basename), candidates[0])
-        with locked(cache_folder, f"download-{path.name}"):
-            fetch = not path.exists()  # another process may have been faster
-            if fetch:
-                try:
-                    download(self.url, path)
-                except UserError as error:
-                    raise UserError(f"dataset={self.name}: {error}\n  {self._by_hand(data_dir)}") from error
-        return open_raw(path, self.member), fetch
+            file = self._own_file()
+        else:
+            file = self._named_file(Path(data_dir).expanduser().absolute(), folder)
+        sha256, arrays, warnings = self._prepared(file, folder)
+        return Dataset(name=self.name, sha256=sha256, warnings=tuple(warnings), **arrays)
 
-    @property
-    def _names(self) -> list[str]:
-        return [self.file] if isinstance(self.file, str) else list(self.file)
+    def cache_file(self, sha256: str, folder: Path) -> Path:
+        """Return where in the cache folder the prepared copy of the raw file with this hash lies, or would lie."""
+        options = {"min_rating": self.min_rating, "k_core": self.k_core, **vars(self.columns)}
+        return cache_file(folder, self.name, sha256=sha256, reader=self.reader, **options)
+
+    def _prepared(self, file: RawFile, folder: Path) -> tuple[str, Arrays, list[str]]:
+        """Return the hash of a raw file, its prepared arrays and what differs from the expectation."""
+        sha256 = file.sha256()
+        arrays, warnings = cached(self.cache_file(sha256, folder), functools.partial(self._build, file))
+        found = dict(zip(COUNTED, arrays.pop("counts").tolist(), strict=True))
+        found["sha256"] = sha256
+        for name, value in found.items():
+            expected = getattr(self, name)
+            if expected not in (None, value):
+                warnings.append(f"dataset={self.name}: {file} has {name} {value}, expected {expected}")
+        return sha256, arrays, warnings
+
+    def _build(self, file: RawFile) -> Arrays:
+        raw = read(file, self.reader, self.columns)
+        counts = np.array([len(raw.user_ids), len(raw.item_ids), len(raw.user)])
+        return prepare(raw, self.min_rating, self.k_core, file) | {"counts": counts}
+
+    def _named_file(self, data_dir: Path, folder: Path) -> RawFile:
+        """Find the file in data_dir or fetch it; `folder` keeps the lock."""
+        names = [self.file] if isinstance(self.file, str) else list(self.file)
+        by_hand = (
+            f"get it from {self.home} and put it there as {' or '.join(names)} "
+            f"(SEQREC_DATA or data_dir={data_dir} is the folder)"
+        )
+        paths = [data_dir / name for name in names]
+        for path in paths:
+            if path.exists():
+                return open_raw(path, self.member)
+        if self.url is None:
+            raise UserError(f"dataset={self.name}: {names[0]} is not in {data_dir}\n  {by_hand}")
+        path = next((path for path in paths if path.name == self.url.rsplit("/", 1)[-1]), paths[0])
+        with locked(folder, f"download-{path.name}"):
+            if not path.exists():  # else another process was faster
+                try:
+                    download(self.url, path, functools.partial(self._approve, folder))
+                except UserError as error:
+                    raise UserError(f"dataset={self.name}: {error}\n  {by_hand}") from error
+        return open_raw(path, self.member)
+
+    def _approve(self, folder: Path, path: Path) -> None:
+        """Raise UserError unless a file that has just been downloaded is what was expected."""
+        warnings = self._prepared(open_raw(path, self.member), folder)[2]
+        if warnings:
+            raise UserError(f"{self.url} gave another file than expected: {warnings[0]}")
 
     def _own_file(self) -> RawFile:
         if self.path is None:
@@ -113,30 +127,3 @@ class FileDataset:
         if not path.exists():
             raise UserError(f"dataset.path={self.path}: there is no such file")
         return open_raw(path, self.member)
-
-    def _by_hand(self, data_dir: Path) -> str:
-        """Tell how to put the file in its place by hand."""
-        return (
-            f"get it from {self.home} and put it there as {' or '.join(self._names)} "
-            f"(SEQREC_DATA or data_dir={data_dir} is the folder)"
-        )
-
-    def _build(self, file: RawFile) -> Arrays:
-        raw = read(file, self.reader, self.columns)
-        counts = np.array([len(raw.user_ids), len(raw.item_ids), len(raw.user)])
-        return prepare(raw, self.min_rating, self.k_core, file) | {"counts": counts}
-
-    def _wrong_hash(self, file: RawFile, sha256: str) -> list[str]:
-        if self.sha256 in (None, sha256):
-            return []
-        return [f"{file} is not the file that dataset={self.name} stands for: sha256 {sha256}, expected {self.sha256}"]
-
-    def _wrong_counts(self, file: RawFile, counts: np.ndarray) -> list[str]:
-        found = dict(zip(COUNTED, counts.tolist(), strict=True))
-        expected = {name: getattr(self, name) for name in COUNTED}
-        wrong = [
-            f"{found[name]} {name}, expected {expected[name]}"
-            for name in COUNTED
-            if expected[name] not in (None, found[name])
-        ]
-        return [f"{file} differs from what dataset={self.name} stands for: {'; '.join(wrong)}"] if wrong else []

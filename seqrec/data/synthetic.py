@@ -11,7 +11,8 @@ from seqrec.errors import UserError
 
 NOISE_SOURCES = ("uniform", "popularity")
 import os
-FOLLOW = int(os.environ.get('FOLLOW','2'))
+
+FOLLOW = int(os.environ.get("FOLLOW", "2"))
 DAY = 86400.0
 # Every part of the process has its own generator, so that a switch of one part leaves the others as they are.
 WORLD, WALK, LENGTH, TIME, NOISE_COUNT, NOISE_PLACE, NOISE_TIME, NOISE_ITEM = range(8)
@@ -137,7 +138,7 @@ def walk(config, world, lengths) -> tuple[np.ndarray, dict]:
     rng = np.random.default_rng([config.seed, WALK])
     users = len(lengths)
     interests = rng.integers(config.clusters, size=(users, config.interests))
-    weights = rng.exponential(size=(users, config.interests))
+    weights = rng.standard_gamma(float(os.environ.get("ALPHA", "1")), size=(users, config.interests))
     weights /= weights.sum(1, keepdims=True)
     ladder = np.cumsum(weights, axis=1)[:, :-1]
     style = rng.integers(2, size=users)

@@ -29,6 +29,8 @@ class Method(nn.Module):
     """
 
     trained = True  # False: nothing to optimise, `setup` does it all
+    stages = 1  # trainings one after the other, each from the best weights of the one before
+    patience_from = 0  # epochs before which an evaluation without improvement does not count towards stopping
 
     def __init__(
         self,
@@ -59,6 +61,13 @@ class Method(nn.Module):
     def choose(self, evaluate: Callable[[], float]) -> str:
         """Choose what an untrained method leaves open and say it; `evaluate` gives the monitored validation metric."""
         return ""
+
+    def on_stage(self, stage: int) -> int | None:
+        """Begin a stage (from 0) and return its length in epochs; None trains until early stopping.
+
+        In a stage after the first the optimisers are fresh, and its best epoch is chosen among its own.
+        """
+        return None
 
     def on_epoch(self, epoch: int) -> None:
         """Prepare for an epoch (from 0): warm-up, thresholds, refreshed similarity."""

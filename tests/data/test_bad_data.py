@@ -1,0 +1,414 @@
+"""Malformed input and the exact words it meets; odd input that is fine."""
+
+import gzip
+import io
+import re
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+from seqrec.data.source import FileDataset
+from seqrec.errors import UserError
+
+MEND = "; correct or remove the line"
+TABLE = {"reader": "table", "user_column": "uid", "item_column": "iid"}
+TIMED = TABLE | {"time_column": "when"}
+INTER = b"user_id:token\titem_id:token\ttimestamp:float\n"
+REVIEW = b'{"reviewerID": "A", "asin": "x", "overall": 5.0, "unixReviewTime": 10}\n'
+COLUMNS = "(user, item, rating, timestamp)"
+
+
+def load(tmp_path, content, **options):
+    path = tmp_path / "raw"
+    path.write_bytes(content)
+    return FileDataset(**{"name": "own", "reader": "sequence", "path": str(path)} | options).load(
+        tmp_path, tmp_path / "cache"
+    )
+
+
+def histories(dataset):
+    """Raw user id -> list of raw item ids."""
+    parts = np.split(dataset.item_ids[dataset.items], dataset.offsets[1:-1])
+    return {user: part.tolist() for user, part in zip(dataset.user_ids.tolist(), parts, strict=True)}
+
+
+def zipped(*names):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, "1 2\n")
+    return stream.getvalue()
+
+
+BAD = {
+    "empty file": (b"", {}, "{file} is empty; get the file again"),
+    "only line ends": (b"\n\n", {}, "{file} is empty; get the file again"),
+    "empty JSON": (b"\n", {"reader": "amazon_json"}, "{file} is empty; get the file again"),
+    "header only": (b"uid,iid,when\n", TIMED, "{file} has a header but no line below it"),
+    "header only, recbole": (INTER, {"reader": "recbole"}, "{file} has a header but no line below it"),
+    "binary": (
+        b"\x89PNG\r\n\x1a\n\0\0\0",
+        {},
+        "{file} is a binary file, or text in UTF-16; a text in UTF-8 is needed",
+    ),
+    "UTF-16": (
+        "uid,iid\na,b\n".encode("utf-16"),
+        TABLE,
+        "{file} is a binary file, or text in UTF-16; a text in UTF-8 is needed",
+    ),
+    "latin-1": (
+        b"uid,iid\na,b\nJos\xe9,c\n",
+        TABLE,
+        "{file}, line 3: byte 0xe9 is not UTF-8; convert the file, e.g. with iconv -f latin1 -t utf-8",
+    ),
+    "latin-1, sequence": (
+        b"1 2\n\xff 3\n",
+        {},
+        "{file}, line 2: byte 0xff is not UTF-8; convert the file, e.g. with iconv -f latin1 -t utf-8",
+    ),
+    "truncated gzip": (
+        gzip.compress(b"1 2 3\n" * 1000, mtime=0)[:-12],
+        {},
+        "{file} is damaged or cut short (Compressed file ended before the end-of-stream marker was reached); "
+        "get the file again",
+    ),
+    "broken gzip": (
+        gzip.compress(b"1 2 3\n", mtime=0)[:-8] + b"\1\2\3\4\6\0\0\0",
+        {},
+        re.compile(r"{file} is damaged or cut short \(CRC check failed .*\); get the file again"),
+    ),
+    "zip of two": (
+        zipped("a", "b"),
+        {},
+        "{file} is a zip archive: dataset.member must say which file of it\n  it holds: a, b",
+    ),
+    "zip without the member": (
+        zipped("ml/u.data", "b"),
+        {"member": "ml/u.date"},
+        "{file} is a zip archive: dataset.member=ml/u.date is not in it; did you mean 'ml/u.data'?\n"
+        "  it holds: ml/u.data, b",
+    ),
+    "non-integer id": (b"1 2 3\n2 4 x5\n", {}, "{file}, line 2: 'x5' is not a non-negative integer" + MEND),
+    "fraction": (b"1 2 3\n\n2 4.0\n", {}, "{file}, line 3: '4.0' is not a non-negative integer" + MEND),
+    "commas": (b"1,2,3\n", {}, "{file}, line 1: '1,2,3' is not a non-negative integer" + MEND),
+    "negative id": (b"1 2\n2 -3\n", {}, "{file}, line 2: '-3' is not a non-negative integer" + MEND),
+    "digits of another script": (
+        "1 2\n2 ٣\n".encode(),
+        {},
+        "{file}, line 2: '٣' is not a non-negative integer" + MEND,
+    ),
+    "no-break space": (
+        "1 2\n2\u00a03\n".encode(),
+        {},
+        "{file}, line 2: '2\u00a03' is not a non-negative integer" + MEND,
+    ),
+    "19 digits": (
+        b"1 1234567890123456789\n",
+        {},
+        "{file}, line 1: the id 1234567890123456789 has more than 18 digits" + MEND,
+    ),
+    "user without items": (b"1 2\n7\n3 4\n", {}, "{file}, line 2: user 7 has no items" + MEND),
+    "last user without items": (b"1 2\n7", {}, "{file}, line 2: user 7 has no items" + MEND),
+    "three columns in pairs": (
+        b"1 2\n\n1 2 3\n",
+        {"reader": "pairs"},
+        "{file}, line 3: 3 columns, where 2 are expected (user, item)" + MEND,
+    ),
+    "all lines of another width": (
+        b"1 2 3\n",
+        {"reader": "pairs"},
+        "{file}, line 1: 3 columns, where 2 are expected (user, item)" + MEND,
+    ),
+    "column missing": (
+        b"1\t2\t3\t4\n1\t2\t3\n",
+        {"reader": "movielens"},
+        "{file}, line 2: 3 columns, where 4 are expected " + COLUMNS + MEND,
+    ),
+    "column too many, ::": (
+        b"1::2::3::4\n1::2::3::4::5\n",
+        {"reader": "movielens"},
+        "{file}, line 2: 5 columns, where 4 are expected " + COLUMNS + MEND,
+    ),
+    "column too many": (
+        b"a,b,5,1\na,b,c,5,1\n",
+        {"reader": "amazon_csv"},
+        "{file}, line 2: 5 columns, where 4 are expected " + COLUMNS + MEND,
+    ),
+    "too many columns everywhere": (
+        b"a,b,5,1,x\n",
+        {"reader": "amazon_csv"},
+        "{file}, line 1: 5 columns, where 4 are expected " + COLUMNS + MEND,
+    ),
+    "table: a title with a comma": (
+        b'uid,title,iid\na,"x, y",b\na,x, y,b\n',
+        TABLE,
+        "{file}, line 3: 4 columns, where 3 are expected (uid, title, iid)" + MEND,
+    ),
+    "table: a quote that never ends": (
+        b'uid,iid\na,b\nc,"d\ne,f\n',
+        TABLE,
+        "{file} cannot be read: Error tokenizing data. C error: EOF inside string starting at row 2",
+    ),
+    "header with a type in a row": (
+        b"user,item,rating,timestamp\na,b,5,1\n",
+        {"reader": "amazon_csv"},
+        "{file}, line 1: rating 'rating' is not a finite number" + MEND,
+    ),
+    "timestamp not a number": (
+        b"a,b,5,1\na,b,5,yesterday\n",
+        {"reader": "amazon_csv"},
+        "{file}, line 2: timestamp 'yesterday' is not a finite number" + MEND,
+    ),
+    "timestamp NaN": (
+        INTER + b"1\t2\t3\n1\t2\tnan\n",
+        {"reader": "recbole"},
+        "{file}, line 3: timestamp 'nan' is not a finite number" + MEND,
+    ),
+    "timestamp infinite": (
+        INTER + b"1\t2\tinf\n",
+        {"reader": "recbole"},
+        "{file}, line 2: timestamp 'inf' is not a finite number" + MEND,
+    ),
+    "timestamp empty": (
+        INTER + b"1\t2\t3\n\n1\t2\t\n",
+        {"reader": "recbole"},
+        "{file}, line 4: the column 'timestamp' is empty" + MEND,
+    ),
+    "rating not a number": (
+        b"a,b,five,1\n",
+        {"reader": "amazon_csv"},
+        "{file}, line 1: rating 'five' is not a finite number" + MEND,
+    ),
+    "user empty": (b"a,b,5,1\n,b,5,1\n", {"reader": "amazon_csv"}, "{file}, line 2: the column 'user' is empty" + MEND),
+    "item blank": (b"a, ,5,1\n", {"reader": "amazon_csv"}, "{file}, line 1: the column 'item' is empty" + MEND),
+    "table: date after numbers": (
+        b"uid,iid,when\na,b,5\na,b,2014-07-18\n",
+        TIMED,
+        "{file}, line 3: when '2014-07-18' is not a finite number" + MEND,
+    ),
+    "table: number after dates": (
+        b"uid,iid,when\na,b,2014-07-18\na,b,later\n",
+        TIMED,
+        "{file}, line 3: when 'later' is no date like 2014-07-18 09:30:00 (nor are all of them numbers)" + MEND,
+    ),
+    "table: no user_column": (
+        b"uid,iid\na,b\n",
+        {"reader": "table"},
+        "dataset.user_column is not set: give the name of the column that holds the user\n  columns of {file}: uid, iid",
+    ),
+    "table: missing column": (
+        b"uid;iid;time\na;b;1\n",
+        TABLE | {"time_column": "tiem"},
+        "dataset.time_column=tiem: no such column; did you mean 'time'?\n  columns of {file}: uid, iid, time",
+    ),
+    "table: wrong separator": (
+        b"uid,iid\na,b\n",
+        TABLE | {"separator": ";"},
+        "dataset.user_column=uid: no such column; did you mean 'uid,iid'?\n  columns of {file}: uid,iid",
+    ),
+    "table: separator of two": (
+        b"uid,iid\na,b\n",
+        TABLE | {"separator": "::"},
+        "dataset.separator=::: must be one character, or null to find it from the header",
+    ),
+    "table: column twice": (
+        b"uid,iid,iid\na,b,c\n",
+        TABLE,
+        "{file} cannot be read: Duplicate names are not allowed.",
+    ),
+    "table: cut Parquet": (
+        b"PAR1 and so on",
+        TABLE,
+        re.compile(r"{file} is not a whole Parquet file \(.*\); get the file again"),
+    ),
+    "recbole: no types": (
+        b"user_id\titem_id\n1\t2\n",
+        {"reader": "recbole"},
+        "{file}, line 1: 'user_id' has no type, as in user_id:token, item_id:token, timestamp:float "
+        "(or take reader=table)" + MEND,
+    ),
+    "recbole: no item": (
+        b"user_id:token\titem:token\n1\t2\n",
+        {"reader": "recbole"},
+        "{file} has no column 'item_id'; its columns: user_id, item",
+    ),
+    "not JSON": (
+        REVIEW + b"{'reviewerID': 'A'}\n",
+        {"reader": "amazon_json"},
+        """{file}, line 2: not JSON: b"{'reviewerID': 'A'}\\n\"""" + MEND,
+    ),
+    "JSON without asin": (
+        REVIEW + b"\n" + REVIEW.replace(b"asin", b"isbn"),
+        {"reader": "amazon_json"},
+        "{file}, line 3: no field 'asin'" + MEND,
+    ),
+    "JSON list": (b"[1]\n", {"reader": "amazon_json"}, "{file}, line 1: no field 'reviewerID'" + MEND),
+    "JSON: time as text": (
+        REVIEW.replace(b"10}", b'"x"}'),
+        {"reader": "amazon_json"},
+        '{file}, line 1: unixReviewTime "x" is not a finite number' + MEND,
+    ),
+    "JSON: rating NaN": (
+        REVIEW.replace(b"5.0", b"NaN"),
+        {"reader": "amazon_json"},
+        "{file}, line 1: overall NaN is not a finite number" + MEND,
+    ),
+    "JSON: id as number": (
+        REVIEW.replace(b'"x"', b"7"),
+        {"reader": "amazon_json"},
+        "{file}, line 1: asin 7 is not a string" + MEND,
+    ),
+    "JSON latin-1": (
+        b'{"reviewerID": "\xe9"}\n',
+        {"reader": "amazon_json"},
+        """{file}, line 1: not JSON: b'{"reviewerID": "\\xe9"}\\n'""" + MEND,
+    ),
+    "unknown reader": (
+        b"1 2\n",
+        {"reader": "sequences"},
+        "dataset.reader=sequences: no such reader; did you mean 'sequence'?\n"
+        "  there are: sequence, pairs, movielens, amazon_csv, amazon_json, recbole, table",
+    ),
+    "columns for a reader that knows them": (
+        b"1 2\n",
+        {"user_column": "uid"},
+        "dataset.reader=sequence knows its columns: leave out dataset.*_column and separator",
+    ),
+    "k_core of text": (
+        b"1 2\n",
+        {"k_core": "five"},
+        "dataset.k_core=five, dataset.min_rating=None: must be numbers or null",
+    ),
+    "k_core removes everything": (
+        b"1 2 3\n2 3\n",
+        {"k_core": 2},
+        "dataset.k_core=2: nothing is left of {file}; take a lower k_core",
+    ),
+    "min_rating without ratings": (
+        b"1 2 3\n",
+        {"min_rating": 4},
+        "dataset.min_rating=4: {file} has no ratings; set dataset.min_rating=null",
+    ),
+    "min_rating removes everything": (
+        b"a,b,3,1\na,b,3.5,1\n",
+        {"reader": "amazon_csv", "min_rating": 4},
+        "dataset.min_rating=4: nothing is left of {file}; its highest rating is 3.5",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_message(case, tmp_path):
+    content, options, expected = BAD[case]
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, content, **options)
+    message = str(caught.value).replace(str(tmp_path / "raw"), "{file}")
+    if isinstance(expected, re.Pattern):
+        assert expected.fullmatch(message)
+    else:
+        assert message == expected
+    assert message.count("\n") <= 1
+
+
+ODD = {
+    "one item": (b"1 5\n2 6 7\n", {}, {1: [5], 2: [6, 7]}),
+    "duplicate lines": (b"1 5\n1 5\n2 6\n", {"reader": "pairs"}, {1: [5, 5], 2: [6]}),
+    "user on two lines": (b"2 5 6\n1 7\n2 8\n", {}, {1: [7], 2: [5, 6, 8]}),
+    "item id 0": (b"1 0 3\n2 3 0\n", {}, {1: [0, 3], 2: [3, 0]}),
+    "user id 0": (b"0 4\n", {}, {0: [4]}),
+    "windows line ends": (b"1 5 6\r\n2 7\r\n", {}, {1: [5, 6], 2: [7]}),
+    "old Mac line ends": (b"1 5 6\r2 7\r", {}, {1: [5, 6], 2: [7]}),
+    "byte-order mark": (b"\xef\xbb\xbf1 5 6\n", {}, {1: [5, 6]}),
+    "no line end at the end": (b"1 5\n2 6", {}, {1: [5], 2: [6]}),
+    "blank lines": (b"\n1 5\n\n  \n2 6\n\n\n", {}, {1: [5], 2: [6]}),
+    "tabs and runs of blanks": (b" 1\t5   6 \n2\t 7\n", {}, {1: [5, 6], 2: [7]}),
+    "gzip under a plain name": (gzip.compress(b"1 5 6\n"), {}, {1: [5, 6]}),
+    "gzip of a byte-order mark": (gzip.compress(b"\xef\xbb\xbf1 5\n"), {}, {1: [5]}),
+    "zip of one": (zipped("some/file"), {}, {1: [2]}),
+    "zip with a member": (zipped("a", "b"), {"member": "b"}, {1: [2]}),
+    "member of a plain file": (b"1 2\n", {"member": "b"}, {1: [2]}),
+    "pairs, blank and unended lines": (b"1 5\r\n\r\n2 6", {"reader": "pairs"}, {1: [5], 2: [6]}),
+    "pairs of text": (b"ann x\nbob y\nann z\n", {"reader": "pairs"}, {"ann": ["x", "z"], "bob": ["y"]}),
+    "pairs with leading zeros": (b"1 007\n1 7\n", {"reader": "pairs"}, {1: ["007", "7"]}),
+    "csv, windows line ends and mark": (
+        b"\xef\xbb\xbfa,b,5,2\r\na,c,5,1\r\n\r\n",
+        {"reader": "amazon_csv"},
+        {"a": ["c", "b"]},
+    ),
+    "csv, old Mac line ends": (b"a,b,5,2\ra,c,5,1\r", {"reader": "amazon_csv"}, {"a": ["c", "b"]}),
+    "csv, ids that look like missing": (
+        b"NA,null,5,1\nnan,None,5,1\n",
+        {"reader": "amazon_csv"},
+        {"NA": ["null"], "nan": ["None"]},
+    ),
+    "csv, a quote in an id": (b'a"b,c,5,1\n', {"reader": "amazon_csv"}, {'a"b': ["c"]}),
+    "recbole, windows line ends": (
+        INTER.replace(b"\n", b"\r\n") + b"1\t5\t2\r\n1\t6\t1\r\n",
+        {"reader": "recbole"},
+        {1: [6, 5]},
+    ),
+    "recbole without timestamp": (
+        b"item_id:token\tuser_id:token\n5\t1\n4\t1\n",
+        {"reader": "recbole"},
+        {1: [5, 4]},
+    ),
+    "table, quotes": (
+        b'uid,"title",iid\r\na,"x, ""y""\r\nz",b\r\n"a",5" disk,c\r\n',
+        TABLE,
+        {"a": ["b", "c"]},
+    ),
+    "table, mark and blank lines": (b"\xef\xbb\xbfuid,iid\n\na,b\n  \nc,d\n\n", TABLE, {"a": ["b"], "c": ["d"]}),
+    "table, blanks after commas": (b"uid, iid\na, b\n", TABLE, {"a": ["b"]}),
+    "table, hashed ids below zero": (b"uid,iid\n-9,5\n-9,-4\n", TABLE, {-9: [5, -4]}),
+    "table, ids beyond int64": (b"uid,iid\n1,18446744073709551615\n", TABLE, {1: ["18446744073709551615"]}),
+    "JSON, blank line and mark": (b"\xef\xbb\xbf" + REVIEW + b"\n", {"reader": "amazon_json"}, {"A": ["x"]}),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_but_fine(case, tmp_path):
+    content, options, expected = ODD[case]
+    dataset = load(tmp_path, content, **options)
+    assert histories(dataset) == expected
+    assert dataset.warnings == ()
+
+
+def test_a_gap_of_ids_costs_nothing(tmp_path):
+    began = time.monotonic()
+    dataset = load(tmp_path, b"1 5 999999999999999999 10000000\n900000000000 5\n")
+    assert time.monotonic() - began < 1
+    assert dataset.item_ids.tolist() == [0, 5, 10_000_000, 999_999_999_999_999_999]
+    assert dataset.items.tolist() == [1, 3, 2, 1]
+    assert dataset.user_ids.tolist() == [1, 900_000_000_000]
+
+
+def test_directory(tmp_path):
+    with pytest.raises(UserError) as caught:
+        FileDataset(name="own", reader="sequence", path=str(tmp_path)).load(tmp_path, tmp_path / "cache")
+    assert str(caught.value) == f"{tmp_path} is a directory; a file is needed"
+
+
+def test_path_is_named(tmp_path):
+    with pytest.raises(UserError) as caught:
+        FileDataset(name="own", reader="table", path="clocks.csv").load(tmp_path, tmp_path / "cache")
+    assert str(caught.value) == "dataset.path=clocks.csv: there is no such file"
+    with pytest.raises(UserError) as caught:
+        FileDataset(name="own", reader="table").load(tmp_path, tmp_path / "cache")
+    assert str(caught.value) == "dataset.path is not set: give the path of your file, as in dataset.path=clicks.csv"
+
+
+def test_wrong_checksum_and_counts_are_warnings(tmp_path):
+    dataset = load(tmp_path, b"1 2 3\n", sha256="0" * 64, users=1, items=3, interactions=2)
+    assert dataset.warnings == (
+        f"dataset=own: {tmp_path}/raw has items 2, expected 3",
+        f"dataset=own: {tmp_path}/raw has sha256 {dataset.sha256}, expected {'0' * 64}",
+    )
+
+
+def test_counts_are_those_before_filters(tmp_path):
+    content = b"1 2 3\n2 2 3\n3 4\n"
+    dataset = load(tmp_path, content, users=3, items=3, interactions=5, k_core=2)
+    assert histories(dataset) == {1: [2, 3], 2: [2, 3]}
+    assert dataset.warnings == ()
