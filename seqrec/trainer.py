@@ -68,8 +68,7 @@ class Trainer:
         self.record, self.checkpoints, self.progress = record, checkpoints, progress
         self.monitor, self.max_epochs, self.eval_every, self.patience = monitor, max_epochs, eval_every, patience
         self.max_minutes, self.checkpoint_minutes = max_minutes, checkpoint_minutes
-        self.optimizer, self.clip = optimizer, clip
-        self.factor = SCHEDULES[schedule](warmup_epochs * len(loader), max_epochs * len(loader))
+        self.optimizer, self.clip, self.schedule, self.warmup_epochs = optimizer, clip, schedule, warmup_epochs
         self.state = State()
 
     def fit(self) -> State:
@@ -97,6 +96,10 @@ class Trainer:
         length = self.method.on_stage(self.state.stage)
         self.stage_ends = self.state.stage_began + (self.max_epochs if length is None else length)
         self.patient = length is None
+        steps = len(self.loader)
+        factor = SCHEDULES[self.schedule](
+            self.warmup_epochs * steps, (self.stage_ends - self.state.stage_began) * steps
+        )
         groups = self.method.param_groups()
         self.parameters = {name: list(group.parameters) for name, group in groups.items()}
         self.clips = {name: self.clip if group.clip is None else group.clip for name, group in groups.items()}
@@ -104,12 +107,13 @@ class Trainer:
         for name, group in groups.items():
             optimizer = (group.optimizer or self.optimizer)(self.parameters[name])
             self.optimizers[name] = self.fabric.setup_optimizers(optimizer)
-            self.schedulers[name] = torch.optim.lr_scheduler.LambdaLR(optimizer, self.factor)
+            self.schedulers[name] = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
     def _next_stage(self) -> None:
         """Go back to the best weights and begin the next stage with them; its best epoch is to be found anew."""
         state = self.state
         log.info("stage %d ended: %s", state.stage + 1, state.stopped)
+        self.fabric.barrier()
         self.method.load_state_dict(self.checkpoints.load("best.pt")["model"])
         state.stage, state.stage_began = state.stage + 1, state.epoch
         state.best, state.waited, state.stopped = None, 0, ""

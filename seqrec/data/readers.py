@@ -102,7 +102,7 @@ def read_amazon_json(file: RawFile) -> Raw:
             try:
                 review = json.loads(line)
             except ValueError:
-                raise fault(file, number, f"not JSON: {line[:40]!r}") from None
+                raise fault(file, number, f"not JSON: {line[:40].decode(errors='replace').strip()}") from None
             user.append(users.setdefault(_field(review, "reviewerID", str, file, number), len(users)))
             item.append(items.setdefault(_field(review, "asin", str, file, number), len(items)))
             time.append(_field(review, "unixReviewTime", int | float, file, number))

@@ -196,7 +196,8 @@ BAD = {
     "table: no user_column": (
         b"uid,iid\na,b\n",
         {"reader": "table"},
-        "dataset.user_column is not set: give the name of the column that holds the user\n  columns of {file}: uid, iid",
+        "dataset.user_column is not set: give the name of the column that holds the user\n"
+        "  columns of {file}: uid, iid",
     ),
     "table: missing column": (
         b"uid;iid;time\na;b;1\n",
@@ -237,7 +238,7 @@ BAD = {
     "not JSON": (
         REVIEW + b"{'reviewerID': 'A'}\n",
         {"reader": "amazon_json"},
-        """{file}, line 2: not JSON: b"{'reviewerID': 'A'}\\n\"""" + MEND,
+        "{file}, line 2: not JSON: {'reviewerID': 'A'}" + MEND,
     ),
     "JSON without asin": (
         REVIEW + b"\n" + REVIEW.replace(b"asin", b"isbn"),
@@ -263,7 +264,7 @@ BAD = {
     "JSON latin-1": (
         b'{"reviewerID": "\xe9"}\n',
         {"reader": "amazon_json"},
-        """{file}, line 1: not JSON: b'{"reviewerID": "\\xe9"}\\n'""" + MEND,
+        '{file}, line 1: not JSON: {"reviewerID": "\ufffd"}' + MEND,
     ),
     "unknown reader": (
         b"1 2\n",
