@@ -20,18 +20,20 @@ OmegaConf.register_new_resolver("run_path", lambda *, _root_: run_path(_root_))
 def main(config: DictConfig) -> float | None:
     """Run one job; returns the monitored validation metric, the objective of sweeps."""
     set_up_logging()
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return job(config)
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return job(config, folder, multirun=True)
     try:
-        return job(config)
+        return job(config, folder)
     except Exception as error:
         raise JobFailed from error
 
 
-def job(config: DictConfig) -> float | None:
-    """Run the experiment that `config` describes, unless its directory is complete."""
+def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | None:
+    """Run the experiment that `config` describes in `folder`, unless it is complete there."""
     check(config)
-    run_dir = RunDir(Path(HydraConfig.get().runtime.output_dir))
+    run_dir = RunDir(folder)
     if run_dir.complete and not config.force and not config.dry_run:
         log.info("complete already (force=true does it again)\n%s", results_table(run_dir.metrics(), run_dir.path))
         return run_dir.metrics()["valid"][config.trainer.monitor]
@@ -39,7 +41,7 @@ def job(config: DictConfig) -> float | None:
     from seqrec.build import refuse_impossible  # brings torch, and whatever stands above answers at once
     from seqrec.experiment import dry_run, run
 
-    refuse_impossible(config, multirun=HydraConfig.get().mode == RunMode.MULTIRUN)
+    refuse_impossible(config, multirun)
     if config.dry_run:
         dry_run(config)
         remove_if_empty(run_dir.path)

@@ -51,6 +51,9 @@ def make(node: dict, **runtime):
         key: make(value) if isinstance(value, dict) and "_target_" in value else value for key, value in values.items()
     }
     if node.get("_partial_"):
+        unknown = set(values) - set(inspect.signature(target).parameters)
+        if unknown:
+            raise UserError(f"{node['_target_']}: got an unexpected keyword argument '{unknown.pop()}'")
         return functools.partial(target, **values, **runtime)
     try:
         inspect.signature(target).bind(**values, **runtime)
@@ -125,6 +128,21 @@ def build(config: DictConfig) -> Experiment:
     method.setup(split.train)
     torch.manual_seed(values["seed"] + fabric.global_rank)
     return Experiment(config, fabric, dataset, split, fabric.to_device(method), evaluator, loader)
+
+
+def load(folder: Path, **overrides) -> Experiment:
+    """Build the experiment of a run directory again, at its best epoch; `overrides` replace top-level keys like data_dir."""
+    if not (folder / "config.yaml").exists():
+        raise UserError(f"{folder} is no run directory: there is no config.yaml in it")
+    config = OmegaConf.load(folder / "config.yaml")
+    config.update({key: value for key, value in overrides.items() if value is not None})
+    experiment = build(config)
+    if experiment.method.trained:
+        best = Checkpoints(folder, config_hash(config)).load("best.pt")
+        if best is None:
+            raise UserError(f"{folder} has no best.pt: the run has not finished an epoch")
+        experiment.method.load_state_dict(best["model"])
+    return experiment
 
 
 def sampler_of(loss, split: Split, num_items: int, seed: int) -> NegativeSampler | None:

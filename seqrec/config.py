@@ -52,8 +52,9 @@ def run_path(config: DictConfig) -> str:
 
 def nearest(word: str, choices: list[str]) -> str:
     """Return ", did you mean 'x'?" for the closest choice, or "" where none is close."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
 
 
 def _whole(value) -> bool:

@@ -123,7 +123,7 @@ class Trainer:
         """Step the optimisers of `groups` (default: all) down the gradient of `loss`; raises UserError if it is not finite."""
         if not torch.isfinite(loss):
             raise UserError(
-                f"training diverged: the loss is {float(loss)} in epoch {self.state.epoch + 1}, step {self.state.step + 1}. "
+                f"training diverged: the loss is {float(loss.detach())} in epoch {self.state.epoch + 1}, step {self.state.step + 1}. "
                 "Try a lower trainer.optimizer.lr, trainer.clip=1, or trainer.precision=32-true"
             )
         names = groups or tuple(self.optimizers)

@@ -86,7 +86,7 @@ def numbered(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def seconds(column: pd.Series) -> np.ndarray:
-    """Return dates (datetime or ISO 8601 text, UTC unless they name a zone) as unix seconds; NaN where it is no date."""
+    """Return dates (datetime or ISO 8601 text, UTC unless they name a zone) as unix seconds; NaN for no date."""
     moments = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
     return ((moments - EPOCH) / pd.Timedelta(seconds=1)).to_numpy(np.float64)
 

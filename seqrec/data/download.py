@@ -17,17 +17,17 @@ def download(url: str, path: Path, approve: Callable[[Path], None]) -> None:
     `approve` looks at the file before it gets its name, and raises UserError to refuse it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    bar = tqdm(desc=path.name, total=0, unit="B", unit_scale=True, leave=False, disable=None)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pooch.HTTPDownloader(progressbar=bar)(url, str(temporary), None)
-        approve(temporary)
-        temporary.replace(path)
+        try:
+            with tqdm(desc=path.name, total=0, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+                pooch.HTTPDownloader(progressbar=bar)(url, str(temporary), None)
+            approve(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except requests.RequestException as error:
         reason = str(error) if isinstance(error, requests.HTTPError) else type(error).__name__
         raise UserError(f"cannot download {url} ({reason})") from error
     except OSError as error:
         raise UserError(f"data_dir={path.parent}: cannot write there ({error.strerror or error})") from error
-    finally:
-        bar.close()
-        temporary.unlink(missing_ok=True)

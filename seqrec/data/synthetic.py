@@ -10,10 +10,9 @@ from seqrec.data.dataset import Dataset
 from seqrec.errors import UserError
 
 NOISE_SOURCES = ("uniform", "popularity")
-import os
 
-FOLLOW = int(os.environ.get("FOLLOW", "2"))
 DAY = 86400.0
+CONCENTRATION = 0.3  # of the Dirichlet over a user's interests: most users have one main interest
 # Every part of the process has its own generator, so that a switch of one part leaves the others as they are.
 WORLD, WALK, LENGTH, TIME, NOISE_COUNT, NOISE_PLACE, NOISE_TIME, NOISE_ITEM = range(8)
 
@@ -108,11 +107,11 @@ class World:
             self.attributes[self.versions[:, style], 0] = self.cluster + 1
             self.attributes[self.versions[:, style], 1] = style + 1
 
-        follow = rng.integers(clusters, size=(clusters, FOLLOW))
-        self.successors = np.repeat(np.arange(slots)[:, None], config.successors, axis=1)  # [S, successors]
-        while (own := self.successors == np.arange(slots)[:, None]).any():
-            row, column = np.nonzero(own)
-            self.successors[own] = self.draw_slot(follow[self.cluster[row], column % FOLLOW], rng)
+        circle = rng.permutation(clusters)
+        after = np.empty_like(circle)
+        after[circle] = np.roll(circle, -1)  # the cluster that follows a cluster
+        of_slot = np.repeat(after[self.cluster], config.successors)
+        self.successors = self.draw_slot(of_slot, rng).reshape(slots, config.successors)
         share = 1.0 / np.arange(1, config.successors + 1)
         self.successor_share = share / share.sum()
 
@@ -223,38 +222,36 @@ def draw_noise(config, lengths, user, items) -> tuple[np.ndarray, np.ndarray, np
 
 def check(config) -> None:
     """Raise UserError for the first value that is outside its range."""
-    whole = "a whole number"
-    limits = (
-        ("users", whole, 1, None),
-        ("clusters", whole, 1, None),
-        ("zipf", "a number", 0, None),
-        ("interests", whole, 1, None),
-        ("drift", "a number", 0, 1),
-        ("transition_share", "a number", 0, 1),
-        ("successors", whole, 1, None),
-        ("memory", "a number", 0, 0.95),
-        ("min_length", whole, 3, None),
-        ("mean_length", "a number", config.min_length, None),
-        ("max_length", whole, config.min_length, None),
-        ("spurious_strength", "a number", 0, 1),
-        ("noise_share", "a number", 0, 0.95),
-        ("span_days", "a number", 0, None),
-        ("gap_days", "a number", 0, None),
-        ("seed", whole, 0, None),
-        ("items", whole, 2, None),
-    )
-    for key, kind, low, high in limits:
+    for key, kind, low, high in (
+        ("users", int, 1, None),
+        ("items", int, 2, None),
+        ("clusters", int, 1, None),
+        ("zipf", float, 0, None),
+        ("interests", int, 1, None),
+        ("drift", float, 0, 1),
+        ("transition_share", float, 0, 1),
+        ("successors", int, 1, None),
+        ("memory", float, 0, "below 1"),
+        ("min_length", int, 3, None),
+        ("max_length", int, config.min_length, None),
+        ("mean_length", float, config.min_length, config.max_length),
+        ("spurious_strength", float, 0, 1),
+        ("noise_share", float, 0, "below 1"),
+        ("span_days", float, 0, None),
+        ("gap_days", float, 0, None),
+        ("seed", int, 0, None),
+    ):
         value = getattr(config, key)
-        number = isinstance(value, int if kind == whole else (int, float)) and not isinstance(value, bool)
-        if not number or not low <= value <= (np.inf if high is None else high):
-            bounds = f"from {low} to {high}" if high is not None else f"of at least {low}"
-            raise UserError(f"dataset.{key}={value} does not fit: give {kind} {bounds}.")
+        number = isinstance(value, (int, kind)) and not isinstance(value, bool)
+        open_ended = {None: np.inf, "below 1": 1}
+        if not number or not (low <= value < open_ended[high] if high in open_ended else low <= value <= high):
+            sort = "a whole number" if kind is int else "a number"
+            bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+            raise UserError(f"dataset.{key}={value} does not fit: give {sort} {bounds}.")
     if config.noise_source not in NOISE_SOURCES:
         near = difflib.get_close_matches(str(config.noise_source), NOISE_SOURCES, n=1, cutoff=0)[0]
-        raise UserError(
-            f"dataset.noise_source={config.noise_source} is unknown: give one of {', '.join(NOISE_SOURCES)} "
-            f"(nearest: {near})."
-        )
+        known = ", ".join(NOISE_SOURCES)
+        raise UserError(f"dataset.noise_source={config.noise_source} is unknown: did you mean {near}? Known: {known}.")
     if not isinstance(config.flip_test, bool):
         raise UserError(f"dataset.flip_test={config.flip_test} does not fit: give true or false.")
     if config.items < 2 * config.clusters:

@@ -1,4 +1,4 @@
-"""The real files, where the environment variable SEQREC_DATA says they lie: counts, checksums, and formats that must agree."""
+"""The real files, where SEQREC_DATA says they lie: counts, checksums, and formats that must agree."""
 
 import os
 from pathlib import Path

@@ -1,0 +1,32 @@
+"""Top lists for users, under the ids of the raw data."""
+
+import numpy as np
+import torch
+
+from seqrec.data.dataset import Dataset
+from seqrec.data.loader import QuestionLoader
+from seqrec.data.sequences import Sequences
+from seqrec.data.split import Questions
+from seqrec.errors import UserError
+from seqrec.methods.base import Method
+
+
+@torch.no_grad()
+def recommend(method: Method, dataset: Dataset, users: list[str], top: int, device: torch.device) -> list[list]:
+    """Return the `top` best new items of each user after all of its interactions; raises UserError for an unknown user."""
+    place = {str(user): index for index, user in enumerate(dataset.user_ids.tolist())}
+    unknown = [user for user in users if user not in place]
+    if unknown:
+        raise UserError(f"user {unknown[0]} is not in '{dataset.name}' (its ids look like {dataset.user_ids[0]})")
+    rows = np.array([place[user] for user in users])
+    history = Sequences(dataset.items, dataset.offsets[rows], dataset.offsets[rows + 1])
+    method.eval()
+    lists: list[list] = [[] for _ in users]
+    for chosen, batch in QuestionLoader(Questions(rows, np.zeros_like(rows), history, history), 256, method.max_len):
+        scores = method.score(batch := batch.to(device))
+        scores[:, 0] = -torch.inf
+        scores[batch.seen] = -torch.inf
+        best = scores.topk(min(top, dataset.num_items), 1).indices.cpu().numpy()
+        for row, items in zip(chosen, best, strict=True):
+            lists[row] = dataset.item_ids[items].tolist()
+    return lists

@@ -1,0 +1,85 @@
+"""What the command line answers, in separate processes as a user meets it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WITHOUT_TORCH = """
+import runpy, sys
+sys.argv = ["train.py", *sys.argv[1:]]
+try:
+    runpy.run_path("train.py", run_name="__main__")
+finally:
+    print("torch imported:", "torch" in sys.modules)
+"""
+
+
+def call(*arguments: str, code: str | None = None, **environment: str) -> subprocess.CompletedProcess:
+    script = ["train.py"] if code is None else ["-c", code]
+    variables = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
+    return subprocess.run(
+        [sys.executable, *script, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=variables | environment,
+    )
+
+
+def test_help_lists_groups_and_common_keys_without_torch():
+    answer = call("--help", code=WITHOUT_TORCH)
+    for word in ("backbone: ", "dataset: ", "method: ", "seed=1", "trainer.max_epochs", "dry_run"):
+        assert word in answer.stdout
+    assert "torch imported: False" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.max_epoch=3", "trainer.max_epoch: no such key; did you mean 'trainer.max_epochs'?"),
+        ("bakbone=gru4rec", "bakbone: no such key; did you mean 'backbone'?"),
+        ("backbone=sasrecc", "backbone=sasrecc: no such choice; did you mean 'sasrec'?"),
+        ("dataset=beuty", "dataset=beuty: no such choice; did you mean 'beauty'?"),
+        ("trainer.batch_size=-3", "trainer.batch_size=-3: must be a whole number above 0"),
+        ("seed=[1", "LexerNoViableAltException|missing|mismatched|no viable"),
+    ],
+)
+def test_a_mistake_is_answered_in_two_lines_without_torch(override, message):
+    answer = call(override, code=WITHOUT_TORCH)
+    lines = answer.stderr.strip().splitlines()
+    assert 1 <= len(lines) <= 2
+    assert any(part in lines[0] for part in message.split("|")), answer.stderr
+    assert answer.returncode == 1
+    assert "torch imported: False" in answer.stdout
+
+
+def test_full_error_shows_the_traceback():
+    answer = call("trainer.batch_size=-3", HYDRA_FULL_ERROR="1")
+    assert answer.returncode != 0
+    assert "Traceback" in answer.stderr
+    assert "must be a whole number above 0" in answer.stderr
+
+
+def test_a_sweep_gives_one_directory_per_job_and_a_complete_one_is_skipped(tmp_path):
+    sweep = ("-m", "method=popularity,markov", "seed=1,2", f"output_dir={tmp_path}")
+    first = call(*sweep)
+    assert first.returncode == 0, first.stderr
+    done = sorted(str(path.parent.relative_to(tmp_path)).rsplit("-", 1)[0] for path in tmp_path.rglob("DONE"))
+    assert done == [f"synthetic/none/none-{method}/seed{seed}" for method in ("markov", "popularity") for seed in (1, 2)]
+    again = call(*sweep)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("complete already") == 4
+
+
+def test_two_runs_with_the_same_seed_give_the_same_bits_and_another_seed_others(tmp_path):
+    small = ("dataset.users=150", "dataset.items=120", "dim=8", "trainer.max_epochs=2", "trainer.threads=1")
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        answer = call(*small, f"seed={seed}", f"hydra.run.dir={tmp_path / name}")
+        assert answer.returncode == 0, answer.stderr
+    read = [(tmp_path / name / "metrics.json").read_text() for name in "abc"]
+    assert read[0] == read[1] != read[2]

@@ -1,0 +1,62 @@
+"""The same command after SIGKILL goes on and ends with the same bits as a run that was left alone."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TRAIN, KILLED = ROOT / "train.py", ROOT / "tests" / "killed_run.py"
+TINY = (
+    "dataset.users=150",
+    "dataset.items=120",
+    "dataset.clusters=6",
+    "dim=8",
+    "trainer.batch_size=32",
+    "trainer.max_epochs=4",
+    "trainer.threads=1",
+)
+CASES = {
+    "checkpoints within epochs": ("backbone.layers=1", "trainer.schedule=cosine", "trainer.checkpoint_minutes=0"),
+    "recurrent, with negatives": ("backbone=gru4rec", "loss=bce", "trainer.clip=1.0"),
+}
+
+
+def start(folder: Path, case: tuple[str, ...], script: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, script, *arguments, *TINY, *case, f"hydra.run.dir={folder}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def results(folder: Path) -> tuple[dict, list[dict], dict]:
+    """Return metrics, history without its timings, and ranks."""
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    history = [{key: value for key, value in entry.items() if "second" not in key} for entry in history]
+    with np.load(folder / "ranks_test.npz") as ranks:
+        arrays = {name: ranks[name].tolist() for name in ranks}
+    return json.loads((folder / "metrics.json").read_text()), history, arrays
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_a_run_killed_three_times_ends_with_the_same_bits(tmp_path, case):
+    whole = start(tmp_path / "whole", case, TRAIN)
+    assert whole.returncode == 0, whole.stderr
+    for moment in (("step", "7"), ("evaluate", "1"), ("checkpoint", "2")):
+        killed = start(tmp_path / "killed", case, KILLED, *moment)
+        assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+        assert not (tmp_path / "killed" / "DONE").exists()
+    last = start(tmp_path / "killed", case, TRAIN)
+    assert last.returncode == 0, last.stderr
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    killed = start(tmp_path / "run", (), KILLED, "checkpoint", "3")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    other = start(tmp_path / "run", ("trainer.optimizer.lr=0.01",), TRAIN)
+    assert other.returncode == 1
+    assert "belongs to another configuration" in other.stderr
+    assert "Traceback" not in other.stderr

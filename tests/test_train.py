@@ -1,0 +1,170 @@
+"""What a job does with its directory, within this process."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+import train
+from seqrec.config import config_hash, run_path
+from seqrec.errors import UserError
+from seqrec.run_dir import RunDir
+
+CONF = str(Path(train.__file__).parent / "conf")
+SMALL = ["dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8", "backbone.layers=1"]
+SHORT = [*SMALL, "trainer.max_epochs=2", "trainer.batch_size=32", "trainer.progress=false"]
+
+
+def configure(*overrides: str):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def test_a_run_leaves_a_complete_directory(tmp_path):
+    config = configure(*SHORT)
+    objective = train.job(config, tmp_path / "run")
+    folder = tmp_path / "run"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *("config.yaml", "metrics.json", "history.jsonl", "ranks_test.npz", "best.pt", "last.pt"),
+        *("tensorboard", "run.log", "manifest.json", "DONE"),
+    }
+    metrics = json.loads((folder / "metrics.json").read_text())
+    wanted = {f"{name}@{k}" for name in ("HR", "NDCG") for k in (5, 10, 20)} | {"MRR"}
+    assert set(metrics["valid"]) == set(metrics["test"]) == wanted
+    assert metrics["valid"]["NDCG@10"] == objective
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in history] == [1, 2]
+    assert objective == max(entry["valid/NDCG@10"] for entry in history)
+    assert metrics["best_epoch"] in (1, 2)
+    with np.load(folder / "ranks_test.npz") as ranks:
+        assert set(ranks) == {"user", "target", "better", "equal", "rank", "user_id", "target_id"}
+        assert np.array_equal(ranks["rank"], ranks["better"] + (ranks["equal"] + 1) / 2)
+        hits = np.clip((10 - ranks["better"]) / ranks["equal"], 0, 1)
+        assert metrics["test"]["HR@10"] == pytest.approx(hits.mean())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["data"]["users"] == 150
+    assert manifest["protocol"]["loss"] == "cross_entropy"
+    assert manifest["parameters"] > 0
+    assert list((folder / "tensorboard").glob("events*"))
+
+
+def test_the_best_checkpoint_is_what_is_tested(tmp_path):
+    from seqrec.build import load
+
+    train.job(configure(*SHORT), tmp_path / "run")
+    experiment = load(tmp_path / "run")
+    ranks = experiment.evaluator.ranks(experiment.method, experiment.split.test, torch.device("cpu"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert experiment.evaluator.metrics(ranks) == metrics["test"]
+
+
+def test_a_complete_directory_is_kept_and_force_renames_it(tmp_path):
+    config = configure("method=popularity", *SMALL[:3])
+    folder = tmp_path / "run"
+    first = train.job(config, folder)
+    stamp = (folder / "DONE").stat().st_mtime_ns
+    assert train.job(config, folder) == first
+    assert (folder / "DONE").stat().st_mtime_ns == stamp
+    config.force = True
+    assert train.job(config, folder) == first
+    assert (tmp_path / "run.old-1" / "DONE").exists()
+    assert (folder / "DONE").stat().st_mtime_ns != stamp
+
+
+def test_dry_run_describes_and_leaves_nothing(tmp_path, caplog):
+    config = configure(*SHORT, "dry_run=true")
+    (tmp_path / "a" / "run").mkdir(parents=True)
+    caplog.set_level("INFO", logger="seqrec")
+    train.job(config, tmp_path / "a" / "run")
+    assert "parameters" in caplog.text
+    assert "'users': 150" in caplog.text
+    assert "max_epochs: 2" in caplog.text
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_second_process_is_kept_out(tmp_path):
+    run_dir = RunDir(tmp_path / "run")
+    with run_dir.lock(), pytest.raises(UserError, match="another process is at work"):
+        RunDir(tmp_path / "run").lock()
+
+
+def test_max_minutes_ends_training_with_a_complete_directory(tmp_path):
+    config = configure(*SHORT, "trainer.max_minutes=0.000001", "trainer.max_epochs=50")
+    train.job(config, tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["epochs"] == 1
+    assert "max_minutes" in manifest["stopped"]
+
+
+def test_early_stopping_waits_for_patience_evaluations(tmp_path):
+    config = configure(*SHORT, "trainer.max_epochs=60", "trainer.patience=2", "trainer.optimizer.lr=0.05")
+    train.job(config, tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    epochs = len((tmp_path / "run" / "history.jsonl").read_text().splitlines())
+    assert epochs == metrics["best_epoch"] + 2 < 60
+
+
+def test_divergence_ends_with_advice(tmp_path):
+    config = configure(*SHORT, "trainer.optimizer.lr=1e30")
+    with pytest.raises(UserError, match=r"training diverged: the loss is .* Try a lower trainer.optimizer.lr"):
+        train.job(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "DONE").exists()
+
+
+def test_hash_and_path_follow_what_decides_the_result():
+    plain = configure()
+    for same in ("data_dir=/elsewhere", "output_dir=x", "trainer.devices=1", "force=true", "trainer.progress=false"):
+        assert config_hash(configure(same)) == config_hash(plain)
+    for other in ("seed=2", "dim=32", "loss=bce", "trainer.optimizer.lr=0.01", "eval.mask_history=false"):
+        assert config_hash(configure(other)) != config_hash(plain)
+    assert run_path(plain) == f"synthetic/none/sasrec-plain/seed1-{config_hash(plain)}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.batch_size=-3"], "trainer.batch_size=-3: must be a whole number above 0"),
+        (["trainer.batch_size=big"], "trainer.batch_size=big: must be a whole number above 0"),
+        (["trainer.batch_size=2.5"], "trainer.batch_size=2.5: must be a whole number above 0"),
+        (["seed=-1"], "seed=-1: must be a whole number from 0"),
+        (["eval.cutoffs=10"], r"eval.cutoffs=10: must be a list of whole numbers above 0"),
+        (["eval.cutoffs=[]"], r"eval.cutoffs=\[\]: must be a list"),
+        (["eval.cutoffs=[0,10]"], r"eval.cutoffs=\[0, 10\]: must be a list"),
+        (["eval.ties=first"], "eval.ties=first: must be expected, pessimistic or optimistic"),
+        (["eval.cutoffs=[5,20]"], r"trainer.monitor=NDCG@10: not computed with eval.cutoffs=\[5, 20\]"),
+        (["trainer.monitor=ndcg@10"], "did you mean 'NDCG@10'"),
+        (["trainer.optimizer.lr=0"], "trainer.optimizer.lr=0: must be a number above 0"),
+        (["trainer.optimizer.lr=fast"], "trainer.optimizer.lr=fast: must be a number above 0"),
+        (["trainer.schedule=cosin"], "trainer.schedule=cosin: must be constant, linear or cosine"),
+        (["backbone.dropout=1.0"], "backbone.dropout=1.0: must be a number from 0 and below 1"),
+        (["dim=63"], "dim=63 cannot be shared by backbone.heads=2"),
+        (["method=popularity", "loss=bce"], "method=popularity with backbone=none loss=bce: it counts"),
+        (["method=markov", "backbone=gru4rec"], "method=markov with backbone=gru4rec loss=none: it counts"),
+        (["loss=none"], "method=plain with backbone=sasrec loss=none: it is trained"),
+        (["trainer.optimizer._target_=os.system"], "_target_=os.system: not a class of seqrec or torch.optim"),
+        (["method._target_=seqrec.build.torch.load"], "_target_=seqrec.build.torch.load: not a class"),
+        (["method._target_=seqrec.build.Fabric"], "_target_=seqrec.build.Fabric: not a class"),
+        (["+backbone.colour=red"], "colour"),
+        ([*SMALL, "eval.cutoffs=[10,500]"], "K=500 is larger than the catalogue of 120 items"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_with_a_reason(tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message):
+        train.job(configure(*overrides), tmp_path / "run")
+
+
+def test_impossible_combinations_are_refused_before_data_is_read(tmp_path, monkeypatch):
+    from seqrec.data.synthetic import Synthetic
+
+    monkeypatch.setattr(Synthetic, "load", lambda *_: pytest.fail("the data was read"))
+    with pytest.raises(UserError, match="it counts"):
+        train.job(configure("method=popularity", "loss=bce"), tmp_path / "run")
+
+
+def test_several_devices_are_refused_in_a_multirun(tmp_path):
+    with pytest.raises(UserError, match="does not work inside a multirun"):
+        train.job(configure("trainer.devices=2"), tmp_path / "run", multirun=True)
