@@ -1,5 +1,6 @@
 """Run one experiment, or a sweep with -m: `python train.py --help` lists what there is to choose."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         dry_run(config)
         remove_if_empty(run_dir.path)
         return None
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # a further process of a data-parallel run: the first one writes
+        return run(config, run_dir)
     with run_dir.lock():
         if config.force:
             run_dir.set_aside()

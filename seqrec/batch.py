@@ -28,7 +28,9 @@ class Batch:
         return Batch(**{field.name: move(getattr(self, field.name)) for field in fields(self)})
 
     def shard(self, rank: int, world_size: int) -> "Batch":
-        """Return every `world_size`-th row from `rank` on (training batches: `seen` is not carried over)."""
+        """Return every `world_size`-th row from `rank` on; a batch with fewer rows than processes stays whole."""
+        if len(self.user) < world_size:
+            return self
         rows = slice(rank, None, world_size)
         negative = self.negative
         if negative is not None and negative.dim() == 3:

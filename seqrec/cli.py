@@ -22,9 +22,9 @@ OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc", re.
 
 
 def set_up_logging() -> None:
-    """Let the package's log lines go to standard output as they are."""
+    """Let the package's log lines go to standard output as they are; of several processes only the first one speaks."""
     log.handlers = [logging.StreamHandler(sys.stdout)]
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.INFO if int(os.environ.get("LOCAL_RANK", 0)) == 0 else logging.ERROR)
     log.propagate = False
 
 
@@ -62,7 +62,7 @@ def guarded(entry: Callable[[], None]) -> int:
         error = failure.__cause__ if isinstance(failure, JobFailed) else failure
         message = explain(error)
         if message is None or "SEQREC_SHORT_ERROR" not in os.environ:
-            raise error
+            raise error from None
         print(f"error: {message}", file=sys.stderr)
         return 1
     return 0

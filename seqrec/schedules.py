@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 
-def constant(warmup: int, total: int) -> Callable[[int], float]:
+def constant(warmup: int, _total: int) -> Callable[[int], float]:
     """Rise linearly for `warmup` steps, then stay at 1."""
     return lambda step: min(1.0, (step + 1) / (warmup + 1))
 

@@ -9,7 +9,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from seqrec.batch import Batch
 from seqrec.checkpoint import Checkpoints, random_state, restore_random_state
 from seqrec.data.loader import TrainLoader
 from seqrec.errors import UserError
@@ -204,7 +203,10 @@ class Trainer:
             self.checkpoints.save(name, state)
 
     def _out_of_time(self) -> bool:
-        return self.max_minutes is not None and self.state.seconds > 60 * self.max_minutes
+        if self.max_minutes is None:
+            return False
+        over = self.state.seconds > 60 * self.max_minutes
+        return self.fabric.broadcast(over) if self.fabric.world_size > 1 else over  # all processes stop at one step
 
     def _resume(self, saved: dict) -> None:
         self.state = State(**saved["state"])

@@ -83,3 +83,15 @@ def test_two_runs_with_the_same_seed_give_the_same_bits_and_another_seed_others(
         assert answer.returncode == 0, answer.stderr
     read = [(tmp_path / name / "metrics.json").read_text() for name in "abc"]
     assert read[0] == read[1] != read[2]
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(tmp_path):
+    parallel = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
+    answer = call(
+        *("dataset.users=150", "dataset.items=120", "dim=8", "trainer.max_epochs=2", "trainer.threads=1"),
+        *(*parallel, f"hydra.run.dir={tmp_path / 'run'}"),
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.count("epoch   1*") == 1
+    assert (tmp_path / "run" / "DONE").exists()

@@ -137,8 +137,7 @@ def walk(config, world, lengths) -> tuple[np.ndarray, dict]:
     rng = np.random.default_rng([config.seed, WALK])
     users = len(lengths)
     interests = rng.integers(config.clusters, size=(users, config.interests))
-    weights = rng.standard_gamma(float(os.environ.get("ALPHA", "1")), size=(users, config.interests))
-    weights /= weights.sum(1, keepdims=True)
+    weights = rng.dirichlet(np.full(config.interests, CONCENTRATION), size=users)
     ladder = np.cumsum(weights, axis=1)[:, :-1]
     style = rng.integers(2, size=users)
     history = np.zeros((users, lengths.max()), np.int64)

@@ -82,6 +82,11 @@ BAD = {
         "{file} is a zip archive: dataset.member=ml/u.date is not in it; did you mean 'ml/u.data'?\n"
         "  it holds: ml/u.data, b",
     ),
+    "zip of one, not the member": (
+        zipped("a"),
+        {"member": "b"},
+        "{file} is a zip archive: dataset.member=b is not in it\n  it holds: a",
+    ),
     "non-integer id": (b"1 2 3\n2 4 x5\n", {}, "{file}, line 2: 'x5' is not a non-negative integer" + MEND),
     "fraction": (b"1 2 3\n\n2 4.0\n", {}, "{file}, line 3: '4.0' is not a non-negative integer" + MEND),
     "commas": (b"1,2,3\n", {}, "{file}, line 1: '1,2,3' is not a non-negative integer" + MEND),
@@ -258,37 +263,6 @@ BAD = {
         {"reader": "amazon_json"},
         '{file}, line 1: not JSON: {"reviewerID": "\ufffd"}' + MEND,
     ),
-    "unknown reader": (
-        b"1 2\n",
-        {"reader": "sequences"},
-        "dataset.reader=sequences: no such reader; did you mean 'sequence'?\n"
-        "  there are: sequence, pairs, movielens, amazon_csv, amazon_json, recbole, table",
-    ),
-    "columns for a reader that knows them": (
-        b"1 2\n",
-        {"user_column": "uid"},
-        "dataset.reader=sequence knows its columns: leave out dataset.*_column and separator",
-    ),
-    "k_core of text": (
-        b"1 2\n",
-        {"k_core": "five"},
-        "dataset.k_core=five, dataset.min_rating=None: must be numbers or null",
-    ),
-    "k_core removes everything": (
-        b"1 2 3\n2 3\n",
-        {"k_core": 2},
-        "dataset.k_core=2: nothing is left of {file}; take a lower k_core",
-    ),
-    "min_rating without ratings": (
-        b"1 2 3\n",
-        {"min_rating": 4},
-        "dataset.min_rating=4: {file} has no ratings; set dataset.min_rating=null",
-    ),
-    "min_rating removes everything": (
-        b"a,b,3,1\na,b,3.5,1\n",
-        {"reader": "amazon_csv", "min_rating": 4},
-        "dataset.min_rating=4: nothing is left of {file}; its highest rating is 3.5",
-    ),
 }
 
 
@@ -309,12 +283,3 @@ def test_directory(tmp_path):
     with pytest.raises(UserError) as caught:
         FileDataset(name="own", reader="sequence", path=str(tmp_path)).load(tmp_path, tmp_path / "cache")
     assert str(caught.value) == f"{tmp_path} is a directory; a file is needed"
-
-
-def test_path_is_named(tmp_path):
-    with pytest.raises(UserError) as caught:
-        FileDataset(name="own", reader="table", path="clocks.csv").load(tmp_path, tmp_path / "cache")
-    assert str(caught.value) == "dataset.path=clocks.csv: there is no such file"
-    with pytest.raises(UserError) as caught:
-        FileDataset(name="own", reader="table").load(tmp_path, tmp_path / "cache")
-    assert str(caught.value) == "dataset.path is not set: give the path of your file, as in dataset.path=clicks.csv"

@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from seqrec.data import delimited
 from seqrec.data.source import FileDataset
 
 TABLE = {"reader": "table", "user_column": "uid", "item_column": "iid"}
@@ -98,6 +99,12 @@ def test_odd_but_fine(case, tmp_path):
     dataset = load(tmp_path, content, **options)
     assert histories(dataset) == expected
     assert dataset.warnings == ()
+
+
+def test_quoted_fields_do_not_take_the_slow_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(delimited, "_blame", None)
+    content = b'uid,title,iid\na,"x, ""y"",\nz",b\na,w,c\n'
+    assert histories(load(tmp_path, content, **TABLE)) == {"a": ["b", "c"]}
 
 
 def test_a_gap_of_ids_costs_nothing(tmp_path):

@@ -70,13 +70,17 @@ def test_prepared_copy_is_used(tmp_path, monkeypatch):
         {"reader": "pairs"},
         {"k_core": 2},
         {"min_rating": 1},
-        {"reader": "table", "user_column": "a"},
-        {"reader": "table", "separator": ","},
+        {"user_column": "a"},
+        {"item_column": "a"},
+        {"time_column": "a"},
+        {"rating_column": "a"},
+        {"separator": ","},
     ],
 )
 def test_copies_of_other_options_are_other_files(tmp_path, change):
-    assert known().cache_file("0", tmp_path) != known(**change).cache_file("0", tmp_path)
-    assert known().cache_file("0", tmp_path) != known().cache_file("1", tmp_path)
+    table = known(reader="table")
+    assert table.cache_file("0", tmp_path) != known(**{"reader": "table"} | change).cache_file("0", tmp_path)
+    assert table.cache_file("0", tmp_path) != table.cache_file("1", tmp_path)
 
 
 def test_format_is_in_the_key(tmp_path, monkeypatch):
