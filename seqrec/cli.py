@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hydra import compose
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seqrec.config import nearest
-from seqrec.errors import UserError
+from seqrec.errors import UserError, nearest
 
 log = logging.getLogger("seqrec")
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc", re.IGNORECASE)
@@ -107,20 +106,19 @@ def _unknown_key(message: str) -> str:
 
 
 def known_keys() -> list[str]:
-    """Return all keys of the default configuration, groups included."""
-    if GlobalHydra.instance().is_initialized():
-        config = compose("config")
-    else:
-        from hydra import initialize_config_dir
-
-        with initialize_config_dir(str(Path(sys.argv[0]).resolve().parent / "conf"), version_base="1.3"):
-            config = compose("config")
+    """Return all keys of the configuration that the command line's valid choices give."""
+    folder = Path(sys.argv[0]).resolve().parent / "conf"
+    choices = [a for a in sys.argv[1:] if (folder / (a.replace("=", "/", 1) + ".yaml")).exists()]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        config = compose("config", choices)
     keys = []
 
-    def walk(node, prefix: str) -> None:
+    def walk(node: DictConfig, prefix: str) -> None:
         for name in node:
             keys.append(prefix + name)
-            if OmegaConf.is_dict(child := node._get_node(name)) and not child._is_none():
+            child = node._get_node(name)
+            if OmegaConf.is_dict(child) and not child._is_none():
                 walk(child, f"{prefix}{name}.")
 
     walk(config, "")

@@ -1,13 +1,12 @@
 """What can be known of a configuration before torch is imported: its checks, its hash and its place on disk."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.errors import UserError
+from seqrec.errors import UserError, nearest
 
 # Keys that say where and how a run is done, not what comes out of it.
 INDIFFERENT = (
@@ -16,6 +15,8 @@ INDIFFERENT = (
     "output_dir",
     "force",
     "dry_run",
+    "dataset.url",
+    "dataset.home",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.strategy",
@@ -48,13 +49,6 @@ def run_path(config: DictConfig) -> str:
     noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
     model = f"{config.backbone.name}-{config.method.name}"
     return f"{config.dataset.name}/{noise}/{model}/seed{config.seed}-{config_hash(config)}"
-
-
-def nearest(word: str, choices: list[str]) -> str:
-    """Return ", did you mean 'x'?" for the closest choice, or "" where none is close."""
-    by_lower = {choice.lower(): choice for choice in choices}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
-    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
 
 
 def _whole(value) -> bool:

@@ -1,0 +1,205 @@
+"""The equations of the backbones, written out slowly: loops over rows, slots, heads and frequencies."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from seqrec.backbones.fmlprec import FMLPRec
+from seqrec.backbones.gru4rec import GRU4Rec
+from seqrec.backbones.sasrec import SASRec
+
+DIM, MAX_LEN = 6, 8
+
+
+def randomised(backbone):
+    for parameter in backbone.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    return backbone.double().eval()
+
+
+def example(rows=5, width=MAX_LEN):
+    torch.manual_seed(7)
+    x = torch.randn(rows, width, DIM, dtype=torch.double)
+    mask = torch.rand(rows, width) < 0.6
+    mask[:, -2] = True
+    mask[0] = True
+    return x, mask
+
+
+def layer_norm(vector, norm):
+    mean = sum(vector) / len(vector)
+    variance = sum((value - mean) ** 2 for value in vector) / len(vector)
+    return (vector - mean) / torch.sqrt(variance + 1e-5) * norm.weight + norm.bias
+
+
+def gelu(vector):
+    return vector * 0.5 * (1 + torch.erf(vector / math.sqrt(2)))
+
+
+def relu(vector):
+    return torch.where(vector > 0, vector, 0.0)
+
+
+def feed_forward(vector, layer, activation):
+    inner = activation(layer.inner.weight @ vector + layer.inner.bias)
+    return layer.outer.weight @ inner + layer.outer.bias
+
+
+def attention(states, layer, heads):
+    """Causal multi-head attention over a list of vectors [D]."""
+    size = DIM // heads
+    projected = [layer.query_key_value.weight @ state + layer.query_key_value.bias for state in states]
+    results = []
+    for now in range(len(states)):
+        mixed = []
+        for head in range(heads):
+            part = slice(head * size, (head + 1) * size)
+            query = projected[now][:DIM][part]
+            logits = [sum(query * projected[t][DIM : 2 * DIM][part]) / math.sqrt(size) for t in range(now + 1)]
+            weights = [math.exp(logit) for logit in logits]
+            values = [projected[t][2 * DIM :][part] for t in range(now + 1)]
+            mixed.append(sum(w / sum(weights) * value for w, value in zip(weights, values, strict=True)))
+        results.append(layer.output.weight @ torch.cat(mixed) + layer.output.bias)
+    return results
+
+
+def sasrec_row(backbone, items, positions, heads, activation, norm_first, scale_embedding):
+    """States of one row's real items [n, D]."""
+    scale = math.sqrt(DIM) if scale_embedding else 1.0
+    states = [item * scale + backbone.position.weight[at] for item, at in zip(items, positions, strict=True)]
+    if not norm_first:
+        states = [layer_norm(state, backbone.norm) for state in states]
+    for layer in backbone.layers:
+        if norm_first:
+            normed = [layer_norm(state, layer.attention_norm) for state in states]
+            states = [s + a for s, a in zip(states, attention(normed, layer, heads), strict=True)]
+            states = [s + feed_forward(layer_norm(s, layer.feedforward_norm), layer, activation) for s in states]
+        else:
+            summed = [s + a for s, a in zip(states, attention(states, layer, heads), strict=True)]
+            states = [layer_norm(s, layer.attention_norm) for s in summed]
+            states = [layer_norm(s + feed_forward(s, layer, activation), layer.feedforward_norm) for s in states]
+    return [layer_norm(state, backbone.norm) for state in states] if norm_first else states
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+@pytest.mark.parametrize("count_from", ["start", "end"])
+@pytest.mark.parametrize("scale_embedding", [True, False])
+@torch.no_grad()
+def test_sasrec(norm_first, activation, count_from, scale_embedding):
+    torch.manual_seed(0)
+    backbone = SASRec(
+        dim=DIM,
+        max_len=MAX_LEN,
+        layers=2,
+        heads=3,
+        feedforward=2,
+        activation=activation,
+        dropout=0.5,
+        attention_dropout=0.5,
+        inner_dropout=0.5,
+        norm_first=norm_first,
+        scale_embedding=scale_embedding,
+        count_from=count_from,
+    )
+    backbone = randomised(backbone)
+    x, mask = example(width=MAX_LEN - 1)
+    states = backbone(x, mask)
+    act = {"gelu": gelu, "relu": relu}[activation]
+    for row in range(len(x)):
+        slots = [slot for slot in range(x.shape[1]) if mask[row, slot]]
+        positions = [slot + 1 if count_from == "end" else slot - slots[0] for slot in slots]
+        items = [x[row, slot] for slot in slots]
+        expected = sasrec_row(backbone, items, positions, 3, act, norm_first, scale_embedding)
+        torch.testing.assert_close(states[row, slots], torch.stack(expected))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_gru4rec(layers):
+    torch.manual_seed(0)
+    options = {"hidden": 7, "layers": layers, "embedding_dropout": 0.5, "dropout": 0.5}
+    backbone = randomised(GRU4Rec(dim=DIM, max_len=MAX_LEN, **options))
+    reference = nn.GRU(DIM, 7, layers, batch_first=True).double()
+    for number, layer in enumerate(backbone.layers):
+        for name, parameter in layer.recurrent.named_parameters():
+            getattr(reference, name.replace("l0", f"l{number}")).copy_(parameter)
+    x, mask = example()
+    states = backbone(x, mask)
+    for row in range(len(x)):
+        hidden = reference(x[row, mask[row]][None])[0][0]
+        torch.testing.assert_close(states[row, mask[row]], hidden @ backbone.project.weight.T + backbone.project.bias)
+
+
+@torch.no_grad()
+def test_gru4rec_begins_orthogonal_and_with_zero_bias():
+    torch.manual_seed(0)
+    recurrent = GRU4Rec(dim=DIM, max_len=3, hidden=5, layers=1, embedding_dropout=0, dropout=0).layers[0].recurrent
+    for gate in recurrent.weight_hh_l0.chunk(3):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(5))
+    for gate in recurrent.weight_ih_l0.chunk(3):
+        assert 0 < gate.abs().max() <= math.sqrt(6 / (DIM + 5))
+    assert not recurrent.bias_ih_l0.any()
+    assert not recurrent.bias_hh_l0.any()
+
+
+def kernel(spectrum, length):
+    """Impulse response [L][D] of a half spectrum [L // 2 + 1, D, 2], by the inverse DFT with Hermitian symmetry."""
+    taps = []
+    for t in range(length):
+        tap = torch.zeros(DIM, dtype=torch.double)
+        for frequency in range(length):
+            mirrored = frequency > length // 2
+            real, imaginary = spectrum[length - frequency if mirrored else frequency].T
+            own_mirror = frequency == 0 or 2 * frequency == length
+            imaginary = 0 * imaginary if own_mirror else (-imaginary if mirrored else imaginary)
+            angle = 2 * math.pi * frequency * t / length
+            tap += (real * math.cos(angle) - imaginary * math.sin(angle)) / length
+        taps.append(tap)
+    return taps
+
+
+@pytest.mark.parametrize("max_len", [MAX_LEN, MAX_LEN - 1])
+@torch.no_grad()
+def test_fmlprec(max_len):
+    torch.manual_seed(0)
+    options = {"layers": 2, "feedforward": 2, "embedding_dropout": 0.5, "dropout": 0.5}
+    backbone = randomised(FMLPRec(dim=DIM, max_len=max_len, **options))
+    x, mask = example(width=max_len - 2)
+    states = backbone(x, mask)
+    for row in range(len(x)):
+        real = [x[row, slot] * float(mask[row, slot]) for slot in range(max_len - 2)]
+        slots = [torch.zeros(DIM, dtype=torch.double)] * 2 + real
+        slots = [layer_norm(s + backbone.position.weight[at], backbone.norm) for at, s in enumerate(slots)]
+        for layer in backbone.layers:
+            taps = kernel(layer.filter, max_len)
+            filtered = [
+                sum(taps[(now - then) % max_len] * slots[then] for then in range(max_len)) for now in range(max_len)
+            ]
+            slots = [layer_norm(s + f, layer.filter_norm) for s, f in zip(slots, filtered, strict=True)]
+            slots = [layer_norm(s + feed_forward(s, layer, gelu), layer.feedforward_norm) for s in slots]
+        torch.testing.assert_close(states[row, mask[row]], torch.stack(slots[2:])[mask[row]])
+
+
+@torch.no_grad()
+def test_weights_begin_small_and_without_bias():
+    torch.manual_seed(0)
+    common = {"dim": 64, "max_len": 50, "layers": 1, "feedforward": 4, "dropout": 0.0}
+    sasrec = SASRec(
+        **common,
+        heads=2,
+        activation="gelu",
+        attention_dropout=0.0,
+        inner_dropout=0.0,
+        norm_first=True,
+        scale_embedding=True,
+        count_from="start",
+    )
+    for backbone in (sasrec, FMLPRec(**common, embedding_dropout=0.0)):
+        for module in backbone.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                assert float(module.weight.std()) == pytest.approx(0.02, rel=0.1)
+            if isinstance(module, nn.Linear):
+                assert not module.bias.any()

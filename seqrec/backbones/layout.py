@@ -57,7 +57,7 @@ def length_blocks(mask: Tensor, shrink: float = 0.8) -> Layout:
     length = mask.sum(1)
     order = length.argsort(descending=True, stable=True)
     if mask.device.type == "cpu":
-        blocks = _blocks(length[order].numpy(), shrink)
+        blocks = _blocks(length[order].numpy(), shrink) or ((0, rows, 1),)  # nothing real: filling alone
     else:
         blocks = ((0, rows, width),)
     kept = order[: sum(members for _, members, _ in blocks)]

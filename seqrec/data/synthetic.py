@@ -48,7 +48,7 @@ class Synthetic:
     def __post_init__(self):
         check(self)
 
-    def load(self, data_dir=None, cache_dir=None) -> Dataset:  # noqa: ARG002 - every data set is loaded with these two
+    def load(self, data_dir=None, cache_dir=None) -> Dataset:
         """Generate the data set; both folders are ignored, since nothing is read or kept."""
         lengths = draw_lengths(self)
         world = World(self)
@@ -159,8 +159,6 @@ def walk(config, world, lengths) -> tuple[np.ndarray, dict]:
                 lag = np.minimum(rng.geometric(1 - config.memory, size=len(rows)), step)[follows]
                 slot[follows] = world.draw_successor(slots[rows[follows], step - lag], rng)
             other = rng.random(len(rows)) >= (1 + config.spurious_strength) / 2
-            if config.flip_test:
-                other ^= step == lengths[rows] - 1
             item = world.versions[slot, style[rows] ^ other]
             new = (history[rows, :step] != item[:, None]).all(1)
             history[rows[new], step], slots[rows[new], step] = item[new], slot[new]
@@ -168,6 +166,11 @@ def walk(config, world, lengths) -> tuple[np.ndarray, dict]:
             tries += 1
             if tries % 50 == 0:  # a user who has seen nearly all that the interests offer moves on
                 replace_one_interest(rows)
+    if config.flip_test:
+        # Exchanged afterwards, so that nothing but the last events differs from the data set without the switch.
+        last = np.arange(users), lengths - 1
+        twin = world.versions[slots[last], 2 - world.attributes[history[last], 1]]
+        history[last] = np.where((history == twin[:, None]).any(1), history[last], twin)
     return history, {"interests": interests, "weights": weights, "style": style, "slots": slots}
 
 

@@ -1,17 +1,8 @@
 """What the readers of text share: words of lines found by whole-array operations, and errors that name a line."""
 
-import difflib
-from collections.abc import Sequence
-
 import numpy as np
 
 from seqrec.errors import UserError
-
-
-def nearest(word: str, choices: Sequence[str]) -> str:
-    """Return "; did you mean 'x'?" for the closest choice, or "" where none is close."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def fault(where: object, line: int, problem: str) -> UserError:

@@ -269,14 +269,18 @@ def test_more_slots_can_be_asked_of_the_factory(case, rows):
 def test_dropout_acts_in_training_alone(backbone, rows):
     x, mask = pad(rows, MAX_LEN)
     assert torch.equal(backbone(x, mask), backbone(x, mask))
-    backbone.train()
-    assert not torch.allclose(backbone(x, mask), backbone(x, mask))
-    for module in backbone.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0
-    torch.testing.assert_close(backbone(x, mask), backbone.eval()(x, mask))
+    states = backbone(x, mask)
+    rates = [(module, "p") for module in backbone.modules() if isinstance(module, nn.Dropout)]
+    rates += [(layer, "attention_dropout") for layer in backbone.layers if hasattr(layer, "attention_dropout")]
+    for module, name in rates:
+        assert getattr(module, name) > 0
+        setattr(module, name, 0.0)
+    torch.testing.assert_close(backbone.train()(x, mask), states)
+    for module, name in rates:
+        setattr(module, name, 0.5)
+        assert not torch.allclose(backbone.train()(x, mask), states)
+        assert torch.equal(backbone.eval()(x, mask), states)
+        setattr(module, name, 0.0)
 
 
 def test_one_block_of_all_rows_gives_the_same_states(backbone, rows, monkeypatch):
