@@ -20,7 +20,7 @@ def crop(seq: Tensor, ratio: float, miss_newest: bool = False) -> Tensor:
     """
     slot, length = _slots(seq), _length(seq)
     count = _count(ratio, length)
-    kept = count.clamp(min=1)
+    kept = count.clamp(min=1).minimum(length)
     older = _start(length - kept - (int(miss_newest) * count).clamp(max=1))
     newer = length - kept - older
     return seq.gather(1, (slot - newer).clamp(min=0)) * (slot >= seq.shape[1] - kept)

@@ -38,7 +38,9 @@ def test_length_blocks_by_hand():
     assert wide.destination.tolist() == [12, 13, 14, 15, 4, 6, 7, 20, 2, 3, 17, 19]
 
 
-@pytest.mark.parametrize("mask", masks(), ids=lambda mask: f"{len(mask)}x{mask.shape[1]}")
+@pytest.mark.parametrize(
+    "mask", [mask for mask in masks() if mask.any()], ids=lambda mask: f"{len(mask)}x{mask.shape[1]}"
+)
 @pytest.mark.parametrize("shrink", [0.3, 0.8, 1.0])
 def test_length_blocks(mask, shrink):
     made = length_blocks(mask, shrink)

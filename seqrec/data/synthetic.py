@@ -261,7 +261,7 @@ def check(config) -> None:
             f"dataset.items={config.items} is too small for dataset.clusters={config.clusters}: "
             "give at least two items per cluster."
         )
-    longest = int(np.ceil(config.max_length / (1 - config.noise_share)))
+    longest = int(np.ceil(np.round(config.max_length / (1 - config.noise_share), 6)))
     if config.items < 2 * longest:
         raise UserError(
             f"dataset.items={config.items} is too small: without repeats, dataset.max_length={config.max_length} at "

@@ -1,9 +1,7 @@
 """AutoSAM: train on sub-sequences that a learned sampler draws (Zhang et al., arXiv 2311.00388)."""
 
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,12 +11,13 @@ from seqrec.backbones.layout import length_blocks
 from seqrec.batch import Batch
 from seqrec.errors import UserError
 from seqrec.losses import CrossEntropy, NextItemLoss, SampledSoftmax
+from seqrec.methods.autosam_rewards import discounted_return, perplexity_reward, reinforce, surprises
 from seqrec.methods.base import Method, ParamGroup
 from seqrec.methods.sampler import Sampler, fixed_uniform
 
 POLICIES = ("learned", "random", "last")
 INFERENCES = ("bernoulli", "threshold", "all", "mean")
-PREFIXES_AT_ONCE = 1024  # of backbones that are not causal
+PREFIXES_AT_ONCE = 1024  # rows that a backbone which is not causal runs over at a time to give a reward
 
 
 @dataclass(frozen=True)
@@ -26,16 +25,16 @@ class SubSequence:
     """The kept items of a batch, right-aligned."""
 
     seq: Tensor  # [B, W]
-    positions: Tensor  # [B, W] their original positions
-    slot: Tensor  # [B, W] their original slots
+    positions: Tensor  # [B, W] the original ones
+    slot: Tensor  # [B, W] where an item came from; padding fills up with dropped slots
 
 
 class AutoSAM(Method):
-    """A sampler keeps or drops every item of a history; the backbone is trained on what is kept.
+    """A sampler keeps or drops every item of a history, and the backbone is trained on what is kept.
 
-    The sampler learns by policy gradient from two rewards: how much better the kept context predicts the next kept
-    item, and how well an item fits its sequence. `policy` random and last are controls without a sampler, at the
-    expected share `keep_rate`. Reconstruction where the authors' code is silent: see docs/methods/autosam.md.
+    The sampler learns by policy gradient from two rewards: how much better the kept items predict the next kept one
+    than the whole history does, and how well an item fits its sequence. The policies "random" and "last" are controls
+    without a sampler that keep the share `keep_rate`. Reconstruction: see docs/methods/autosam.md, also for the keys.
     """
 
     def __init__(
@@ -56,30 +55,27 @@ class AutoSAM(Method):
         future_weight: float,
         perplexity_weight: float,
         discount: float,
-        surprise_margin: float,
-        threshold_start: float,
+        margin: float,
+        threshold: float,
         threshold_step: float,
-        threshold_end: float,
+        threshold_limit: float,
         official_first_item: bool,
         reward_dropout: bool,
         reward_embeddings: bool,
     ):
         super().__init__(backbone, loss, num_items, dim, max_len)
-        _check("policy", policy, POLICIES)
-        _check("inference", inference, INFERENCES)
-        if policy == "random" and inference == "threshold":
-            raise UserError("method.inference=threshold needs probabilities that differ; with method.policy=random use bernoulli")
-        if sampler_from is not None and policy != "learned":
-            raise UserError(f"method.sampler_from={sampler_from} needs method.policy=learned, not {policy}")
+        _one_of("policy", policy, POLICIES)
+        _one_of("inference", inference, INFERENCES)
+        if policy != "learned" and sampler_from is not None:
+            raise UserError(f"method.sampler_from={sampler_from}: method.policy={policy} has no sampler; leave one out")
         self.policy, self.keep_rate = policy, keep_rate
         self.inference, self.draws, self.draw_seed = inference, draws, draw_seed
         self.sampler_optimizer, self.sampler_from = sampler_optimizer, sampler_from
-        self.future_weight, self.perplexity_weight, self.discount = future_weight, perplexity_weight, discount
-        self.surprise_margin = surprise_margin
-        self.threshold_start, self.threshold_step, self.threshold_end = threshold_start, threshold_step, threshold_end
-        self.official_first_item, self.reward_dropout = official_first_item, reward_dropout
-        self.reward_embeddings = reward_embeddings
-        self.threshold = threshold_start
+        self.future_weight, self.perplexity_weight = future_weight, perplexity_weight
+        self.discount, self.margin = discount, margin
+        self.thresholds, self.threshold = (threshold, threshold_step, threshold_limit), threshold
+        self.official_first_item = official_first_item
+        self.reward_dropout, self.reward_embeddings = reward_dropout, reward_embeddings
         self.sampler = None
         if policy == "learned":
             self.sampler = sampler(dim=dim, max_len=max_len, own_positions=not hasattr(self.backbone, "position"))
@@ -88,29 +84,30 @@ class AutoSAM(Method):
     def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
         """Say why the method cannot work with this loss or backbone class, or return None."""
         if loss is not None and not issubclass(loss, CrossEntropy | SampledSoftmax):
-            return "its rewards are log-probabilities of items; use loss=cross_entropy or loss=sampled_softmax"
+            return "its rewards are log-probabilities of items: use loss=cross_entropy or loss=sampled_softmax"
         return super().refuse(loss, backbone)
 
     def on_stage(self, stage: int) -> int | None:
-        """Take over the sampler of another run, if one is named; raises UserError if it is not there or does not fit."""
+        """Begin with the sampler of another run, if one is named; raises UserError if it is not there or does not fit."""
         if self.sampler_from is not None:
-            self.sampler.load_state_dict(_sampler_weights(self.sampler_from, self.sampler))
+            self.sampler.take_over(self.sampler_from)
         return None
 
     def on_epoch(self, epoch: int) -> None:
-        """Raise the probability from which a kept item gives a future reward (th_e)."""
-        self.threshold = min(self.threshold_start + self.threshold_step * epoch, self.threshold_end)
+        """Raise the probability th_e from which on a kept item gives a future reward."""
+        start, step, limit = self.thresholds
+        self.threshold = min(start + step * epoch, limit)
 
     def param_groups(self) -> dict[str, ParamGroup]:
-        """Give the sampler its own optimiser."""
-        own = set() if self.sampler is None else set(self.sampler.parameters())
-        groups = {"model": ParamGroup([parameter for parameter in self.parameters() if parameter not in own])}
-        if own:
-            groups["sampler"] = ParamGroup(list(self.sampler.parameters()), self.sampler_optimizer)
-        return groups
+        """Give the sampler an optimiser of its own."""
+        if self.sampler is None:
+            return super().param_groups()
+        own = set(self.sampler.parameters())
+        rest = [parameter for parameter in self.parameters() if parameter not in own]
+        return {"model": ParamGroup(rest), "sampler": ParamGroup(self.sampler.parameters(), self.sampler_optimizer)}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Draw a sub-sequence of every row; return L = L_rec + L_RL, its parts and how the sampler does."""
+        """Draw a sub-sequence of every row; return L = L_rec + L_RL, its parts, and how the sampler does."""
         mask = batch.seq > 0
         probability = self.probability(batch.seq)
         kept = torch.rand_like(probability) < probability
@@ -120,113 +117,180 @@ class AutoSAM(Method):
         target = next_kept(sub, batch.target)
         trained = target > 0
         loss = self.loss(hidden[trained], target[trained], self.items.weight, batch.negative)
-        with torch.no_grad():
-            of_items = probability[mask]
-            logs = {
-                "keep_probability": of_items.mean(),
-                "keep_probability_sd": of_items.std(correction=0),
-                "kept_share": kept.sum() / mask.sum(),
-                "subsequence_loss": loss.detach(),
-            }
+        sampled = probability.detach()[mask]
+        logs = {
+            "subsequence_loss": loss.detach(),
+            "kept_share": kept.sum() / mask.sum(),
+            "keep_probability": sampled.mean(),
+            "keep_probability_sd": sampled.std(correction=0),
+        }
         if self.sampler is None:
             return {"loss": loss, **logs}
-        reward, more = self.rewards(batch, probability, kept, sub, hidden)
-        chosen = torch.where(kept, probability, 1 - probability)
-        # by the full width, so that neither trimming nor grouping by length changes the weight of the rewards
-        policy_loss = -(reward * (chosen + 1e-12).log()).sum() / (len(reward) * self.max_len)
-        return {"loss": loss + policy_loss, **logs, "rl_loss": policy_loss.detach(), **more}
+        reward, reward_logs = self.rewards(batch, probability.detach(), kept, sub, hidden.detach())
+        policy_loss = reinforce(reward, kept, probability, self.max_len)
+        return {"loss": loss + policy_loss, **logs, "rl_loss": policy_loss.detach(), **reward_logs}
 
     def probability(self, seq: Tensor) -> Tensor:
-        """Return the probability of keeping each item of seq [B, T], 0 on padding, [B, T]."""
+        """Return the probability p_t of keeping each item of seq [B, T], 0 on padding, [B, T]."""
         mask = seq > 0
         if self.policy == "random":
-            return mask * self.keep_rate
+            return self.keep_rate * mask
         if self.policy == "last":
             newer = mask.flip(1).cumsum(1).flip(1) - 1
             return (self.keep_rate * mask.sum(1, keepdim=True) - newer).clamp(0, 1) * mask
         layout = length_blocks(mask)
         position = layout.gather(self.backbone.positions(mask))
+        own_positions = self.sampler.position
         x = self.items(layout.gather(seq))
-        if self.sampler.position is None:
-            x = x + self.backbone.position(position)
-        if not self.reward_embeddings:
-            x = x.detach()
-        if self.sampler.position is not None:
-            x = x + self.sampler.position(position)
-        return layout.scatter(self.sampler(x, layout)[:, None]).squeeze(2)
+        x = x + self.backbone.position(position) if own_positions is None else x
+        x = x if self.reward_embeddings else x.detach()
+        x = x if own_positions is None else x + own_positions(position)
+        return layout.scatter(self.sampler(x, layout).float()[:, None]).squeeze(2)
 
     @torch.no_grad()
     def keep_probability(self, seq: Tensor) -> Tensor:
-        """Return the probability of keeping each item of seq [B, T] without dropout, 0 on padding, [B, T]; for diagnostics."""
+        """Return p_t of each item of seq [B, T] without dropout, 0 on padding, [B, T]; for diagnostics."""
         training = self.training
-        self.eval()
-        probability = self.probability(seq)
+        probability = self.eval().probability(seq)
         self.train(training)
         return probability
 
     def compact(self, seq: Tensor, kept: Tensor) -> SubSequence:
-        """Move the kept items of seq [B, T] to the right, each with its original position."""
-        width = int(kept.sum(1).max())
-        slot = kept.int().argsort(1, stable=True)[:, -width:]
+        """Move the kept items of seq [B, T] to the right; each keeps its original position."""
+        slot = kept.int().argsort(dim=1, stable=True)[:, -int(kept.sum(1).max()) :]
         moved = (seq * kept).gather(1, slot)
         mask = moved > 0
         original = self.backbone.positions(seq > 0).gather(1, slot)
         return SubSequence(moved, torch.where(mask, original, self.backbone.positions(mask)), slot)
 
+    @torch.no_grad()
     def rewards(
         self, batch: Batch, probability: Tensor, kept: Tensor, sub: SubSequence, hidden: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return R_t = future_weight G_t + perplexity_weight r_t^pp, 0 on padding, [B, T], and what to log.
+        """Return the reward R_t of every slot [B, T], 0 on padding, and what to log; hidden [B, W, D] is that of the sub-sequences."""
+        mask, sub_mask = batch.seq > 0, sub.seq > 0
+        first = mask & ~_older(mask)
+        scored = first & (mask.sum(1, keepdim=True) < self.max_len) & self.official_first_item
+        following, initial, kept_following = self.log_probabilities(batch, sub, hidden, scored.any(1))
 
-        `hidden` [B, W, D] are the states of the training pass over the sub-sequences.
-        """
-        mask = batch.seq > 0
-        with torch.no_grad():
-            full, first, kept_context = self.log_probabilities(batch, sub, hidden)
-            own = torch.cat([first[:, None], full[:, :-1]], 1)  # log P(x_t | x_<t)
-            inner = mask & torch.cat([torch.zeros_like(mask[:, :1]), mask[:, :-1]], 1)
-            known = inner | (first != 0)[:, None] & mask & ~inner
-            advantage, rewarded = self.advantages(own, kept_context, sub)
-            confident = rewarded & (probability >= self.threshold)
-            future = discounted_return(advantage * confident, self.discount) * mask
-            surprise = surprises(own, known, self.surprise_margin) * (mask if self.official_first_item else known)
-            fit = (2 * kept.float() - 1) * surprise
-            logs = {
-                "full_loss": -full.sum() / mask.sum(),
-                "future_gain": (advantage * rewarded).sum() / rewarded.sum().clamp(min=1),
-                "confident_share": confident.sum() / rewarded.sum().clamp(min=1),
-                "future_reward": future.sum() / mask.sum(),
-                "perplexity_reward": fit.sum() / mask.sum(),
-                "misfit_share": (surprise < 0).sum() / mask.sum(),
-            }
+        # ell_t and ell^_t stand at the slot of the item that they are the log-probability of
+        ell = (_older(following) * ~first).masked_scatter(scored, initial)
+        rewarded_kept = sub_mask & _older(sub_mask)
+        ell_kept = torch.zeros_like(ell).scatter(1, sub.slot, _older(kept_following))
+        rewarded = torch.zeros_like(mask).scatter(1, sub.slot, rewarded_kept)
+        gain = (ell_kept - ell) * rewarded
+        confident = rewarded & (probability >= self.threshold)
+        future = discounted_return(gain * confident, self.discount) * mask
+
+        known = mask & (~first | scored)
+        surprise = surprises(ell, known, self.margin) * (mask if self.official_first_item else known)
+        fit = perplexity_reward(kept, surprise)
+        items, candidates = mask.sum(), rewarded.sum().clamp(min=1)
+        logs = {
+            "full_loss": -following.sum() / items,
+            "future_gain": gain.sum() / candidates,
+            "confident_share": confident.sum() / candidates,
+            "future_reward": future.sum() / items,
+            "perplexity_reward": fit.sum() / items,
+            "misfit_share": (surprise < 0).sum() / items,
+        }
         return self.future_weight * future + self.perplexity_weight * fit, logs
 
-    def log_probabilities(self, batch: Batch, sub: SubSequence, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log P of what follows each slot in the sequence [B, T], of its first item [B], and of what follows in the sub-sequence [B, W].
+    def log_probabilities(
+        self, batch: Batch, sub: SubSequence, hidden: Tensor, scored: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log P of what follows each slot [B, T], of the first items of rows `scored` [B], of what follows each kept slot [B, W].
 
-        A first item without a log-probability has 0.
+        After the last slot comes the row's label. All are under the same negatives; 0 on padding.
         """
         training = self.backbone.training
         self.backbone.train(training and self.reward_dropout)
-        mask, sub_mask = batch.seq > 0, sub.seq > 0
-        newest = batch.target[:, -1:]
+        mask, sub_mask, label = batch.seq > 0, sub.seq > 0, batch.target[:, -1:]
         positions = self.backbone.positions(mask)
-        states = [self.states(batch.seq, positions, positions + 1)]
-        targets = [torch.cat([batch.seq[:, 1:], newest], 1)[mask]]
+        full = self.states(batch.seq, positions, positions + 1)
         if self.backbone.causal and self.reward_dropout:
-            states.append(hidden.detach()[sub_mask])
+            kept = hidden[sub_mask]
         else:
-            after = torch.cat([sub.positions[:, 1:], torch.full_like(newest, self.max_len)], 1)
-            states.append(self.states(sub.seq, sub.positions, after))
-        targets.append(torch.cat([sub.seq[:, 1:], newest], 1)[sub_mask])
-        padded = torch.zeros_like(mask[:, 0])
-        if self.official_first_item:
-            padded = mask.sum(1) < self.max_len
-            oldest = mask.int().argmax(1, keepdim=True)
-            place = (positions.gather(1, oldest) - 1).clamp(min=0) if self.backbone.causal else self.max_len - 1
-            states.append(self.after_padding(place)[padded])
-            targets.append(batch.seq.gather(1, oldest)[:, 0][padded])
+            kept = self.states(sub.seq, sub.positions, _newer(sub.positions, self.max_len))
+        rows = batch.seq[scored]
+        initial = self.states_of_padding(rows > 0)
         self.backbone.train(training)
-        value = -self.loss.per_slot(torch.cat(states), torch.cat(targets), self.items.weight, batch.negative)
-        full, kept_context, first = value.split([int(mask.sum()), int(sub_mask.sum()), len(value) - 0])
-        return _spread(full, mask), _spread(first, padded), _spread(kept_context, sub_mask)
+        target = [
+            _newer(batch.seq, label)[mask],
+            rows[(rows > 0) & ~_older(rows > 0)],
+            _newer(sub.seq, label)[sub_mask],
+        ]
+        states = torch.cat([full, initial, kept])
+        value = -self.loss.per_slot(states, torch.cat(target), self.items.weight, batch.negative).float()
+        full, initial, kept = value.split([len(part) for part in target])
+        spread = torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, full)
+        return spread, initial, torch.zeros(sub_mask.shape, device=mask.device).masked_scatter(sub_mask, kept)
+
+    def states(self, seq: Tensor, positions: Tensor, ahead: Tensor) -> Tensor:
+        """Return the state at every real slot of seq [B, T], given that slot and older ones only, [n, D].
+
+        A backbone that is not causal runs over every prefix, moved to where the item to predict, now at position
+        `ahead` [B, T], comes next: there it was trained to predict.
+        """
+        mask = seq > 0
+        if self.backbone.causal:
+            return self.encode(seq, positions=positions)[mask]
+        row, slot = mask.nonzero(as_tuple=True)
+        source = slot[:, None] + torch.arange(1 - seq.shape[1], 1, device=seq.device)
+        cell = (row[:, None], source.clamp(min=0))
+        prefix = torch.where(source >= 0, seq[cell], 0)
+        moved = positions[cell] + self.max_len - ahead[mask][:, None]
+        place = torch.where(prefix > 0, moved, self.backbone.positions(prefix > 0))
+        parts = zip(prefix.split(PREFIXES_AT_ONCE), place.split(PREFIXES_AT_ONCE), strict=True)
+        return torch.cat([self.encode(part, positions=at)[:, -1] for part, at in parts])
+
+    def states_of_padding(self, mask: Tensor) -> Tensor:
+        """Return the state of the padding slot before each row of mask [B, T], [B, D]."""
+        if not len(mask):
+            return self.items.weight[:0]
+        place = torch.full_like(mask[:, :1], self.max_len - 1, dtype=torch.int64)
+        if self.backbone.causal:
+            oldest = mask.int().argmax(1, keepdim=True)
+            place = (self.backbone.positions(mask).gather(1, oldest) - 1).clamp(min=0)
+        padding = self.items(torch.zeros_like(place))
+        return self.backbone(padding, torch.ones_like(place, dtype=torch.bool), place)[:, 0]
+
+    def score(self, batch: Batch) -> Tensor:
+        """Return the score of every item as the next one, [B, V + 1]; the newest item is always kept."""
+        if self.inference == "all":
+            return super().score(batch)
+        probability = self.probability(batch.seq)
+        if self.inference == "threshold":
+            kept = (probability >= 0.5)[None]
+        else:
+            draws = self.draws if self.inference == "mean" else 1
+            kept = fixed_uniform(self.draw_seed, draws, batch.user, batch.seq.shape[1]) < probability
+        kept[..., -1] = True
+        sub = self.compact(batch.seq.repeat(len(kept), 1), kept.flatten(0, 1))
+        state = self.encode(sub.seq, positions=sub.positions)[:, -1]
+        return state.unflatten(0, kept.shape[:2]).mean(0) @ self.items.weight.T
+
+
+def next_kept(sub: SubSequence, target: Tensor) -> Tensor:
+    """Return the target of each kept slot [B, W]: the next kept item, and the row's label at the last one.
+
+    Slots that target [B, T] leaves unsupervised stay so, but the last one.
+    """
+    supervised = target.gather(1, sub.slot) > 0
+    supervised[:, -1] = True
+    return _newer(sub.seq, target[:, -1:]) * (supervised & (sub.seq > 0))
+
+
+def _older(values: Tensor) -> Tensor:
+    """Move values [B, T] one slot to the right: each slot gets the value of the older one, the first one 0."""
+    return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], 1)
+
+
+def _newer(values: Tensor, last: Tensor | int) -> Tensor:
+    """Move values [B, T] one slot to the left: each slot gets the value of the newer one, the last one `last`."""
+    return torch.cat([values[:, 1:], torch.zeros_like(values[:, :1]) + last], 1)
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"method.{key}={value}: must be one of {', '.join(choices)}")

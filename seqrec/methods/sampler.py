@@ -1,5 +1,8 @@
 """AutoSAM's sampler: the probability with which each item of a history is kept, and draws that never change."""
 
+import pickle
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,6 +53,24 @@ class Sampler(nn.Module):
         """Return the probability of keeping each of the cells x [N, D] of a batch, [N]."""
         state = torch.cat([self.block(x, layout), self.item(x)], 1)
         return (self.choose(F.relu(self.join(state))) / self.temperature).softmax(1)[:, 0]
+
+    def take_over(self, folder: str) -> None:
+        """Load the sampler of the best checkpoint in a run directory; raises UserError if there is none or it does not fit."""
+        prefix = "sampler."
+        try:
+            saved = torch.load(Path(folder) / "best.pt", map_location="cpu", weights_only=True)["model"]
+        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            raise UserError(
+                f"method.sampler_from={folder}: no run directory with a readable best.pt ({type(error).__name__})"
+            ) from error
+        weights = {name.removeprefix(prefix): value for name, value in saved.items() if name.startswith(prefix)}
+        try:
+            self.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(
+                f"method.sampler_from={folder}: that run has no sampler or one of another shape; it needs the same dim "
+                "and method.sampler.*, and with a backbone without positions the same max_len"
+            ) from error
 
 
 class GatedLayer(SASRecLayer):

@@ -1,0 +1,54 @@
+"""Objectives on the transformation matrices of AsarRec; reconstruction: see docs/methods/asarrec.md.
+
+Matrices are [B, 2, N, N], rows are sources, columns targets, right-aligned; `original` [B, N] says which slots belong
+to the n items of the history.
+"""
+
+import torch
+from torch import Tensor
+
+INVARIANCE = ("D", "C", "A")
+
+
+def distance(matrix: Tensor, original: Tensor) -> Tensor:
+    """Return d = ||M1 - M2||^2 / (2n) between the two matrices of each row, [B]."""
+    return (matrix[:, 0] - matrix[:, 1]).square().sum((1, 2)) / (2 * original.sum(1))
+
+
+def sequence_ndcg(matrix: Tensor, original: Tensor, variant: str) -> Tensor:
+    """Return the sequence-aware NDCG of each view against its history, [B, 2]; it is linear in the matrix.
+
+    Ages count from the newest item, which has 0. D: an item of age a weighs 1 / log2(a + 2) and gains
+    1 / log2(move + 2). C: all weigh the same. A: an item weighs its place i / n and gains 1 / log2(age of its slot + 2).
+    """
+    width = matrix.shape[-1]
+    age = torch.arange(width - 1, -1, -1, device=matrix.device)
+    gain = 1 / torch.log2((age[:, None] - age).abs() + 2.0)
+    if variant == "A":
+        gain = (1 / torch.log2(age + 2.0)).expand(width, width)
+    weight = item_weights(original, variant)
+    ideal = (weight * gain.diagonal()).sum(1, keepdim=True)
+    return ((matrix * gain).sum(-1) * weight[:, None]).sum(-1) / ideal
+
+
+def worst_ndcg(original: Tensor, variant: str, budget: float) -> Tensor:
+    """Return the NDCG that is left when the m = max(1, ceil(budget n)) items that count most are removed, [B]."""
+    removed = (original.sum(1, keepdim=True) * budget - 1e-6).ceil().clamp(min=1)  # .1 * 30 must not round up to 4
+    age = torch.arange(original.shape[1] - 1, -1, -1, device=original.device)
+    value = item_weights(original, variant)
+    if variant == "A":
+        value = value / torch.log2(age + 2.0)
+    heaviest = value.sort(1, descending=True).values
+    rank = torch.arange(original.shape[1], device=original.device)
+    return 1 - (heaviest * (rank < removed)).sum(1) / heaviest.sum(1)
+
+
+def item_weights(original: Tensor, variant: str) -> Tensor:
+    """Return the weight of each original item in the NDCG, [B, N], 0 elsewhere."""
+    age = torch.arange(original.shape[1] - 1, -1, -1, device=original.device)
+    if variant == "D":
+        return original / torch.log2(age + 2.0)
+    if variant == "C":
+        return original.float()
+    length = original.sum(1, keepdim=True)
+    return original * (length - age) / length

@@ -1,0 +1,44 @@
+"""Semi-Sinkhorn: from a matrix of probabilities to a partial permutation, with gradients; reconstruction: see docs/methods/asarrec.md."""
+
+import torch
+from torch import Tensor
+
+
+def semi_sinkhorn(probability: Tensor, iterations: int, power: float) -> Tensor:
+    """Return the soft semi-doubly stochastic matrices [..., N, N] of `probability` [..., N, N] with row sums of at most 1.
+
+    Each of the T = `iterations` rounds sharpens the rows by the exponent p = `power` at unchanged row mass, then scales
+    columns, then rows down to a sum of at most 1. More rounds or a larger exponent give a harder matrix.
+    """
+    soft = probability
+    for _ in range(iterations):
+        sharp = soft.clamp(min=1e-12) ** power
+        soft = sharp * (soft.sum(-1, keepdim=True) / (sharp.sum(-1, keepdim=True) + 1e-9))
+        soft = soft / soft.sum(-2, keepdim=True).clamp(min=1)
+        soft = soft / soft.sum(-1, keepdim=True).clamp(min=1)
+    return soft
+
+
+@torch.no_grad()
+def discretise(soft: Tensor, threshold: float) -> Tensor:
+    """Return the partial permutation [..., N, N] of 0 and 1 that the matrices [..., N, N] stand for.
+
+    An entry of at least delta = `threshold` that is the largest of its row and of its column becomes 1 and takes both
+    out; this is repeated until there is none. Of equal entries the first counts.
+    """
+    left = soft.masked_fill(soft < threshold, 0)
+    hard = torch.zeros_like(soft)
+    while True:
+        best, column = left.max(-1, keepdim=True)
+        row = left.argmax(-2)
+        source = torch.arange(soft.shape[-2], device=soft.device).view(-1, 1)
+        accepted = (row.unsqueeze(-2).gather(-1, column.transpose(-1, -2)).transpose(-1, -2) == source) & (best > 0)
+        if not accepted.any():
+            return hard
+        hard.scatter_add_(-1, column, accepted.to(hard.dtype))
+        left = left * (1 - hard.sum(-1, keepdim=True)) * (1 - hard.sum(-2, keepdim=True))
+
+
+def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
+    """Return a tensor with the values of `hard` and the gradient of `soft`."""
+    return hard + (soft - soft.detach())
