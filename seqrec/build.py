@@ -158,7 +158,10 @@ def trainer_of(experiment: Experiment, folder: Path, record) -> Trainer:
     """Return the trainer of an experiment, which keeps its checkpoints in `folder`."""
     config, fabric, method = experiment.config, experiment.fabric, experiment.method
     values = OmegaConf.to_container(config.trainer, resolve=True)
-    settings = ("schedule", "warmup_epochs", "clip", "monitor", "max_epochs", "eval_every", "patience", "max_minutes")
+    settings = (
+        *("schedule", "warmup_epochs", "plateau", "plateau_factor", "clip"),
+        *("monitor", "max_epochs", "eval_every", "patience", "max_minutes", "checkpoint_minutes"),
+    )
     evaluator = experiment.evaluator
 
     def validate() -> dict[str, float]:
@@ -176,6 +179,5 @@ def trainer_of(experiment: Experiment, folder: Path, record) -> Trainer:
         Checkpoints(folder, config_hash(config)),
         Progress(values["progress"], values["monitor"]),
         make(values["optimizer"]),
-        checkpoint_minutes=values["checkpoint_minutes"],
         **{key: values[key] for key in settings},
     )

@@ -3,12 +3,19 @@
 import io
 import pickle
 import random
+import zipfile
+import zlib
 from pathlib import Path
 
 import torch
 
 from seqrec.errors import UserError
 from seqrec.files import write_atomically
+
+DAMAGED = (  # what reading a damaged file has been seen to raise
+    *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
+    *(RuntimeError, EOFError, LookupError, TypeError, ValueError),
+)
 
 
 class Checkpoints:
@@ -28,10 +35,15 @@ class Checkpoints:
         path = self.folder / name
         if not path.exists():
             return None
+        content = io.BytesIO(path.read_bytes())
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with zipfile.ZipFile(content) as archive:
+                if archive.testzip():  # torch itself does not look at the checksums
+                    raise zipfile.BadZipFile
+            content.seek(0)
+            state = torch.load(content, map_location="cpu", weights_only=True)
             of = state["config_hash"]
-        except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        except DAMAGED as error:
             raise UserError(
                 f"{path} is damaged ({type(error).__name__}); remove it, or start again with force=true"
             ) from error

@@ -80,6 +80,8 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "trainer.eval_every": (_positive, "a whole number above 0"),
     "trainer.patience": (_positive, "a whole number above 0"),
     "trainer.warmup_epochs": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "trainer.plateau": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
+    "trainer.plateau_factor": (lambda v: _number(v) and 0 < v <= 1, "a number above 0 and up to 1"),
     "trainer.schedule": (lambda v: v in ("constant", "linear", "cosine"), "constant, linear or cosine"),
     "trainer.clip": (lambda v: v is None or (_number(v) and v > 0), "null or a number above 0"),
     "trainer.max_minutes": (lambda v: v is None or (_number(v) and v > 0), "null or a number above 0"),

@@ -35,7 +35,7 @@ class Evaluator:
     """Asks a method all questions of a part and counts ranks.
 
     All items are candidates but padding and, with `mask_history`, the items of the clean history. A target that is in
-    that history counts as ranked last.
+    that history stands below all items of the catalogue, so that it is a miss at every K.
     """
 
     def __init__(self, cutoffs: list[int], mask_history: bool, ties: str, num_items: int, max_len: int):
@@ -90,4 +90,4 @@ class Evaluator:
         # comparing into a float buffer and summing that is five times as fast as summing booleans
         better = torch.gt(scores, own, out=buffer).sum(1)
         equal = torch.eq(scores, own, out=buffer).sum(1)
-        return better.long(), torch.where(masked, 1, equal.long()), masked
+        return torch.where(masked, self.num_items, better.long()), torch.where(masked, 1, equal.long()), masked

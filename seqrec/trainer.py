@@ -17,6 +17,7 @@ from seqrec.progress import Progress
 from seqrec.schedules import SCHEDULES
 
 log = logging.getLogger("seqrec")
+SMALLEST_LR_SCALE = 0.01  # plateaus do not take the learning rate below this share of it
 
 
 @dataclass
@@ -31,6 +32,7 @@ class State:
     best: float | None = None  # monitored metric
     best_epoch: int = 0
     waited: int = 0  # evaluations since the best one
+    lr_scale: float = 1.0  # what plateaus have left of the learning rate
     seconds: float = 0.0
     history: list[dict] = field(default_factory=list)  # one entry per epoch
     stopped: str = ""  # why training ended
@@ -54,7 +56,9 @@ class Trainer:
         progress: Progress,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: str,
-        warmup_epochs: int,
+        warmup_epochs: float,
+        plateau: int | None,
+        plateau_factor: float,
         clip: float | None,
         monitor: str,
         max_epochs: int,
@@ -68,6 +72,7 @@ class Trainer:
         self.monitor, self.max_epochs, self.eval_every, self.patience = monitor, max_epochs, eval_every, patience
         self.max_minutes, self.checkpoint_minutes = max_minutes, checkpoint_minutes
         self.optimizer, self.clip, self.schedule, self.warmup_epochs = optimizer, clip, schedule, warmup_epochs
+        self.plateau, self.plateau_factor = plateau, plateau_factor
         self.state = State()
 
     def fit(self) -> State:
@@ -106,7 +111,9 @@ class Trainer:
         for name, group in groups.items():
             optimizer = (group.optimizer or self.optimizer)(self.parameters[name])
             self.optimizers[name] = self.fabric.setup_optimizers(optimizer)
-            self.schedulers[name] = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+            self.schedulers[name] = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: factor(step) * self.state.lr_scale
+            )
 
     def _next_stage(self) -> None:
         """Go back to the best weights and begin the next stage with them; its best epoch is to be found anew."""
@@ -115,7 +122,7 @@ class Trainer:
         self.fabric.barrier()
         self.method.load_state_dict(self.checkpoints.load("best.pt")["model"])
         state.stage, state.stage_began = state.stage + 1, state.epoch
-        state.best, state.waited, state.stopped = None, 0, ""
+        state.best, state.waited, state.lr_scale, state.stopped = None, 0, 1.0, ""
         self._begin_stage()
 
     def update(self, loss: Tensor, *groups: str) -> None:
@@ -178,6 +185,8 @@ class Trainer:
                 self._save("best.pt", {"model": self.method.state_dict(), "epoch": state.epoch})
             elif state.epoch > self.method.patience_from:
                 state.waited += 1
+                if self.plateau is not None and state.waited % self.plateau == 0:
+                    state.lr_scale = max(SMALLEST_LR_SCALE, state.lr_scale * self.plateau_factor)
             if self.patient and state.waited >= self.patience:
                 state.stopped = f"no better {self.monitor} in {self.patience} evaluations"
         if last and not state.stopped:

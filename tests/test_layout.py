@@ -15,7 +15,7 @@ def masks():
     for width in (4, 20):  # left-padded, as loaders give them
         length = torch.randint(0, width + 1, (25, 1), generator=generator)
         cases.append(torch.arange(width) >= width - length)
-    return cases + [torch.ones(4, 5, dtype=torch.bool), torch.tensor([[False, False], [False, True]])]
+    return [*cases, torch.ones(4, 5, dtype=torch.bool), torch.tensor([[False, False], [False, True]])]
 
 
 def real_cells(mask):
@@ -47,7 +47,7 @@ def test_length_blocks(mask, shrink):
     nowhere = mask.numel()
     expected = real_cells(mask)
     index, destination = made.index.tolist(), made.destination.tolist()
-    assert sorted(at for at in destination if at < nowhere) == sorted(sum(expected, []))
+    assert sorted(at for at in destination if at < nowhere) == sorted(at for row in expected for at in row)
     cell, met, lengths = 0, [], []
     for first, rows, width in made.blocks:
         assert first == cell

@@ -1,16 +1,14 @@
 """Synthetic data set with known noise, known item attributes and a known process; the equations are in docs/synthetic.md."""
 
-import difflib
 import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from seqrec.data.dataset import Dataset
-from seqrec.errors import UserError
+from seqrec.errors import UserError, nearest
 
 NOISE_SOURCES = ("uniform", "popularity")
-
 DAY = 86400.0
 CONCENTRATION = 0.3  # of the Dirichlet over a user's interests: most users have one main interest
 # Every part of the process has its own generator, so that a switch of one part leaves the others as they are.
@@ -251,9 +249,10 @@ def check(config) -> None:
             bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
             raise UserError(f"dataset.{key}={value} does not fit: give {sort} {bounds}.")
     if config.noise_source not in NOISE_SOURCES:
-        near = difflib.get_close_matches(str(config.noise_source), NOISE_SOURCES, n=1, cutoff=0)[0]
-        known = ", ".join(NOISE_SOURCES)
-        raise UserError(f"dataset.noise_source={config.noise_source} is unknown: did you mean {near}? Known: {known}.")
+        near = nearest(str(config.noise_source), NOISE_SOURCES)
+        raise UserError(
+            f"dataset.noise_source={config.noise_source} is unknown{near}\nthere are: {', '.join(NOISE_SOURCES)}"
+        )
     if not isinstance(config.flip_test, bool):
         raise UserError(f"dataset.flip_test={config.flip_test} does not fit: give true or false.")
     if config.items < 2 * config.clusters:

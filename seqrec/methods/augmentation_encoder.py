@@ -1,9 +1,13 @@
 """The augmentation encoder of AsarRec: one probabilistic transition matrix per view; reconstruction: see docs/methods/asarrec.md."""
 
 import math
+import pickle
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from seqrec.errors import UserError
 
 VIEWS = 2  # one attention head each
 
@@ -33,9 +37,7 @@ class AugmentationEncoder(nn.Module):
         """
         rows, width, dim = x.shape
         hidden = self.input(x + self.position.weight[-width:])
-        query, key = (
-            part(hidden).view(rows, width, VIEWS, dim).transpose(1, 2) for part in (self.query, self.key)
-        )
+        query, key = (part(hidden).view(rows, width, VIEWS, dim).transpose(1, 2) for part in (self.query, self.key))
         prior = target.sum(1).log() + math.log(self.stay / (1 - self.stay))  # b = ln N_valid + ln(q / (1 - q))
         attention = query @ key.transpose(-1, -2) / dim**0.5 + torch.diag_embed(original * prior[:, None])[:, None]
         attention = attention.masked_fill(~target[:, None, None], -math.inf)
@@ -44,3 +46,27 @@ class AugmentationEncoder(nn.Module):
         if self.training and self.gumbel:
             logits = logits - self.gumbel * torch.empty_like(logits).exponential_().log()
         return logits.softmax(-1)[..., :-1] * item[:, None, :, None]
+
+    def take_over(self, folder: str, prefix: str, key: str) -> None:
+        """Load the weights that stand under `prefix` in best.pt of a run directory, which may be of another data set.
+
+        Raises UserError, which names the configuration `key`, if they are not there or do not fit.
+        """
+        path = Path(folder) / "best.pt"
+        if not path.exists():
+            raise UserError(f"{key}={folder}: there is no best.pt in it; give the directory of an AsarRec run")
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)["model"]
+        except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+            raise UserError(f"{key}={folder}: best.pt is damaged ({type(error).__name__})") from error
+        weights = {name.removeprefix(prefix): value for name, value in saved.items() if name.startswith(prefix)}
+        own = {name: value.shape for name, value in self.state_dict().items()}
+        if weights.keys() != own.keys():
+            raise UserError(f"{key}={folder}: best.pt holds no augmenter; give the directory of an AsarRec run")
+        for name, shape in own.items():
+            if weights[name].shape != shape:
+                raise UserError(
+                    f"{key}={folder}: its {name} is {list(weights[name].shape)}, here it is {list(shape)}; "
+                    "take the same dim, max_len and method.candidates"
+                )
+        self.load_state_dict(weights)

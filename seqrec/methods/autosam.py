@@ -1,7 +1,8 @@
 """AutoSAM: train on sub-sequences that a learned sampler draws (Zhang et al., arXiv 2311.00388)."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,19 +15,11 @@ from seqrec.losses import CrossEntropy, NextItemLoss, SampledSoftmax
 from seqrec.methods.autosam_rewards import discounted_return, perplexity_reward, reinforce, surprises
 from seqrec.methods.base import Method, ParamGroup
 from seqrec.methods.sampler import Sampler, fixed_uniform
+from seqrec.methods.subsequence import SubSequence, compact, newer, older
 
 POLICIES = ("learned", "random", "last")
 INFERENCES = ("bernoulli", "threshold", "all", "mean")
 PREFIXES_AT_ONCE = 1024  # rows that a backbone which is not causal runs over at a time to give a reward
-
-
-@dataclass(frozen=True)
-class SubSequence:
-    """The kept items of a batch, right-aligned."""
-
-    seq: Tensor  # [B, W]
-    positions: Tensor  # [B, W] the original ones
-    slot: Tensor  # [B, W] where an item came from; padding fills up with dropped slots
 
 
 class AutoSAM(Method):
@@ -62,12 +55,15 @@ class AutoSAM(Method):
         official_first_item: bool,
         reward_dropout: bool,
         reward_embeddings: bool,
+        reward_rows: float,
     ):
         super().__init__(backbone, loss, num_items, dim, max_len)
         _one_of("policy", policy, POLICIES)
         _one_of("inference", inference, INFERENCES)
         if policy != "learned" and sampler_from is not None:
             raise UserError(f"method.sampler_from={sampler_from}: method.policy={policy} has no sampler; leave one out")
+        if not 0 < keep_rate <= 1:
+            raise UserError(f"method.keep_rate={keep_rate}: must be above 0 and at most 1")
         self.policy, self.keep_rate = policy, keep_rate
         self.inference, self.draws, self.draw_seed = inference, draws, draw_seed
         self.sampler_optimizer, self.sampler_from = sampler_optimizer, sampler_from
@@ -76,6 +72,7 @@ class AutoSAM(Method):
         self.thresholds, self.threshold = (threshold, threshold_step, threshold_limit), threshold
         self.official_first_item = official_first_item
         self.reward_dropout, self.reward_embeddings = reward_dropout, reward_embeddings
+        self.reward_rows = 1.0 if self.backbone.causal else reward_rows
         self.sampler = None
         if policy == "learned":
             self.sampler = sampler(dim=dim, max_len=max_len, own_positions=not hasattr(self.backbone, "position"))
@@ -112,9 +109,9 @@ class AutoSAM(Method):
         probability = self.probability(batch.seq)
         kept = torch.rand_like(probability) < probability
         kept[:, -1] |= ~kept.any()  # a batch of which nothing is left would have no loss
-        sub = self.compact(batch.seq, kept)
+        sub = compact(batch.seq, kept, self.backbone.positions)
         hidden = self.encode(sub.seq, positions=sub.positions)
-        target = next_kept(sub, batch.target)
+        target = sub.targets(batch.target)
         trained = target > 0
         loss = self.loss(hidden[trained], target[trained], self.items.weight, batch.negative)
         sampled = probability.detach()[mask]
@@ -126,7 +123,10 @@ class AutoSAM(Method):
         }
         if self.sampler is None:
             return {"loss": loss, **logs}
-        reward, reward_logs = self.rewards(batch, probability.detach(), kept, sub, hidden.detach())
+        rows = math.ceil(self.reward_rows * len(mask))
+        batch = replace(batch, seq=batch.seq[:rows], target=batch.target[:rows])
+        probability, kept = probability[:rows], kept[:rows]
+        reward, reward_logs = self.rewards(batch, probability.detach(), kept, sub.first(rows), hidden[:rows].detach())
         policy_loss = reinforce(reward, kept, probability, self.max_len)
         return {"loss": loss + policy_loss, **logs, "rl_loss": policy_loss.detach(), **reward_logs}
 
@@ -136,8 +136,8 @@ class AutoSAM(Method):
         if self.policy == "random":
             return self.keep_rate * mask
         if self.policy == "last":
-            newer = mask.flip(1).cumsum(1).flip(1) - 1
-            return (self.keep_rate * mask.sum(1, keepdim=True) - newer).clamp(0, 1) * mask
+            age = mask.flip(1).cumsum(1).flip(1) - 1
+            return (self.keep_rate * mask.sum(1, keepdim=True) - age).clamp(0, 1) * mask
         layout = length_blocks(mask)
         position = layout.gather(self.backbone.positions(mask))
         own_positions = self.sampler.position
@@ -155,28 +155,20 @@ class AutoSAM(Method):
         self.train(training)
         return probability
 
-    def compact(self, seq: Tensor, kept: Tensor) -> SubSequence:
-        """Move the kept items of seq [B, T] to the right; each keeps its original position."""
-        slot = kept.int().argsort(dim=1, stable=True)[:, -int(kept.sum(1).max()) :]
-        moved = (seq * kept).gather(1, slot)
-        mask = moved > 0
-        original = self.backbone.positions(seq > 0).gather(1, slot)
-        return SubSequence(moved, torch.where(mask, original, self.backbone.positions(mask)), slot)
-
     @torch.no_grad()
     def rewards(
         self, batch: Batch, probability: Tensor, kept: Tensor, sub: SubSequence, hidden: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the reward R_t of every slot [B, T], 0 on padding, and what to log; hidden [B, W, D] is that of the sub-sequences."""
         mask, sub_mask = batch.seq > 0, sub.seq > 0
-        first = mask & ~_older(mask)
+        first = mask & ~older(mask)
         scored = first & (mask.sum(1, keepdim=True) < self.max_len) & self.official_first_item
         following, initial, kept_following = self.log_probabilities(batch, sub, hidden, scored.any(1))
 
         # ell_t and ell^_t stand at the slot of the item that they are the log-probability of
-        ell = (_older(following) * ~first).masked_scatter(scored, initial)
-        rewarded_kept = sub_mask & _older(sub_mask)
-        ell_kept = torch.zeros_like(ell).scatter(1, sub.slot, _older(kept_following))
+        ell = (older(following) * ~first).masked_scatter(scored, initial)
+        rewarded_kept = sub_mask & older(sub_mask)
+        ell_kept = torch.zeros_like(ell).scatter(1, sub.slot, older(kept_following))
         rewarded = torch.zeros_like(mask).scatter(1, sub.slot, rewarded_kept)
         gain = (ell_kept - ell) * rewarded
         confident = rewarded & (probability >= self.threshold)
@@ -211,14 +203,14 @@ class AutoSAM(Method):
         if self.backbone.causal and self.reward_dropout:
             kept = hidden[sub_mask]
         else:
-            kept = self.states(sub.seq, sub.positions, _newer(sub.positions, self.max_len))
+            kept = self.states(sub.seq, sub.positions, newer(sub.positions, self.max_len))
         rows = batch.seq[scored]
         initial = self.states_of_padding(rows > 0)
         self.backbone.train(training)
         target = [
-            _newer(batch.seq, label)[mask],
-            rows[(rows > 0) & ~_older(rows > 0)],
-            _newer(sub.seq, label)[sub_mask],
+            newer(batch.seq, label)[mask],
+            rows[(rows > 0) & ~older(rows > 0)],
+            newer(sub.seq, label)[sub_mask],
         ]
         states = torch.cat([full, initial, kept])
         value = -self.loss.per_slot(states, torch.cat(target), self.items.weight, batch.negative).float()
@@ -236,6 +228,8 @@ class AutoSAM(Method):
         if self.backbone.causal:
             return self.encode(seq, positions=positions)[mask]
         row, slot = mask.nonzero(as_tuple=True)
+        if not len(row):
+            return self.items.weight[:0]
         source = slot[:, None] + torch.arange(1 - seq.shape[1], 1, device=seq.device)
         cell = (row[:, None], source.clamp(min=0))
         prefix = torch.where(source >= 0, seq[cell], 0)
@@ -266,29 +260,9 @@ class AutoSAM(Method):
             draws = self.draws if self.inference == "mean" else 1
             kept = fixed_uniform(self.draw_seed, draws, batch.user, batch.seq.shape[1]) < probability
         kept[..., -1] = True
-        sub = self.compact(batch.seq.repeat(len(kept), 1), kept.flatten(0, 1))
+        sub = compact(batch.seq.repeat(len(kept), 1), kept.flatten(0, 1), self.backbone.positions)
         state = self.encode(sub.seq, positions=sub.positions)[:, -1]
         return state.unflatten(0, kept.shape[:2]).mean(0) @ self.items.weight.T
-
-
-def next_kept(sub: SubSequence, target: Tensor) -> Tensor:
-    """Return the target of each kept slot [B, W]: the next kept item, and the row's label at the last one.
-
-    Slots that target [B, T] leaves unsupervised stay so, but the last one.
-    """
-    supervised = target.gather(1, sub.slot) > 0
-    supervised[:, -1] = True
-    return _newer(sub.seq, target[:, -1:]) * (supervised & (sub.seq > 0))
-
-
-def _older(values: Tensor) -> Tensor:
-    """Move values [B, T] one slot to the right: each slot gets the value of the older one, the first one 0."""
-    return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], 1)
-
-
-def _newer(values: Tensor, last: Tensor | int) -> Tensor:
-    """Move values [B, T] one slot to the left: each slot gets the value of the newer one, the last one `last`."""
-    return torch.cat([values[:, 1:], torch.zeros_like(values[:, :1]) + last], 1)
 
 
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -90,15 +90,17 @@ def largest(scores: scipy.sparse.csr_array, count: int) -> np.ndarray:
     [R, count]; 0 where a row has no more of them; the lowest column wins a tie.
     """
     value = np.maximum(scores.data, 0)
+    found = np.zeros((scores.shape[0], count), np.int64)
     entries = np.diff(scores.indptr)
     filled = np.flatnonzero(entries)
-    found = np.zeros((scores.shape[0], count), np.int64)
-    for place in range(count if len(filled) else 0):
+    if not len(filled):
+        return found
+    number = np.repeat(np.arange(len(filled)), entries[filled])  # of each entry's row among those filled
+    for place in range(count):
         best = np.maximum.reduceat(value, scores.indptr[filled])
-        row = np.repeat(filled, entries[filled])
-        at_best = np.flatnonzero((value == np.repeat(best, entries[filled])) & (value > 0))
-        at_best = at_best[np.lexsort((scores.indices[at_best], row[at_best]))]
-        chosen, first = np.unique(row[at_best], return_index=True)
-        found[chosen, place] = scores.indices[at_best[first]]
+        at_best = np.flatnonzero((value == best[number]) & (value > 0))
+        at_best = at_best[np.lexsort((scores.indices[at_best], number[at_best]))]
+        chosen, first = np.unique(number[at_best], return_index=True)
+        found[filled[chosen], place] = scores.indices[at_best[first]]
         value[at_best[first]] = 0
     return found

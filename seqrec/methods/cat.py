@@ -1,24 +1,26 @@
 """CAT: cascade-guided adversarial training (arXiv 2304.05492); reconstruction: see docs/methods/cat.md."""
 
-import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from seqrec.ascent import DIRECTIONS, Ascent
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.cascade import CROSS, cascade_effects, inverse_weights, others_effects, shuffled
+from seqrec.checkpoint import DAMAGED
 from seqrec.data.sequences import Sequences, right_aligned
 from seqrec.errors import UserError
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method
 
 WEIGHTS = ("cascade", "uniform", "shuffled", "position", "none")
-DIRECTIONS = ("gradient", "sign", "random")
 LEVEL2 = ("both", "items")
+PLAIN = ("items.", "backbone.")  # what a plain run holds
 NORM_SAMPLE = 1024  # training sequences that the mean norm of hidden states is taken over
 
 
@@ -69,11 +71,13 @@ class CAT(Method):
             ("clip_weights", 1 if clip_weights is None else clip_weights, 1),
             ("decay", decay, 0),
         ):
-            if not value >= least:
-                raise UserError(f"method.{key}={value}: must be at least {least}")
+            whole = key in ("stage2_epochs", "steps")
+            if not isinstance(value, int if whole else int | float) or not value >= least:
+                raise UserError(f"method.{key}={value}: must be a {'whole ' * whole}number of at least {least}")
         self.stage1, self.stage2_epochs = stage1, stage2_epochs
-        self.weights, self.clip_weights, self.direction, self.level2 = weights, clip_weights, direction, level2
-        self.lambda1, self.lambda2, self.rho, self.steps, self.step_size = lambda1, lambda2, rho, steps, step_size
+        self.weights, self.clip_weights, self.level2 = weights, clip_weights, level2
+        self.lambda1, self.lambda2, self.rho = lambda1, lambda2, rho
+        self.ascent = Ascent(direction, steps, step_size)
         self.decay, self.cross = (1.0, "none") if weights == "position" else (decay, cross)
         self.batch_size, self.prefixes = batch_size, prefixes or not self.backbone.causal
         self.stages = 2 if stage1 is None else 1
@@ -97,7 +101,8 @@ class CAT(Method):
         if stage + 1 < self.stages:
             return None
         if self.stage1 is not None:
-            self.load_stage1(Path(self.stage1))
+            own = {name: value for name, value in self.state_dict().items() if name.startswith(PLAIN)}
+            self.load_state_dict(stage1_weights(Path(self.stage1), own), strict=False)
         self.adversarial = self.weights != "none"
         if self.adversarial:
             self.fix_radii()
@@ -114,29 +119,6 @@ class CAT(Method):
         self.item_radius.copy_(self.rho * self.items.weight[1:].norm(dim=-1).mean())
         self.user_radius.copy_(self.rho * hidden.norm(dim=-1).mean())
 
-    def load_stage1(self, folder: Path) -> None:
-        """Take item table and backbone from the best epoch of the run in `folder`; raises UserError, naming method.stage1."""
-        key = f"method.stage1={folder}"
-        if not (folder / "DONE").exists():
-            raise UserError(f"{key}: no finished run there; give the run directory of a plain run")
-        try:
-            saved = torch.load(folder / "best.pt", map_location="cpu", weights_only=True)["model"]
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-            raise UserError(
-                f"{key}: cannot read best.pt ({type(error).__name__}); was the run a trained one?"
-            ) from error
-        here, there = (
-            {k: v for k, v in s.items() if k.startswith(("items.", "backbone."))} for s in (self.state_dict(), saved)
-        )
-        shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in (here, there)]
-        for name in here | there:
-            mine, its = (shape.get(name, "missing") for shape in shapes)
-            if mine != its:
-                raise UserError(
-                    f"{key}: {name} is {its} there and {mine} here; take the same dataset, backbone, dim and max_len"
-                )
-        self.load_state_dict(there, strict=False)
-
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return L = L_rec + lambda1 * L_adv1 + lambda2 * L_adv2 and its parts; plain training before the last stage."""
         if not self.adversarial:
@@ -145,44 +127,41 @@ class CAT(Method):
         target, negative = batch.target[supervised], batch.negative
         if negative is not None and negative.dim() == 3:
             negative = negative[supervised]
-        sampled = {} if negative is None else {"sampled": self.items(negative)}
 
         def next_item(hidden: Tensor, **embeddings: Tensor) -> Tensor:
             return self.loss(hidden, target, self.items.weight, negative, **embeddings)
 
         x = self.items(batch.seq)
         hidden = self.encode(batch.seq, x=x)[supervised]
+        sampled = {} if negative is None else {"sampled": self.items(negative)}
         clean = next_item(hidden, **sampled)
+        points = [x, hidden, *sampled.values()]
+        x_gradient, *gradients = torch.autograd.grad(clean, points, retain_graph=True)
+
         logs = {"loss": clean, "loss_clean": clean}
-        x_gradient, hidden_gradient, *sampled_gradient = torch.autograd.grad(
-            clean, [x, hidden, *sampled.values()], retain_graph=True
-        )
         if self.lambda1:
             weight = self.slot_weights(batch)
-
-            def level1(base: Tensor, shift: Tensor) -> Tensor:
-                return next_item(self.encode(batch.seq, x=base + shift)[supervised], **sampled)
-
             radius = self.item_radius * weight[..., None]
-            (shift,) = self.ascend(lambda s: level1(x.detach(), s), [x_gradient], [radius])
-            logs["loss_adv1"] = level1(x, shift)
-            logs["weight_newest"] = weight[:, -1].mean()
+            encode = partial(self.encode, batch.seq)
+            (shift,) = self.ascent(
+                lambda s: next_item(encode(x=x.detach() + s)[supervised], **sampled), [x_gradient], [radius]
+            )
+            logs["loss_adv1"] = next_item(encode(x=x + shift)[supervised], **sampled)
             logs["loss"] = logs["loss"] + self.lambda1 * logs["loss_adv1"]
+            logs["weight_newest"] = weight[:, -1].mean()
         if self.lambda2:
-            names = ["positive", *sampled]
-            clean_point = [hidden, self.items(target), *sampled.values()]
-
-            def level2(point: list[Tensor], shifts: list[Tensor]) -> Tensor:
-                user, *items = (value + shift for value, shift in zip(point, shifts, strict=True))
-                return next_item(user, **dict(zip(names, items, strict=True)))
-
+            matched = {"hidden": hidden, "positive": self.items(target), **sampled}
             # every loss falls with the target's score, so its gradient there is a negative multiple of the hidden state
-            gradients = [hidden_gradient, -hidden.detach(), *sampled_gradient]
+            gradients = [gradients[0], -hidden.detach(), *gradients[1:]]
             user_radius = self.user_radius if self.level2 == "both" else torch.zeros_like(self.user_radius)
-            radii = [user_radius, self.item_radius, *(self.item_radius for _ in sampled)]
-            frozen = [value.detach() for value in clean_point]
-            shifts = self.ascend(lambda *s: level2(frozen, s), gradients, radii)
-            logs["loss_adv2"] = level2(clean_point, shifts)
+            radii = [user_radius] + [self.item_radius] * (len(matched) - 1)
+
+            def shifted(start: Iterable[Tensor], shifts: Iterable[Tensor]) -> Tensor:
+                return next_item(**{k: v + s for k, v, s in zip(matched, start, shifts, strict=True)})
+
+            frozen = [value.detach() for value in matched.values()]
+            shifts = self.ascent(lambda *s: shifted(frozen, s), gradients, radii)
+            logs["loss_adv2"] = shifted(matched.values(), shifts)
             logs["loss"] = logs["loss"] + self.lambda2 * logs["loss_adv2"]
         return logs
 
@@ -198,34 +177,26 @@ class CAT(Method):
         weight = inverse_weights(effect, mask, self.clip_weights)
         return shuffled(weight, mask) if self.weights == "shuffled" else weight
 
-    def ascend(self, loss_at: Callable[..., Tensor], gradients: list[Tensor], radii: list[Tensor]) -> list[Tensor]:
-        """Return perturbations within `radii`, by `steps` steps up the loss; `gradients` are those of the clean point.
 
-        One step of size 1 is the fast gradient method, delta = radius * g / (||g|| + 1e-12).
-        """
-        shifts = [torch.zeros_like(gradient) for gradient in gradients]
-        for step in range(self.steps):
-            if step:
-                shifts = [shift.requires_grad_() for shift in shifts]
-                gradients = torch.autograd.grad(loss_at(*shifts), shifts)
-            shifts = [
-                self.within(shift.detach() + self.step_size * radius * self.unit(gradient), radius)
-                for shift, gradient, radius in zip(shifts, gradients, radii, strict=True)
-            ]
-        return shifts
-
-    def unit(self, gradient: Tensor) -> Tensor:
-        """Return the direction of a step for gradients [..., D]."""
-        if self.direction == "sign":
-            return gradient.sign()
-        along = torch.randn_like(gradient) if self.direction == "random" else gradient
-        return along / (along.norm(dim=-1, keepdim=True) + 1e-12)
-
-    def within(self, shift: Tensor, radius: Tensor) -> Tensor:
-        """Project shifts [..., D] onto the ball of `radius`, or for signs the box."""
-        if self.direction == "sign":
-            return shift.clamp(-radius, radius)
-        return shift * (radius / shift.norm(dim=-1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+def stage1_weights(folder: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Read item table and backbone from the best epoch of the run in `folder`; raises UserError, naming method.stage1."""
+    key = f"method.stage1={folder}"
+    if not (folder / "DONE").exists():
+        raise UserError(f"{key}: no finished run there; give the run directory of a plain run")
+    try:
+        saved = torch.load(folder / "best.pt", map_location="cpu", weights_only=True)["model"]
+    except (OSError, *DAMAGED) as error:
+        raise UserError(
+            f"{key}: cannot read best.pt ({type(error).__name__}); is it the run of a trained method?"
+        ) from error
+    saved = {name: value for name, value in saved.items() if name.startswith(PLAIN)}
+    for name in wanted | saved:
+        here, there = (tuple(state[name].shape) if name in state else "missing" for state in (wanted, saved))
+        if here != there:
+            raise UserError(
+                f"{key}: {name} is {there} there and {here} here; take the same dataset, backbone, dim and max_len"
+            )
+    return saved
 
 
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:

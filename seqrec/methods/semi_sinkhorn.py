@@ -28,14 +28,14 @@ def discretise(soft: Tensor, threshold: float) -> Tensor:
     """
     left = soft.masked_fill(soft < threshold, 0)
     hard = torch.zeros_like(soft)
+    source = torch.arange(soft.shape[-2], device=soft.device)
     while True:
-        best, column = left.max(-1, keepdim=True)
+        best, column = left.max(-1)
         row = left.argmax(-2)
-        source = torch.arange(soft.shape[-2], device=soft.device).view(-1, 1)
-        accepted = (row.unsqueeze(-2).gather(-1, column.transpose(-1, -2)).transpose(-1, -2) == source) & (best > 0)
+        accepted = (row.gather(-1, column) == source) & (best > 0)
         if not accepted.any():
             return hard
-        hard.scatter_add_(-1, column, accepted.to(hard.dtype))
+        hard.scatter_add_(-1, column.unsqueeze(-1), accepted.unsqueeze(-1).to(hard.dtype))
         left = left * (1 - hard.sum(-1, keepdim=True)) * (1 - hard.sum(-2, keepdim=True))
 
 

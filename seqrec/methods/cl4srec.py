@@ -1,0 +1,53 @@
+"""CL4SRec: contrast between two random views of a sequence (Xie et al., 2020)."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from seqrec.augment import Views
+from seqrec.backbones.base import Backbone
+from seqrec.batch import Batch
+from seqrec.contrastive import NTXent, encode_with_views
+from seqrec.errors import UserError
+from seqrec.losses import NextItemLoss
+from seqrec.methods.base import Method
+
+
+class CL4SRec(Method):
+    """L = L_next + weight * NT-Xent between two views, each made by one of crop, mask and reorder.
+
+    The public versions differ in ratios, vector and next-item loss; the keys say which one runs
+    (see docs/methods/cl4srec.md). Raises UserError if an operator asks for similar items.
+    """
+
+    def __init__(
+        self,
+        backbone: Callable[..., Backbone],
+        loss: NextItemLoss,
+        num_items: int,
+        dim: int,
+        max_len: int,
+        weight: float,
+        vector: str,
+        cosine: bool,
+        temperature: float,
+        views: Callable[..., Views],
+    ):
+        super().__init__(backbone, loss, num_items, dim, max_len)
+        self.weight, self.contrast, self.views = weight, NTXent(vector, cosine, temperature), views(max_len=max_len)
+        if self.views.informed:
+            raise UserError("method.views: substitute and insert need similar items; take method=coserec")
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted sum and its parts; the views share one encoder call with the sequences."""
+        views, taken = self.views(batch.seq)
+        hidden, viewed = encode_with_views(self, batch.seq, views, taken)
+        next_item = self.next_item_loss(hidden, batch)
+        anchors, accuracy = self.contrast(viewed, views > 0, batch.user)
+        contrast = anchors.mean()
+        return {
+            "loss": next_item + self.weight * contrast,
+            "next_item": next_item,
+            "contrast": contrast,
+            "contrast_accuracy": accuracy,
+        }

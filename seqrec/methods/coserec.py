@@ -1,0 +1,73 @@
+"""CoSeRec: contrast between two views made with similar items (Liu et al., 2021)."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqrec.augment import Views
+from seqrec.backbones.base import Backbone
+from seqrec.batch import Batch
+from seqrec.contrastive import NTXent, encode_with_views
+from seqrec.data.sequences import Sequences
+from seqrec.losses import NextItemLoss
+from seqrec.methods.base import Method
+from seqrec.similarity import Nearest, embedding_top1, hybrid, item_cf_iuf, top1
+
+
+class CoSeRec(Method):
+    """L = L_next + weight * NT-Xent between two views; substitution and insertion take an item's most similar one.
+
+    Similarity is counted (ItemCF-IUF on the training inputs); from epoch `hybrid_from` on each item takes the nearer of
+    its counted and its embedded nearest item, refreshed every epoch.
+    """
+
+    def __init__(
+        self,
+        backbone: Callable[..., Backbone],
+        loss: NextItemLoss,
+        num_items: int,
+        dim: int,
+        max_len: int,
+        weight: float,
+        vector: str,
+        cosine: bool,
+        temperature: float,
+        views: Callable[..., Views],
+        hybrid_from: int,
+    ):
+        super().__init__(backbone, loss, num_items, dim, max_len)
+        self.weight, self.contrast, self.views = weight, NTXent(vector, cosine, temperature), views(max_len=max_len)
+        self.hybrid_from = hybrid_from
+        self.register_buffer("similar", torch.zeros(num_items + 1, dtype=torch.long))
+        self.register_buffer("counted_item", torch.zeros(num_items + 1, dtype=torch.long))
+        self.register_buffer("counted_score", torch.zeros(num_items + 1))
+
+    def setup(self, train: Sequences) -> None:
+        """Count similarity on what is an input in training: every item of a row but its last."""
+        inputs = Sequences(train.items, train.start, np.maximum(train.stop - 1, train.start))
+        counted = top1(item_cf_iuf(inputs, len(self.similar) - 1))
+        self.similar.copy_(counted.item)
+        self.counted_item.copy_(counted.item)
+        self.counted_score.copy_(counted.score)
+
+    def on_epoch(self, epoch: int) -> None:
+        """Refresh the nearest items with the embeddings as they stand."""
+        if epoch >= self.hybrid_from:
+            counted = Nearest(self.counted_item, self.counted_score)
+            self.similar.copy_(hybrid(counted, embedding_top1(self.items.weight)))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted sum and its parts; the views share one encoder call with the sequences."""
+        views, taken = self.views(batch.seq, self.similar)
+        hidden, viewed = encode_with_views(self, batch.seq, views, taken)
+        next_item = self.next_item_loss(hidden, batch)
+        anchors, accuracy = self.contrast(viewed, views > 0, batch.user)
+        contrast = anchors.mean()
+        return {
+            "loss": next_item + self.weight * contrast,
+            "next_item": next_item,
+            "contrast": contrast,
+            "contrast_accuracy": accuracy,
+        }

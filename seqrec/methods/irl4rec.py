@@ -1,0 +1,184 @@
+"""Irl4Rec: a preference and a confounder representation (arXiv 2308.11728); reconstruction: see docs/methods/irl4rec.md."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from seqrec.backbones.base import Backbone
+from seqrec.batch import Batch
+from seqrec.errors import UserError, nearest
+from seqrec.losses import NextItemLoss
+from seqrec.methods.base import Method
+
+VARIANTS = ("bottleneck", "independence", "l2")
+FIRST_LOG_VARIANCE = -4.0  # of the sampled representation: quiet next to hidden states of unit size
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one encoder makes of a batch with n supervised slots."""
+
+    hidden: Tensor  # [n, D]
+    looked_up: Tensor  # [B, T, D] item embeddings of the histories
+    table: Tensor  # [V + 1, D]; for a loss with negatives only its length counts
+    candidates: dict[str, Tensor]  # embeddings of target and negatives, for a loss with negatives
+
+    def joined(self, other: "Side") -> "Side":
+        """Return both sides side by side: its scores are the sums of theirs."""
+
+        def join(one: Tensor, two: Tensor) -> Tensor:
+            return torch.cat([one, two], -1)
+
+        return Side(
+            join(self.hidden, other.hidden),
+            self.looked_up,
+            self.table if self.candidates else join(self.table, other.table),
+            {name: join(value, other.candidates[name]) for name, value in self.candidates.items()},
+        )
+
+
+class Irl4Rec(Method):
+    """Two encoders read the same history: t, the preference, scores; s, the confounder, is there in training alone.
+
+    Irl4Rec-style, derived from DIB (Liu et al., RecSys 2021). Reconstruction: see docs/methods/irl4rec.md, also for the
+    keys. The method itself is the side of t, `confounder` a plain method, the side of s.
+    """
+
+    def __init__(
+        self,
+        backbone: Callable[..., Backbone],
+        loss: NextItemLoss,
+        num_items: int,
+        dim: int,
+        max_len: int,
+        variant: str,
+        gamma: float,
+        alpha: float,
+        beta: float,
+        l2_confounder: bool,
+        l2_items: bool,
+        shared_table: bool,
+        variational: bool,
+    ):
+        super().__init__(backbone, loss, num_items, dim, max_len)
+        if variant not in VARIANTS:
+            raise UserError(
+                f"method.variant={variant}: choose one of {', '.join(VARIANTS)}{nearest(variant, VARIANTS)}"
+            )
+        for key, value in (("gamma", gamma), ("alpha", alpha), ("beta", beta)):
+            if not isinstance(value, int | float) or not value >= 0:
+                raise UserError(f"method.{key}={value}: must be a number of at least 0")
+        if variant == "bottleneck" and gamma > 1:
+            raise UserError(
+                f"method.gamma={gamma}: above 1 the loss of t would be maximised; take a number from 0 to 1"
+            )
+        self.variant, self.gamma, self.alpha, self.beta = variant, gamma, alpha, beta
+        self.l2_confounder, self.l2_items, self.shared_table = l2_confounder, l2_items, shared_table
+        self.confounder = None if variant == "l2" else Method(backbone, loss, num_items, dim, max_len)
+        if shared_table and self.confounder is not None:
+            self.confounder.items = self.items
+        self.log_variance = None
+        if variational:
+            self.log_variance = nn.Linear(dim, dim)
+            nn.init.zeros_(self.log_variance.weight)
+            nn.init.constant_(self.log_variance.bias, FIRST_LOG_VARIANCE)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return J of the chosen variant, and its parts."""
+        supervised = batch.target > 0
+        target, negative = batch.target[supervised], batch.negative
+        if negative is not None and negative.dim() == 3:
+            negative = negative[supervised]
+
+        def side(method: Method) -> Side:
+            looked_up = method.items(batch.seq)
+            candidates = {}
+            if negative is not None:
+                candidates = {"positive": method.items(target), "sampled": method.items(negative)}
+            hidden = method.encode(batch.seq, x=looked_up)[supervised]
+            return Side(hidden, looked_up, method.items.weight, candidates)
+
+        def predict(loss: Callable[..., Tensor], side: Side) -> Tensor:
+            return loss(side.hidden, target, side.table, negative, **side.candidates)
+
+        sides = [side(method) for method in (self, self.confounder) if method is not None]
+        t, compression = self.compressed(sides[0])
+        penalty = self.penalty(compression, sides, (batch.seq > 0).sum())
+        logs = {"loss_t": predict(self.loss, t), "l2": penalty, "norm_t": mean_norm(t.hidden)}
+        objective = logs["loss_t"]
+        if self.variant != "l2":
+            s = sides[1]
+            with torch.set_grad_enabled(self.variant == "independence"):
+                logs["dependence"] = dependence(t.hidden, s.hidden)
+            logs["norm_s"] = mean_norm(s.hidden)
+        if self.variant == "independence":
+            logs["loss_s"] = predict(self.loss, s)
+            objective = logs["loss_t"] + self.alpha * logs["loss_s"] + self.gamma * logs["dependence"]
+        elif self.variant == "bottleneck":
+            if self.gamma > self.alpha:  # l(y; s) is raised: without a bound there is no minimum
+                each = predict(self.loss.per_slot, s)
+                bound = 2 * self.chance_level(target, negative)
+                logs["loss_s"], logs["at_bound"] = each.clamp(max=bound).mean(), (each > bound).float().mean()
+            else:
+                logs["loss_s"] = predict(self.loss, s)
+            logs["loss_ts"] = predict(self.loss, t.joined(s))
+            objective = (
+                (1 - self.gamma) * logs["loss_t"]
+                - (self.gamma - self.alpha) * logs["loss_s"]
+                + self.gamma * logs["loss_ts"]
+            )
+        return {"loss": objective + self.beta * penalty, **logs}
+
+    def compressed(self, side: Side) -> tuple[Side, Tensor]:
+        """Return the side of t and what its hidden states keep of the history: their mean squared norm.
+
+        Where t is drawn from N(hidden, sigma^2) it is the divergence from N(0, I) instead.
+        """
+        if self.log_variance is None:
+            return side, mean_square(side.hidden)
+        log_variance = self.log_variance(side.hidden)
+        drawn = side.hidden + (0.5 * log_variance).exp() * torch.randn_like(side.hidden)
+        return replace(side, hidden=drawn), gaussian_divergence(side.hidden, log_variance)
+
+    def penalty(self, compression: Tensor, sides: list[Side], cells: Tensor) -> Tensor:
+        """Return what beta weighs: t's compression, the squared norms of s and of the looked-up item embeddings (`cells` a side)."""
+        regularised = sides if self.l2_confounder else sides[:1]
+        total = compression + sum(mean_square(side.hidden) for side in regularised[1:])
+        if self.l2_items:
+            tables = regularised[:1] if self.shared_table else regularised
+            total = total + sum(side.looked_up.square().sum() for side in tables) / cells
+        return total
+
+    @torch.no_grad()
+    def chance_level(self, target: Tensor, negative: Tensor | None) -> Tensor:
+        """Return the loss of a slot when all scores are 0 (the first slot of the batch): ln 2 for BPR."""
+        zero = self.items.weight.new_zeros(len(self.items.weight), 1)
+        if negative is not None and negative.dim() == 2:
+            negative = negative[:1]
+        return self.loss.per_slot(zero[:1], target[:1], zero, negative)
+
+
+def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return KL(N(mean, variance) || N(0, I)), summed over D, averaged over the rest."""
+    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(-1).mean()
+
+
+def dependence(t: Tensor, s: Tensor) -> Tensor:
+    """Return ||C||_F^2 / D^2 for the cross-correlation C of the columns of t and s, [n, D] each: 0 uncorrelated, 1 all equal."""
+
+    def standardised(x: Tensor) -> Tensor:
+        return (x - x.mean(0)) * (x.var(0, unbiased=False) + 1e-12).rsqrt()
+
+    return (standardised(t).T @ standardised(s) / len(t)).square().mean()
+
+
+def mean_square(x: Tensor) -> Tensor:
+    """Return the mean squared L2 norm of the rows."""
+    return x.square().sum(-1).mean()
+
+
+def mean_norm(x: Tensor) -> Tensor:
+    """Return the mean L2 norm of the rows, for the log."""
+    return x.detach().norm(dim=-1).mean()

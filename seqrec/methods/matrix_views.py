@@ -1,0 +1,112 @@
+"""Histories with room for insertions, and their hard views as source slots: the index arithmetic of AsarRec."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Extended:
+    """Rows [padding][k candidates][n items of the history], right-aligned, in falling order of n."""
+
+    items: Tensor  # [R, N] item ids, 0 = empty
+    original: Tensor  # [R, N] bool, the slots of the history
+    target: Tensor  # [R, N] bool, slots that an item may go to: the history's and the k left of it
+
+    def cut(self, rows: slice) -> "Extended":
+        """Return some rows, without the padding that they share."""
+        width = int(self.target[rows.start].sum())
+        return Extended(self.items[rows, -width:], self.original[rows, -width:], self.target[rows, -width:])
+
+
+@dataclass(frozen=True)
+class HardViews:
+    """Two views per history: which source slot stands in each slot."""
+
+    source: Tensor  # [R, 2, N] -1 = empty; the identity where too little of the history was left
+    fallback: Tensor  # [R, 2] bool
+    order: Tensor | None  # [R, 2, N] slots in the order of the compact view
+
+    def arrange(self, view: Tensor) -> Tensor:
+        """Close the holes of view [R, 2, N, ...], if that is wanted."""
+        if self.order is None:
+            return view
+        order = self.order.view(*self.order.shape, *[1] * (view.dim() - 3)).expand_as(view)
+        return view.gather(2, order)
+
+    def items(self, extended: Extended) -> Tensor:
+        """Return the item ids of the views, [R, 2, N], 0 = empty."""
+        found = extended.items[:, None].expand_as(self.source).gather(2, self.source.clamp(min=0))
+        return self.arrange(found * (self.source >= 0))
+
+
+def extend(seq: Tensor, candidates: Tensor) -> Extended:
+    """Put candidates [R, k], best first, directly left of histories seq [R, T] of falling length, the best one nearest."""
+    count = candidates.shape[1]
+    real = seq > 0
+    first = seq.shape[1] + count - real.sum(1, keepdim=True)  # slot of the oldest item
+    slot = torch.arange(seq.shape[1] + count, device=seq.device)
+    place = first - 1 - torch.arange(count, device=seq.device)
+    empty = seq.new_zeros(candidates.shape)
+    items = torch.cat([empty, seq], 1).scatter(1, place, candidates)
+    return Extended(items, torch.cat([empty.bool(), real], 1), slot >= first - count)
+
+
+def sources(hard: Tensor, width: int) -> Tensor:
+    """Return the source slot of every slot, [B, 2, width], -1 = empty, of hard matrices [B, 2, N, N] that lack padding."""
+    pad = width - hard.shape[-1]
+    found = torch.where(hard.sum(-2) > 0, hard.argmax(-2) + pad, -1)
+    return torch.nn.functional.pad(found, (pad, 0), value=-1)
+
+
+def identity_source(extended: Extended) -> Tensor:
+    """Return the sources [R, 1, N] of the view that is the history itself."""
+    slot = torch.arange(extended.items.shape[1], device=extended.items.device)
+    return torch.where(extended.original, slot, -1)[:, None]
+
+
+def hard_views(extended: Extended, source: Tensor, least: float, compact: bool) -> HardViews:
+    """Return the views that source slots [R, 2, N] make.
+
+    A view that keeps fewer than max(1, ceil(least n)) items of the history becomes the identity; with `compact` the
+    empty slots of a view move to its left end.
+    """
+    kept = (from_history(extended, source)).sum(2)
+    needed = (extended.original.sum(1, keepdim=True) * least - 1e-4).ceil().clamp(min=1)
+    fallback = kept < needed
+    source = torch.where(fallback[..., None], identity_source(extended), source)
+    order = (source >= 0).long().argsort(dim=2, stable=True) if compact else None
+    return HardViews(source, fallback, order)
+
+
+def from_history(extended: Extended, source: Tensor) -> Tensor:
+    """Say of each slot of the views whether an item of the history stands in it, [R, 2, N]."""
+    return extended.original[:, None].expand_as(source).gather(2, source.clamp(min=0)) & (source >= 0)
+
+
+def shares(extended: Extended, source: Tensor) -> dict[str, Tensor]:
+    """Return how many items were dropped, moved and inserted, as shares of the items of the histories."""
+    own = from_history(extended, source)
+    slot = torch.arange(source.shape[2], device=source.device)
+    total = 2 * extended.original.sum()
+    return {
+        "dropped": 1 - own.sum() / total,
+        "moved": (own & (source != slot)).sum() / total,
+        "inserted": ((source >= 0) & ~own).sum() / total,
+    }
+
+
+def groups(lengths: Tensor, extra: int, shrink: float = 0.65) -> list[slice]:
+    """Cut rows of falling lengths [R] into groups; a new one begins where rows with `extra` slots get shorter than
+    `shrink` times the widest of the group. An accelerator gets one group: there a launch costs more than padding.
+    """
+    if lengths.device.type != "cpu":
+        return [slice(0, len(lengths))]
+    rising = (lengths + extra).flip(0).numpy()
+    cuts, stop = [], len(rising)
+    while stop:
+        start = int((rising < shrink * rising[stop - 1]).sum())
+        cuts.append(slice(len(rising) - stop, len(rising) - start))
+        stop = start
+    return cuts

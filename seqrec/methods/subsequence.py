@@ -1,0 +1,49 @@
+"""Sub-sequences of a padded batch that remember where their items came from."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SubSequence:
+    """The kept items of a batch, right-aligned."""
+
+    seq: Tensor  # [B, W]
+    positions: Tensor  # [B, W] the original ones
+    slot: Tensor  # [B, W] where an item came from; padding fills up with dropped slots
+
+    def first(self, rows: int) -> "SubSequence":
+        """Return the first `rows` rows."""
+        return SubSequence(self.seq[:rows], self.positions[:rows], self.slot[:rows])
+
+    def targets(self, target: Tensor) -> Tensor:
+        """Return the target of each kept slot: the next kept item, after the last one the row's label, [B, W].
+
+        Slots that target [B, T] leaves unsupervised stay so, but the last one.
+        """
+        supervised = target.gather(1, self.slot) > 0
+        supervised[:, -1] = True
+        return newer(self.seq, target[:, -1:]) * (supervised & (self.seq > 0))
+
+
+def compact(seq: Tensor, kept: Tensor, positions) -> SubSequence:
+    """Move the kept items of seq [B, T] to the right; each keeps the position that `positions` gives it in the whole row.
+
+    `positions` maps a mask [B, T] to positions [B, T].
+    """
+    slot = kept.int().argsort(dim=1, stable=True)[:, -int(kept.sum(1).max()) :]
+    moved = (seq * kept).gather(1, slot)
+    mask = moved > 0
+    return SubSequence(moved, torch.where(mask, positions(seq > 0).gather(1, slot), positions(mask)), slot)
+
+
+def older(values: Tensor) -> Tensor:
+    """Move values [B, T] one slot to the right: each slot gets the value of the older one, the first one 0."""
+    return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], 1)
+
+
+def newer(values: Tensor, last: Tensor | int) -> Tensor:
+    """Move values [B, T] one slot to the left: each slot gets the value of the newer one, the last one `last`."""
+    return torch.cat([values[:, 1:], torch.zeros_like(values[:, :1]) + last], 1)

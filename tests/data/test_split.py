@@ -1,0 +1,112 @@
+"""Splits against lists written by hand and against loops over users."""
+
+import numpy as np
+import pytest
+
+from seqrec.data.split import LeaveOneOut, Questions, Temporal
+from seqrec.errors import UserError
+
+
+def rows_of(sequences):
+    return [sequences.items[a:b].tolist() for a, b in zip(sequences.start, sequences.stop, strict=True)]
+
+
+def asked(questions):
+    """Questions as {user: (target, inputs)}."""
+    inputs = rows_of(questions.inputs)
+    assert inputs == rows_of(questions.history)
+    assert questions.target.dtype == np.int64
+    assert len(set(questions.user.tolist())) == len(questions.user)
+    return {
+        user: (target, row)
+        for user, target, row in zip(questions.user.tolist(), questions.target.tolist(), inputs, strict=True)
+    }
+
+
+def test_leave_one_out_by_hand(dataset):
+    split = LeaveOneOut()(dataset)
+    assert rows_of(split.train) == [[1, 2, 3], [2], [4, 6], [7, 1, 2, 8], [5, 6, 5], [8, 7]]
+    assert asked(split.valid) == {
+        0: (4, [1, 2, 3]),
+        1: (3, [2]),
+        3: (3, [7, 1, 2, 8]),
+        4: (6, [5, 6, 5]),
+        5: (6, [8, 7]),
+    }
+    assert asked(split.test) == {
+        0: (5, [1, 2, 3, 4]),
+        1: (1, [2, 3]),
+        3: (9, [7, 1, 2, 8, 3]),
+        4: (5, [5, 6, 5, 6]),
+        5: (9, [8, 7, 6]),
+    }
+
+
+def test_leave_one_out_of_short_users(dataset_of):
+    split = LeaveOneOut()(dataset_of([[1], [2, 3], [4, 5, 6], [7, 8]]))
+    assert rows_of(split.train) == [[1], [2, 3], [4], [7, 8]]
+    assert asked(split.valid) == {2: (5, [4])}
+    assert asked(split.test) == {2: (6, [4, 5])}
+    with pytest.raises(UserError, match="no user of 'tiny' has a validation target"):
+        LeaveOneOut()(dataset_of([[1], [2, 3]]))
+
+
+def test_targets_that_the_user_already_had(dataset):
+    split = LeaveOneOut()(dataset)
+    assert split.valid.target_in_history().tolist() == [False, False, False, True, False]
+    assert split.test.target_in_history().tolist() == [False, False, False, True, False]
+
+
+def test_target_in_history_knows_the_clean_history(sequences_of):
+    questions = Questions(np.array([8, 9]), np.array([1, 5]), sequences_of([[5], [5]]), sequences_of([[1, 2], [2, 2]]))
+    assert questions.target_in_history().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9])
+@pytest.mark.parametrize("moments", [12, 80])
+def test_temporal_against_a_loop(dataset_of, quantile, moments):
+    generator = np.random.default_rng(0)
+    rows = [generator.integers(1, 30, generator.integers(1, 12)).tolist() for _ in range(60)]
+    times = [np.sort(generator.integers(0, moments, len(row))).tolist() for row in rows]  # with ties
+    split = Temporal(quantile)(dataset_of(rows, times))
+    everything = sorted(time for own in times for time in own)
+    test_time = np.quantile(everything, quantile)
+    valid_time = np.quantile([time for time in everything if time <= test_time], quantile)
+    train, valid, test = [], {}, {}
+    for user, (row, own) in enumerate(zip(rows, times, strict=True)):
+        train.append([item for item, time in zip(row, own, strict=True) if time <= valid_time])
+        for part, since, until in ((valid, valid_time, test_time), (test, test_time, np.inf)):
+            within = [at for at, time in enumerate(own) if since < time <= until]
+            if within and within[0] > 0:
+                part[user] = (row[within[0]], row[: within[0]])
+    assert rows_of(split.train) == train
+    assert asked(split.valid) == valid
+    assert asked(split.test) == test
+    assert [] in train
+    assert len(valid) > 5
+    assert len(test) > 5
+
+
+def test_temporal_by_hand(dataset_of):
+    rows = [[1, 2, 3], [4, 5], [6, 7, 8], [9, 1]]
+    times = [[0, 1, 10], [2, 8], [7, 9, 9], [11, 12]]
+    split = Temporal(0.5)(dataset_of(rows, times))  # test after 8.5 (median), validation after 2 (median of 0 1 2 7 8)
+    assert rows_of(split.train) == [[1, 2], [4], [], []]
+    assert asked(split.valid) == {1: (5, [4])}  # the third user has nothing before its first
+    assert asked(split.test) == {0: (3, [1, 2]), 2: (7, [6])}  # the second of two events at once is no target
+
+
+def test_temporal_validation_is_a_share_of_what_comes_before_test(dataset_of):
+    rows = [[1, 2, 3], [4, 5, 6], [7, 8, 9, 1]]
+    times = [[0, 4, 5], [1, 5, 9], [2, 5, 5, 9]]
+    split = Temporal(0.5)(dataset_of(rows, times))  # test after 5, validation after 4.5 (median of 0 1 2 4 5 5 5 5)
+    assert rows_of(split.train) == [[1, 2], [4], [7]]
+    assert asked(split.valid) == {0: (3, [1, 2]), 1: (5, [4]), 2: (8, [7])}
+    assert asked(split.test) == {1: (6, [4, 5]), 2: (1, [7, 8, 9])}
+
+
+def test_temporal_needs_times_and_somebody_to_ask(dataset, dataset_of):
+    with pytest.raises(UserError, match="split=temporal needs times, and 'tiny' has none; use split=leave_one_out"):
+        Temporal(0.9)(dataset)
+    with pytest.raises(UserError, match="no user of 'tiny' has a validation target"):
+        Temporal(0.9)(dataset_of([[1, 2], [3, 4]], [[5, 5], [5, 5]]))

@@ -1,0 +1,257 @@
+"""AsarRec in a run: an augmenter of another run, warnings, what a run resumes, wrong values, and whether it is alive."""
+
+import json
+import logging
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import train as entry
+from seqrec.build import build, load
+from seqrec.errors import UserError
+
+ROOT = Path(entry.__file__).parent
+SMALL = (
+    *("method=asarrec", "loss=bce", "dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8"),
+    *("backbone.layers=1", "trainer.batch_size=32", "trainer.threads=1", "trainer.progress=false"),
+    *("trainer.max_epochs=2", "method.warmup_epochs=1"),
+)
+
+
+def configure(*overrides, base=SMALL):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", [*base, *overrides])
+
+
+def method_of(*overrides):
+    return build(configure(*overrides)).method
+
+
+def history_of(folder):
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "asarrec"
+    entry.job(configure(), folder)
+    return folder
+
+
+def test_a_run_logs_what_its_augmenter_does(finished):
+    warm, active = history_of(finished)
+    assert "train/changed" not in warm
+    for name in (
+        *("loss", "next_item", "contrast", "contrast_accuracy", "gradient", "augmenter", "augmenter_gradient"),
+        *("diversity", "invariance", "distance", "soft_distance", "ndcg_margin"),
+        *("changed", "fallback", "dropped", "moved", "inserted"),
+    ):
+        assert f"train/{name}" in active
+    assert active["lr/augmenter"] == 1e-3
+
+
+# --- an augmenter of another run -------------------------------------------------------------------------------
+
+
+def test_an_augmenter_is_taken_over_by_a_run_on_other_data(finished, tmp_path):
+    saved = torch.load(finished / "best.pt", weights_only=True)["model"]
+    config = configure("dataset.items=110", f"method.augmenter_from={finished}", "method.augmenter_frozen=true")
+    entry.job(config, tmp_path / "run")
+    result = torch.load(tmp_path / "run" / "best.pt", weights_only=True)["model"]
+    names = [name for name in result if name.startswith("augmenter.")]
+    assert len(names) == 6
+    assert all(torch.equal(result[name], saved[name]) for name in names)
+    assert history_of(tmp_path / "run")[1]["train/changed"] > 0
+
+
+def test_an_augmenter_that_is_taken_over_goes_on_learning(finished, tmp_path):
+    method = method_of(f"method.augmenter_from={finished}", "seed=2")
+    fresh = method.augmenter.query.weight.detach().clone()
+    method.on_stage(0)
+    assert not torch.equal(method.augmenter.query.weight, fresh)
+    assert all(parameter.requires_grad for parameter in method.augmenter.parameters())
+    assert "augmenter" in method.param_groups()
+    untouched = method_of("seed=2")
+    untouched.on_stage(0)
+    assert torch.equal(untouched.augmenter.query.weight, fresh)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("missing", "there is no best.pt in it"),
+        ("damaged", "best.pt is damaged"),
+        ("code", "best.pt is damaged"),
+        ("other method", "holds no augmenter"),
+        ("other length", "its position.weight is [55, 8], here it is [25, 8]"),
+        ("other width", "is [55, 8], here it is [55, 16]"),
+    ],
+)
+def test_an_augmenter_that_cannot_be_taken_over_is_an_error_that_names_the_key(finished, tmp_path, spoil, message):
+    folder = tmp_path / "other"
+    shutil.copytree(finished, folder)
+    overrides = {"other length": ["max_len=20"], "other width": ["dim=16"]}.get(spoil, [])
+    if spoil == "missing":
+        (folder / "best.pt").unlink()
+    elif spoil == "damaged":
+        (folder / "best.pt").write_bytes(b"nonsense")
+    elif spoil == "code":
+        torch.save({"model": subprocess.run}, folder / "best.pt")
+    elif spoil == "other method":
+        torch.save({"model": {"items.weight": torch.zeros(2)}}, folder / "best.pt")
+    method = method_of(f"method.augmenter_from={folder}", *overrides)
+    with pytest.raises(UserError) as error:
+        method.on_stage(0)
+    assert str(error.value).startswith(f"method.augmenter_from={folder}: ")
+    assert message in str(error.value)
+
+
+# --- warnings and wrong values ---------------------------------------------------------------------------------
+
+
+def test_a_run_warns_once_when_its_views_are_inert_or_wild(caplog):
+    method = method_of()
+    log = logging.getLogger("seqrec")
+    before, log.propagate = log.propagate, True
+    try:
+        warned = []
+        for epoch, share in enumerate((0.0, 0.05, 0.05, 0.3, 0.62, 0.7, 0.1, 0.6, 0.02)):
+            caplog.clear()
+            method.changed += torch.tensor([share * 1000, 1000])
+            method.on_epoch(epoch)
+            assert method.changed.tolist() == [0, 0]
+            warned.append([record.getMessage() for record in caplog.records if record.levelname == "WARNING"])
+    finally:
+        log.propagate = before
+    assert [len(messages) for messages in warned] == [1, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert "0.0 % of the views differ" in warned[0][0]
+    assert "lower method.stay" in warned[0][0]
+    assert "62.0 % of the views differ" in warned[4][0]
+    assert "raise method.stay" in warned[4][0]
+
+
+def test_the_count_of_changed_views_is_the_logged_share(caplog):
+    experiment = build(configure("method.warmup_epochs=0", "method.gumbel=1"))
+    method = experiment.method.train()
+    method.on_epoch(0)
+    total = 0
+    for batch in experiment.loader.epoch(0):
+        before = method.changed.clone()
+        logs = method.optimize(batch, lambda loss, *groups: loss.backward())
+        differ, views = (method.changed - before).tolist()
+        assert views == 2 * int((batch.seq > 0).sum(1).ge(3).sum())
+        assert float(logs["changed"]) == pytest.approx(differ / views)
+        total += views
+    assert method.changed.tolist()[1] == total
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method.candidate_source=near", "method.candidate_source=near: there are similar, random, popularity"),
+        ("method.info_mode=neutral", "method.info_mode=neutral: there are adversarial, cooperative"),
+        ("method.invariance=B", "method.invariance=B: there are D, C, A"),
+        ("method.stay=1", "method.stay=1: "),
+        ("method.temperature=0", "method.temperature=0: "),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_its_key(override, message):
+    with pytest.raises(UserError) as error:
+        method_of(override)
+    assert message in str(error.value)
+
+
+def test_the_recommender_is_the_plain_one_with_a_longer_position_table():
+    """What the extra slots cost at inference."""
+    base = [override for override in SMALL if not override.startswith("method")]
+    method, plain = method_of(), build(configure("method=plain", base=base)).method
+    extra = {name: p.shape for name, p in method.named_parameters() if not name.startswith("augmenter.")}
+    own = {name: p.shape for name, p in plain.named_parameters()}
+    assert extra.keys() == own.keys()
+    assert {name for name in own if own[name] != extra[name]} == {"backbone.position.weight"}
+    assert len(method.backbone.position.weight) == len(plain.backbone.position.weight) + 5
+
+
+# --- resume ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_an_active_epoch_ends_with_the_same_bits(tmp_path):
+    case = [*SMALL, "method.candidate_source=popularity", "trainer.max_epochs=3", "trainer.checkpoint_minutes=0"]
+
+    def start(folder, script, *moment):
+        command = [sys.executable, ROOT / script, *moment, *case, f"hydra.run.dir={tmp_path / folder}"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ})
+
+    assert start("whole", "train.py").returncode == 0
+    for moment in (("step", "9"), ("step", "3")):
+        assert start("killed", "tests/killed_run.py", *moment).returncode < 0
+    last = start("killed", "train.py")
+    assert last.returncode == 0, last.stderr
+    for name in ("best.pt", "last.pt"):
+        one, other = (torch.load(tmp_path / run / name, weights_only=True)["model"] for run in ("whole", "killed"))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    logs = [
+        [{key: value for key, value in entry.items() if "second" not in key} for entry in history_of(tmp_path / run)]
+        for run in ("whole", "killed")
+    ]
+    assert logs[0] == logs[1]
+
+
+# --- the picture -----------------------------------------------------------------------------------------------
+
+
+def test_the_matrices_of_users_can_be_drawn(finished, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib").use("agg")
+    script = runpy.run_path(str(ROOT / "scripts" / "draw_matrices.py"))
+    picture = tmp_path / "matrices.png"
+    monkeypatch.setattr(sys, "argv", ["draw", str(finished), "1", "7", "--output", str(picture)])
+    script["main"]()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(sys, "argv", ["draw", str(finished), "nobody"])
+    with pytest.raises(UserError, match="user nobody is not in 'synthetic'"):
+        script["main"]()
+
+
+def test_a_picture_shows_the_matrices_of_the_users_history(finished):
+    script = runpy.run_path(str(ROOT / "scripts" / "draw_matrices.py"))
+    experiment = load(finished)
+    method, train = experiment.method.eval(), experiment.split.train
+    user = int(train.lengths.argmax())
+    items, soft, hard = script["matrices"](method, train, user)
+    history = train.items[train.start[user] : train.stop[user] - 1].tolist()
+    assert items[5:] == history[-50:]
+    assert items[:5] == method.candidates.table[user].flip(0).tolist()
+    assert soft.shape == hard.shape == (2, len(items), len(items))
+    assert set(hard.ravel().tolist()) == {0.0, 1.0}
+
+
+# --- alive -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_after_warm_up_a_tenth_to_six_tenths_of_the_views_differ_from_their_history(tmp_path, noise):
+    changes = ("dataset.users=1000", "dataset.items=500", "dim=32", "trainer.batch_size=128", "backbone.layers=2")
+    config = configure(
+        *changes, f"dataset.noise_share={noise}", "method.warmup_epochs=5", "trainer.max_epochs=20", "trainer.eval_every=20"
+    )  # fmt: skip
+    entry.job(config, tmp_path / "run")
+    active = history_of(tmp_path / "run")[5:]
+    shares = [entry["train/changed"] for entry in active]
+    assert all(0.1 <= share <= 0.6 for share in shares), shares
+    assert all(entry["train/fallback"] < 0.02 for entry in active)
+    assert all(entry["train/ndcg_margin"] > 0 for entry in active)
+    assert all(entry["train/augmenter_gradient"] > 0 for entry in active)
+    assert "differ from their history" not in (tmp_path / "run" / "run.log").read_text()
+    assert OmegaConf.load(tmp_path / "run" / "config.yaml").method.stay == config.method.stay

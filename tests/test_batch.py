@@ -1,0 +1,26 @@
+"""Batches are cut and moved whole."""
+
+import dataclasses
+
+import torch
+
+
+def test_shards_are_every_nth_row(batch):
+    own = dataclasses.replace(batch, negative=torch.arange(24).view(3, 4, 2))
+    shared = dataclasses.replace(batch, negative=torch.arange(5))
+    for name in ("user", "seq", "target", "index", "negative"):
+        whole = getattr(own, name)
+        assert torch.equal(getattr(own.shard(0, 2), name), whole[[0, 2]])
+        assert torch.equal(getattr(own.shard(1, 2), name), whole[[1]])
+    assert torch.equal(shared.shard(1, 2).negative, shared.negative)
+    assert batch.shard(0, 3).negative is None
+
+
+def test_every_tensor_moves(batch):
+    everything = dataclasses.replace(batch, negative=torch.arange(5), seen=(torch.arange(3), torch.arange(3)))
+    moved = everything.to(torch.device("meta"))
+    tensors = [getattr(moved, field.name) for field in dataclasses.fields(moved)]
+    assert {part.device.type for value in tensors for part in (value if isinstance(value, tuple) else (value,))} == {
+        "meta"
+    }
+    assert batch.to(torch.device("cpu")).negative is None

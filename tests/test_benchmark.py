@@ -1,0 +1,312 @@
+"""What scripts/benchmark.py measures, and what it measures against."""
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+
+from seqrec.benchmark import EVALUATIONS, Timing, benchmark, ratios, report, time_to_good
+from seqrec.errors import UserError
+from seqrec.methods.base import Method
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ["dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8", "backbone.layers=1", "max_len=10"]
+SMALL += ["trainer.batch_size=32", "trainer.progress=false"]
+
+
+def configure(*overrides):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", [*SMALL, *overrides])
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Function that imports a module of scripts/."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module
+
+
+class FakeRival:
+    def __init__(self, experiment):
+        self.calls = []
+
+    def epoch(self):
+        self.calls.append("epoch")
+        return 10.0 * len(self.calls)
+
+    def evaluate(self):
+        self.calls.append("evaluate")
+        return 7.0
+
+
+# ---------------------------------------------------------------- ours
+
+
+def test_the_first_epoch_and_the_first_ranking_are_not_counted_and_the_rival_takes_turns():
+    rivals = []
+
+    def make_rival(experiment):
+        rivals.append(FakeRival(experiment))
+        return rivals[0]
+
+    steps = []
+    original = Method.optimize
+
+    def counted(self, batch, update):
+        steps.append(len(rivals and rivals[0].calls))
+        return original(self, batch, update)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Method, "optimize", counted)
+        began = time.monotonic() - 100
+        experiment, facts, (ours, theirs) = benchmark(configure(), 2, began, make_rival)
+    per_epoch = len(experiment.loader)
+    assert steps == [0] * per_epoch + [1] * per_epoch + [2] * per_epoch  # the rival's epochs lie between ours
+    assert rivals[0].calls == ["epoch"] * 3 + ["evaluate"] * (1 + EVALUATIONS)
+    assert theirs.epochs == [20.0, 30.0]
+    assert theirs.evaluations == [7.0] * EVALUATIONS
+    assert len(ours.epochs) == 2
+    assert len(ours.evaluations) == EVALUATIONS
+    assert ours.targets == theirs.targets == experiment.loader.targets
+    assert ours.users == 150
+    assert ours.peak_memory_bytes > 1e7
+    assert 100 < facts["start_to_first_step"] < time.monotonic() - began
+    assert facts["threads"] == 1
+
+
+def test_an_epoch_includes_what_the_method_prepares(monkeypatch):
+    monkeypatch.setattr(Method, "on_epoch", lambda self, epoch: time.sleep(0.3))
+    _, _, (ours,) = benchmark(configure(), 1, 0.0)
+    assert ours.epochs[0] > 0.3
+
+
+def test_every_stage_is_timed(monkeypatch):
+    begun = []
+    monkeypatch.setattr(Method, "stages", 2)
+    monkeypatch.setattr(Method, "on_stage", lambda self, stage: begun.append(stage) or (100 if stage else None))
+    _, _, timings = benchmark(configure(), 1, 0.0)
+    assert begun == [0, 1]
+    assert [timing.name for timing in timings] == ["seqrec, stage 1", "seqrec, stage 2"]
+    assert [len(timing.epochs) for timing in timings] == [1, 1]
+
+
+def test_a_method_without_training_has_no_epoch_to_time():
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", ["dataset.users=150", "method=popularity", "backbone=none", "loss=none"])
+    with pytest.raises(UserError, match="popularity is not trained"):
+        benchmark(config, 1, 0.0)
+
+
+def test_time_to_a_good_model():
+    history = [
+        {"epoch": 1, "train_seconds": 2.0, "valid_seconds": 0.5, "valid/NDCG@10": 0.5},
+        {"epoch": 2, "train_seconds": 2.0},
+        {"epoch": 3, "train_seconds": 1.0, "valid_seconds": 0.25, "valid/NDCG@10": 0.96},
+        {"epoch": 4, "train_seconds": 9.0, "valid_seconds": 9.0, "valid/NDCG@10": 1.0},
+        {"epoch": 5, "train_seconds": 9.0, "valid_seconds": 9.0, "valid/NDCG@10": 0.9},
+    ]
+    good = time_to_good(history, "NDCG@10")
+    assert (good["seconds"], good["epoch"], good["epochs"], good["best"]) == (5.75, 3, 5, 1.0)
+
+
+def test_figures_of_the_report():
+    ours = Timing("seqrec", 1000, 30, [4.0, 2.0, 2.5], [0.5, 0.75, 0.25], 2_000_000)
+    floor = Timing("floor", 1000, 30, [2.0, 1.0, 1.25], [0.2, 0.1, 0.3])
+    summary = ours.summary()
+    assert (summary["epoch_median"], summary["epoch_min"], summary["targets_per_second"]) == (2.5, 2.0, 500)
+    assert (summary["evaluation_median"], summary["evaluation_min"], summary["users_per_second"]) == (0.5, 0.25, 120)
+    expected = {"epoch_median": 2.0, "epoch_min": 2.0, "evaluation_median": 2.5, "evaluation_min": 2.5}
+    assert ratios([ours, floor]) == {"floor": pytest.approx(expected)}
+    _, first, second, ratio = report([ours, floor]).splitlines()
+    assert first.split() == ["seqrec", "1,000", "2.500", "2.000", "500", "0.500", "0.250", "120", "2"]
+    assert second.split() == ["floor", "1,000", "1.250", "1.000", "1,000", "0.200", "0.100", "300"]
+    assert ratio == "seqrec / floor: epoch 2 (fastest 2), ranking 2.5 (fastest 2.5)"
+
+
+# ---------------------------------------------------------------- the floor
+
+
+def sequences(count, longest, num_items, seed=0):
+    generator = np.random.default_rng(seed)
+    return [generator.integers(1, num_items + 1, generator.integers(1, longest + 1)) for _ in range(count)]
+
+
+@pytest.fixture
+def floor(script):
+    torch.manual_seed(0)
+    rows = sequences(40, 12, 30)
+    asked = sequences(300, 12, 30, seed=1)
+    target = np.random.default_rng(2).integers(1, 31, 300)
+    shape = {"dim": 8, "layers": 2, "heads": 2, "feedforward": 4, "dropout": 0.0, "attention_dropout": 0.0}
+    made = script("floor").Floor(rows, asked, target, 30, 8, 16, "cross_entropy", 1e-3, **shape)
+    for parameter in made.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    made.rows, made.asked, made.target = rows, asked, target
+    return made
+
+
+def test_the_floor_trains_on_every_target_once(floor):
+    trained = []
+    for batch in floor.batches:
+        assert batch.item.shape[1] == 8
+        items = batch.item.flatten()[batch.cell]
+        assert int((batch.item > 0).sum()) == len(batch.cell)
+        trained += zip(
+            items.tolist(), batch.position.flatten()[batch.cell].tolist(), batch.target.tolist(), strict=True
+        )
+    wanted = []
+    for row in floor.rows:
+        row = row[-9:].tolist()
+        wanted += zip(row[:-1], range(len(row) - 1), row[1:], strict=True)
+    assert sorted(trained) == sorted(wanted)
+    assert sum(len(batch.item) for batch in floor.batches) < len([row for row in floor.rows if len(row) > 1])
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
+def test_packing_does_not_change_the_floors_loss_or_gradient(floor, loss):
+    floor.loss = loss
+    network = floor.network
+    batch = floor.batches[0]
+    torch.manual_seed(5)
+    packed = floor.loss_of(batch)
+    packed.backward()
+    gradient = network.items.weight.grad.clone()
+    network.zero_grad()
+    torch.manual_seed(5)
+    negative = torch.randint(1, 31, batch.target.shape)
+    owner = (batch.position.flatten()[batch.cell] == 0).cumsum(0)  # each sequence begins at position 0
+    alone = []
+    for sequence in range(1, int(owner.max()) + 1):
+        at = owner == sequence
+        items = batch.item.flatten()[batch.cell[at]][None]
+        hidden = network(items, torch.arange(items.shape[1])[None], None)[0]
+        if loss == "cross_entropy":
+            alone.append(F.cross_entropy(hidden @ network.items.weight.T, batch.target[at], reduction="none"))
+        else:
+            scores = [(hidden * network.items(i[at])).sum(1) for i in (batch.target, negative)]
+            alone.append(-F.logsigmoid(scores[0]) - F.logsigmoid(-scores[1]))
+    slow = torch.cat(alone).mean()
+    slow.backward()
+    assert torch.allclose(packed, slow, rtol=1e-5)
+    assert torch.allclose(gradient, network.items.weight.grad, atol=1e-6)
+
+
+def test_the_floors_ranks_are_those_of_a_slow_count(floor):
+    counts = torch.cat(floor.better()).tolist()
+    order = np.argsort([min(len(items), 8) for items in floor.asked], kind="stable")
+    table = floor.network.items.weight
+    for question, count in zip(order, counts, strict=True):
+        history = torch.from_numpy(floor.asked[question])
+        shown = history[-8:][None]
+        with torch.no_grad():
+            score = (floor.network(shown, torch.arange(shown.shape[1])[None], None)[0, -1] @ table.T).tolist()
+        own = score[floor.target[question]]
+        better = [i for i in range(1, 31) if score[i] > own + 1e-5 and i not in history.tolist()]
+        surely = [i for i in range(1, 31) if score[i] > own - 1e-5 and i not in history.tolist()]
+        assert len(better) <= count <= len(surely)
+
+
+def test_the_floor_learns(floor):
+    first = floor.loss_of(floor.batches[0]).item()
+    assert all(floor.epoch() > 0 for _ in range(5))
+    assert floor.loss_of(floor.batches[0]).item() < first
+
+
+# ---------------------------------------------------------------- peers
+
+
+@pytest.fixture
+def launch(script):
+    return script("peers.launch")
+
+
+def test_peers_get_all_interactions_in_their_order(launch, dataset_of, tmp_path):
+    launch.write_interactions(dataset_of([[3, 1, 2], [2, 2]]), tmp_path)
+    assert (tmp_path / "data" / "data.inter").read_text() == (
+        "user_id:token\titem_id:token\ttimestamp:float\n0\t3\t0\n0\t1\t1\n0\t2\t2\n1\t2\t0\n1\t2\t1\n"
+    )
+
+
+def test_an_environment_is_made_once_and_torch_comes_first(launch, tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(launch, "call", lambda command, **_: commands.append(list(map(str, command))))
+    ready = tmp_path / "recbole" / "requirements.json"
+    ready.parent.mkdir()
+    python = launch.environment("recbole", tmp_path)
+    assert python == tmp_path / "recbole" / "bin" / "python"
+    assert commands[0][-1] == str(tmp_path / "recbole")
+    assert [command[5] for command in commands[1:]] == [
+        f"torch=={torch.__version__.partition('+')[0]}",
+        "recbole==1.2.1",
+        "numpy==1.26.4",
+    ]
+    made = len(commands)
+    assert launch.environment("recbole", tmp_path) == python
+    assert len(commands) == made
+    ready.write_text("[]")  # of other requirements
+    launch.environment("recbole", tmp_path)
+    assert len(commands) == 2 * made
+
+
+def test_an_environment_that_was_not_finished_is_not_reused(launch, tmp_path, monkeypatch):
+    def fail(command, **_):
+        if "install" in command:
+            raise launch.Failed("no network")
+
+    monkeypatch.setattr(launch, "call", fail)
+    (tmp_path / "recbole").mkdir()
+    with pytest.raises(launch.Failed, match="no network"):
+        launch.environment("recbole", tmp_path)
+    assert not (tmp_path / "recbole" / "requirements.json").exists()
+
+
+def test_a_failing_command_says_why(launch):
+    with pytest.raises(launch.Failed, match=r"^no such loss .*exit code 1"):
+        launch.call([sys.executable, "-c", "import sys; print('noise'); sys.exit('no such loss')"])
+
+
+def test_the_command_goes_on_after_a_peer_that_fails(script, launch, tmp_path, monkeypatch, capsys):
+    figures = {"targets": 5, "users": 150, "epochs": [2.0], "evaluations": [1.0], "peak_memory_bytes": 9}
+    told = {}
+
+    def call(command, **options):
+        if "recbole" in str(command[1]):
+            raise launch.Failed("no such loss")
+        told.update(json.loads(command[2].read_text()), threads_of_process=options["env"]["OMP_NUM_THREADS"])
+        command[3].write_text(json.dumps(figures))
+
+    monkeypatch.setattr(launch, "call", call)
+    monkeypatch.setattr(launch, "environment", lambda name, folder: Path(sys.executable))
+    out = tmp_path / "figures.json"
+    options = ["--epochs", "1", "--against-floor", "--peer", "recbole", "--peer", "rectools", "--json", str(out)]
+    overrides = [*(o for o in SMALL if "layers" not in o), "loss=bce", "trainer.optimizer.lr=0.002"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *overrides, *options])
+    script("benchmark").main()
+    result = json.loads(out.read_text())
+    assert [system["name"] for system in result["systems"]] == ["seqrec", "floor", "rectools"]
+    assert set(result["ratios"]) == {"floor", "rectools"}
+    assert result["failed"] == {"recbole": "no such loss"}
+    assert told["threads_of_process"] == "1"
+    expected = {"dim": 8, "max_len": 10, "layers": 2, "heads": 2, "feedforward": 4, "batch_size": 32, "epochs": 1}
+    expected |= {"loss": "bce", "negatives": 1, "lr": 0.002, "dropout": 0.5, "attention_dropout": 0.5, "threads": 1}
+    assert {key: told[key] for key in expected} == expected
+    assert "recbole failed: no such loss" in capsys.readouterr().err
+
+
+def test_only_a_plain_sasrec_is_compared(script):
+    front = script("benchmark")
+    with pytest.raises(UserError, match="backbone=gru4rec"):
+        front.configure(["backbone=gru4rec"], floor=True, peers=False)
+    with pytest.raises(UserError, match="loss=bpr: the floor has bce and cross_entropy"):
+        front.configure(["loss=bpr"], floor=True, peers=False)
+    config = front.configure(["backbone.heads=4"], floor=True, peers=True)
+    chosen = {key: config.backbone[key] for key in ("layers", "heads", "dropout", "attention_dropout", "inner_dropout")}
+    assert chosen == {"layers": 2, "heads": 4, "dropout": 0.5, "attention_dropout": 0, "inner_dropout": 0}
+    assert front.configure(["backbone=gru4rec"], floor=False, peers=False).backbone.name == "gru4rec"

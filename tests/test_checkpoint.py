@@ -1,0 +1,138 @@
+"""Checkpoints: what comes back, what is refused, and what a crash leaves."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from seqrec.checkpoint import Checkpoints, random_state, restore_random_state
+from seqrec.errors import UserError
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    return Checkpoints(tmp_path, "aaaa")
+
+
+def state(value=1.0):
+    """Return a state like a trainer's: nested, with tensors and plain values."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.full((30, 4), value))
+    optimizer = torch.optim.Adam([weight])
+    weight.sum().backward()
+    optimizer.step()
+    return {
+        "model": {"weight": weight.detach()},
+        "optimizers": {"model": optimizer.state_dict()},
+        "state": {"epoch": 3, "best": None, "history": [{"epoch": 1, "train/loss": value}], "stopped": ""},
+    }
+
+
+def assert_same(one, other):
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    else:
+        assert one == other
+
+
+def test_round_trip(checkpoints):
+    assert checkpoints.load("last.pt") is None
+    checkpoints.save("last.pt", state())
+    assert_same(checkpoints.load("last.pt"), state() | {"config_hash": "aaaa"})
+    checkpoints.save("last.pt", state(2.0))
+    assert_same(checkpoints.load("last.pt"), state(2.0) | {"config_hash": "aaaa"})
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["last.pt"]
+
+
+def test_another_configuration_is_refused(checkpoints, tmp_path):
+    checkpoints.save("last.pt", state())
+    with pytest.raises(UserError, match=r"last.pt belongs to another configuration \(hash aaaa, now bbbb\)"):
+        Checkpoints(tmp_path, "bbbb").load("last.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 500, b"PK\3\4", b"not a checkpoint", bytes(range(256)) * 12])
+def test_other_files_are_refused(checkpoints, content):
+    (checkpoints.folder / "best.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"best.pt is damaged .*force=true"):
+        checkpoints.load("best.pt")
+
+
+@pytest.mark.parametrize("value", [[1, 2], {"model": {}}, 7])
+def test_a_file_that_is_no_checkpoint_is_refused(checkpoints, value):
+    torch.save(value, checkpoints.folder / "best.pt")
+    with pytest.raises(UserError, match=r"best.pt is damaged"):
+        checkpoints.load("best.pt")
+
+
+def test_code_in_a_file_is_not_run(checkpoints, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "trapped"),)
+
+    torch.save({"model": Trap(), "config_hash": "aaaa"}, tmp_path / "best.pt")
+    with pytest.raises(UserError, match=r"best.pt is damaged"):
+        checkpoints.load("best.pt")
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_a_file_cut_short_is_refused(checkpoints):
+    checkpoints.save("last.pt", state())
+    path = checkpoints.folder / "last.pt"
+    content = path.read_bytes()
+    for length in range(0, len(content), 97):
+        path.write_bytes(content[:length])
+        with pytest.raises(UserError, match=r"last.pt is damaged"):
+            checkpoints.load("last.pt")
+
+
+def test_a_flipped_bit_in_a_weight_is_seen(checkpoints):
+    checkpoints.save("last.pt", {"model": {"weight": torch.full((30, 4), 1.25)}})
+    path = checkpoints.folder / "last.pt"
+    content = bytearray(path.read_bytes())
+    weights = torch.full((30, 4), 1.25).numpy().tobytes()
+    assert content.count(weights) == 1
+    for byte in (0, 201, len(weights) - 1):
+        damaged = content.copy()
+        damaged[content.index(weights) + byte] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"last.pt is damaged"):
+            checkpoints.load("last.pt")
+
+
+@pytest.mark.parametrize("place", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_dies_leaves_the_old_file(checkpoints, monkeypatch, place, error):
+    checkpoints.save("last.pt", state(1.0))
+
+    def die(*_, **__):
+        raise error
+
+    monkeypatch.setattr(*((os, "fsync") if place == "fsync" else (Path, "replace")), die)
+    with pytest.raises(type(error)):
+        checkpoints.save("last.pt", state(2.0))
+    with pytest.raises(type(error)):
+        checkpoints.save("best.pt", state(2.0))
+    monkeypatch.undo()
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["last.pt"]
+    assert_same(checkpoints.load("last.pt"), state(1.0) | {"config_hash": "aaaa"})
+
+
+def test_the_generators_go_on_where_they_were(checkpoints):
+    def draw():
+        return torch.rand(3).tolist(), torch.randn(2).tolist(), random.random(), random.gauss(0, 1)
+
+    random.gauss(0, 1)  # leaves a second value waiting
+    checkpoints.save("last.pt", {"random": random_state()})
+    expected = [draw(), draw()]
+    torch.manual_seed(9)
+    random.seed(9)
+    assert draw() != expected[0]
+    restore_random_state(checkpoints.load("last.pt")["random"])
+    assert [draw(), draw()] == expected
