@@ -107,7 +107,8 @@ def _unknown_key(message: str) -> str:
 
 def known_keys() -> list[str]:
     """Return all keys of the configuration that the command line's valid choices give."""
-    folder = Path(sys.argv[0]).resolve().parent / "conf"
+    script = Path(sys.argv[0]).resolve()
+    folder = next(parent / "conf" for parent in script.parents if (parent / "conf" / "config.yaml").exists())
     choices = [a for a in sys.argv[1:] if (folder / (a.replace("=", "/", 1) + ".yaml")).exists()]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder), version_base="1.3"):

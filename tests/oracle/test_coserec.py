@@ -79,15 +79,18 @@ def test_hybrid_takes_the_nearer_of_both_from_its_epoch_on_and_is_refreshed(sett
     counted = method.similar.clone()
     method.on_epoch(2)
     assert torch.equal(method.similar, counted)
-    for _ in range(8):
+    alike = 1 + 0.1 * torch.randn(ITEMS, method.items.embedding_dim)  # embeddings win
+    peaked = 0.01 * torch.randn(ITEMS, method.items.embedding_dim)  # counts win, all but one product being small
+    peaked[0] = 100.0
+    for table in (alike, peaked, torch.randn(ITEMS, method.items.embedding_dim)):
+        with torch.no_grad():
+            method.items.weight[1:] = table
         method.on_epoch(3)
         embedded, by_counts = literal_embedded(method.items.weight.tolist()), literal_counted(ROWS)
         for item in range(1, ITEMS + 1):
             count = by_counts.get(item, (int(counted[item]), 0.0))
             expected = count if count[1] >= embedded[item][1] else embedded[item]
             assert method.similar[item] == expected[0]
-        with torch.no_grad():
-            method.items.weight[1:] = torch.randn(ITEMS, method.items.embedding_dim)
 
 
 def test_both_tables_win_somewhere(setting):

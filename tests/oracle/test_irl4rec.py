@@ -1,86 +1,21 @@
-"""Irl4Rec against its page, equation by equation, slot by slot."""
+"""Irl4Rec's objective against sections 3 and 4 of its page, slot by slot."""
 
-import functools
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from method_setting import DIM, ITEMS, LOSSES, NO_DROPOUT, Setting, gradients, slot_loss
 
-import train
-from seqrec.build import build, make
-from seqrec.data.loader import TrainLoader
-from seqrec.data.negatives import NegativeSampler
-from seqrec.errors import UserError
 from seqrec.methods.base import Method
 from seqrec.methods.irl4rec import dependence, gaussian_divergence
-from seqrec.methods.popularity import Popularity
-
-CONF = str(Path(train.__file__).parent / "conf")
-ITEMS, MAX_LEN, DIM = 12, 5, 4
-ROWS = [[1, 2, 3, 4, 5, 6, 7, 8], [2, 2, 9, 1], [3], [10, 9], [5, 2, 5, 2, 5, 2, 1, 3, 4, 6, 7, 8], [11, 2, 3]]
-NO_DROPOUT = {
-    "sasrec": ("backbone.dropout=0", "backbone.attention_dropout=0", "backbone.inner_dropout=0", "backbone.layers=1"),
-    "gru4rec": ("backbone.dropout=0", "backbone.embedding_dropout=0", "backbone.hidden=6"),
-    "fmlprec": ("backbone.dropout=0", "backbone.embedding_dropout=0", "backbone.layers=1"),
-}
-LOSSES = {
-    "bce": (),
-    "bpr": ("loss.negatives=2",),
-    "gbce": ("loss.negatives=3",),
-    "sampled_softmax": ("loss.negatives=4",),
-    "cross_entropy": ("loss.chunk=3",),
-}
-
-
-@functools.cache
-def configure(*overrides: str) -> dict:
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return OmegaConf.to_container(compose("config", ["method=irl4rec", *overrides]), resolve=True)
-
-
-class Setting:
-    """A method and a training batch of ROWS; away from its initial values where `spread` is above 0."""
-
-    def __init__(self, sequences_of, loss="bpr", backbone="sasrec", spread=0.5, **keys):
-        own = [f"method.{key}={value}" for key, value in keys.items()]
-        values = configure(f"loss={loss}", f"backbone={backbone}", *LOSSES[loss], *NO_DROPOUT[backbone], *own)
-        next_item = make(values["loss"])
-        rows, sampler = sequences_of(ROWS), None
-        if next_item.negatives:
-            sampler = NegativeSampler(rows, ITEMS, next_item.negatives, next_item.shared, 0.0, seed=1)
-        self.parts = {"num_items": ITEMS, "max_len": MAX_LEN, "loss": next_item, "dim": DIM}
-        self.parts["backbone"] = make(values["backbone"])
-        torch.manual_seed(3)
-        self.method = make(values["method"], **self.parts)
-        loader = TrainLoader(rows, 8, MAX_LEN, 1, sampler, prefixes=not self.method.backbone.causal)
-        self.batch = next(loader.epoch(0))
-        with torch.no_grad():
-            for parameter in self.method.parameters():
-                parameter.add_(spread * torch.randn_like(parameter))
-            self.method.items.weight[0] = 0
-            if self.method.confounder is not None:
-                self.method.confounder.items.weight[0] = 0
 
 
 @pytest.fixture
 def setting(sequences_of):
-    return functools.partial(Setting, sequences_of)
+    def make(loss="bpr", backbone="sasrec", spread=0.5, **keys):
+        return Setting("irl4rec", sequences_of, loss, backbone, batch_size=8, spread=spread, **keys)
 
-
-def slot_loss(name, own, others):
-    if name == "bce":
-        return -torch.log(torch.sigmoid(own)) - sum(torch.log(1 - torch.sigmoid(o)) for o in others) / len(others)
-    if name == "bpr":
-        return -sum(torch.log(torch.sigmoid(own - o)) for o in others) / len(others)
-    if name == "gbce":
-        rate = len(others) / (ITEMS - 1)
-        beta = rate * (0.75 * (1 - 1 / rate) + 1 / rate)
-        others_loss = -sum(torch.log(1 - torch.sigmoid(o)) for o in others)
-        return (-beta * torch.log(torch.sigmoid(own)) + others_loss) / (len(others) + 1)
-    return -torch.log(own.exp() / (own.exp() + sum(o.exp() for o in others)))
+    return make
 
 
 def chance(name, others):
@@ -137,15 +72,6 @@ class Oracle:
 
     def penalty(self):
         return sum(self.squares(part) for part in (*self.states, *self.rows))
-
-
-def gradients(method, total):
-    names, parameters = zip(*method.named_parameters(), strict=True)
-    found = torch.autograd.grad(total, parameters, allow_unused=True)
-    return {
-        name: torch.zeros_like(p) if g is None else g[1:] if name.endswith("items.weight") else g
-        for name, p, g in zip(names, parameters, found, strict=True)
-    }
 
 
 def check(case, loss, logs, objective, **parts):
@@ -278,66 +204,6 @@ def test_control_with_one_encoder_and_l2(setting):
     check(case, "bpr", case.method.losses(case.batch), oracle.mean_loss(0) + 0.1 * oracle.penalty())
 
 
-def test_control_with_an_idle_confounder(setting):
-    case = setting(gamma=0, alpha=0, beta=0, spread=0)
-    torch.manual_seed(3)
-    plain = Method(**case.parts)
-    assert torch.equal(plain.items.weight, case.method.items.weight)  # the side of t begins where plain begins
-    loss = case.method.losses(case.batch)["loss"]
-    assert loss.item() == pytest.approx(plain.losses(case.batch)["loss"].item(), rel=1e-6)
-    found = gradients(case.method, loss)
-    assert all(g.abs().max() == 0 for name, g in found.items() if name.startswith("confounder."))
-    wanted = gradients(plain, plain.losses(case.batch)["loss"])
-    assert all(torch.allclose(found[name], gradient, atol=1e-7) for name, gradient in wanted.items())
-
-
-def test_two_encoders_that_share_nothing_or_the_table(setting):
-    def count(module):
-        return sum(p.numel() for p in module.parameters())
-
-    apart, shared = setting().method, setting(shared_table=True).method
-    encoder, table = count(apart.backbone), apart.items.weight.numel()
-    assert count(apart) == 2 * (encoder + table)
-    assert count(shared) == 2 * encoder + table
-    assert shared.confounder.items is shared.items
-    fresh = setting(spread=0).method
-    assert not torch.equal(fresh.items.weight, fresh.confounder.items.weight)
-
-
-def test_scores_come_from_the_preference_alone(setting):
-    case = setting()
-    case.method.eval()
-    wanted = case.method.encode(case.batch.seq)[:, -1] @ case.method.items.weight.T
-    with torch.no_grad():
-        for parameter in case.method.confounder.parameters():
-            parameter.normal_()
-    assert torch.equal(case.method.score(case.batch), wanted)
-
-
-def test_each_encoder_runs_once_a_step(setting):
-    case, passes = setting(loss="sampled_softmax"), []
-    for backbone in (case.method.backbone, case.method.confounder.backbone):
-        run = backbone.run
-        backbone.run = lambda *arguments, b=backbone, run=run: passes.append(b) or run(*arguments)
-    case.method.losses(case.batch)["loss"].backward()
-    assert passes == [case.method.backbone, case.method.confounder.backbone]
-
-
-@pytest.mark.parametrize("variant", ["bottleneck", "independence"])
-def test_an_optimiser_step_moves_both_sides(setting, variant):
-    method, batch = (case := setting(variant=variant)).method, case.batch
-    before = {name: value.clone() for name, value in method.named_parameters()}
-    optimizer = torch.optim.SGD(method.param_groups()["model"].parameters, lr=0.1)
-
-    def update(loss):
-        loss.backward()
-        optimizer.step()
-
-    method.optimize(batch, update)
-    assert all(not torch.equal(value, before[name]) for name, value in method.named_parameters())
-    assert (method.items.weight[0] == 0).all()
-
-
 # --- the sampled representation
 
 
@@ -372,57 +238,3 @@ def test_sampled_preference(setting):
     assert torch.equal(method.score(batch), method.score(batch))  # the mean: nothing is drawn
     fresh = setting(variational=True, spread=0).method.log_variance(torch.randn(2, DIM))
     assert torch.equal(fresh, torch.full((2, DIM), -4.0))
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("variant", "bottlneck"), ("gamma", -0.1), ("alpha", "much"), ("beta", -1), ("gamma", 1.5)]
-)
-def test_wrong_values_are_refused(setting, key, value):
-    with pytest.raises(UserError, match=rf"method\.{key}={value}: "):
-        setting(**{key: value})
-
-
-# --- alive
-
-
-def trained(epochs, *overrides):
-    """Train on synthetic data; returns validation NDCG@10 of popularity, t and s."""
-    small = ("dataset.users=1000", "dataset.items=400", "dataset.clusters=16", "backbone.layers=1", "dim=32")
-    with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("config", ["method=irl4rec", "loss=bpr", "trainer.threads=1", *small, *overrides])
-    experiment = build(config)
-    method = experiment.method.train()
-    optimizer = torch.optim.Adam(method.parameters(), lr=0.002)
-
-    def update(loss):
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    for epoch in range(epochs):
-        for batch in experiment.loader.epoch(epoch):
-            method.optimize(batch, update)
-    popularity = Popularity(experiment.dataset.num_items, config.max_len)
-    popularity.setup(experiment.split.train)
-    ranks = [
-        experiment.evaluator.ranks(scorer, experiment.split.valid, torch.device("cpu"))
-        for scorer in (popularity, method, method.confounder)
-    ]
-    return [experiment.evaluator.metrics(rank)["NDCG@10"] for rank in ranks]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_alive(noise):
-    popular, t, s = trained(20, f"dataset.noise_share={noise}")
-    print(f"noise {noise}: NDCG@10 of popularity {popular:.4f}, t {t:.4f}, s {s:.4f}")
-    assert t > 1.5 * popular
-    assert s > 1.5 * popular
-
-
-@pytest.mark.slow
-def test_a_confounder_whose_loss_is_maximised_dies():
-    popular, t, s = trained(20, "method.alpha=0.05")
-    print(f"alpha .05: NDCG@10 of popularity {popular:.4f}, t {t:.4f}, s {s:.4f}")
-    assert t > 1.5 * popular
-    assert s < popular
