@@ -10,4 +10,5 @@ def results_table(metrics: dict, path: Path) -> str:
     for title, part in (("validation", "valid"), ("test", "test")):
         lines.append(f"{title:<12}" + "".join(f"{metrics[part][name]:>9.4f}" for name in names))
     when = f"best epoch {metrics['best_epoch']}, " if metrics["best_epoch"] else ""
-    return "\n".join([*lines, f"{when}everything else is in {path}"])
+    place = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return "\n".join([*lines, f"{when}everything else is in {place}"])

@@ -46,6 +46,7 @@ def test_help_lists_groups_and_common_keys_without_torch():
         ("backbone=sasrecc", "backbone=sasrecc: no such choice; did you mean 'sasrec'?"),
         ("dataset=beuty", "dataset=beuty: no such choice; did you mean 'beauty'?"),
         ("trainer.batch_size=-3", "trainer.batch_size=-3: must be a whole number above 0"),
+        ("output_dir=/dev/null/runs", "/dev/null/runs"),
         ("seed=[1", "LexerNoViableAltException|missing|mismatched|no viable"),
     ],
 )
