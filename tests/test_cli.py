@@ -71,7 +71,9 @@ def test_a_sweep_gives_one_directory_per_job_and_a_complete_one_is_skipped(tmp_p
     first = call(*sweep)
     assert first.returncode == 0, first.stderr
     done = sorted(str(path.parent.relative_to(tmp_path)).rsplit("-", 1)[0] for path in tmp_path.rglob("DONE"))
-    assert done == [f"synthetic/none/none-{method}/seed{seed}" for method in ("markov", "popularity") for seed in (1, 2)]
+    assert done == [
+        f"synthetic/none/none-{method}/seed{seed}" for method in ("markov", "popularity") for seed in (1, 2)
+    ]
     again = call(*sweep)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("complete already") == 4

@@ -11,16 +11,18 @@ from seqrec.data.source import FileDataset
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 DATA = Path(os.environ.get("SEQREC_DATA", ""))
-RARE = {"toys": "Toys_and_Games.txt", "yelp": "Yelp.txt", "ml-1m": "ml-1m.zip"}  # read where somebody has put them there
+RARE = {
+    "toys": "Toys_and_Games.txt",
+    "yelp": "Yelp.txt",
+    "ml-1m": "ml-1m.zip",
+}  # read where somebody has put them there
 NAMES = [
     path.stem
     for path in sorted(CONF.glob("*.yaml"))
     if path.stem not in ("synthetic", "file") and (path.stem not in RARE or (DATA / RARE[path.stem]).exists())
 ]
 
-pytestmark = pytest.mark.skipif(
-    "SEQREC_DATA" not in os.environ, reason="SEQREC_DATA is not set"
-)
+pytestmark = pytest.mark.skipif("SEQREC_DATA" not in os.environ, reason="SEQREC_DATA is not set")
 
 
 @pytest.fixture(scope="module")
