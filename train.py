@@ -10,11 +10,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seqrec.cli import JobFailed, guarded, log, log_file, set_up_logging
-from seqrec.config import check, run_path
+from seqrec.config import check, run_path, settle
 from seqrec.results import results_table
 from seqrec.run_dir import RunDir, remove_if_empty
 
 OmegaConf.register_new_resolver("run_path", lambda *, _root_: run_path(_root_))
+OmegaConf.register_new_resolver("names", ",".join)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -33,6 +34,7 @@ def main(config: DictConfig) -> float | None:
 
 def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | None:
     """Run the experiment that `config` describes in `folder`, unless it is complete there."""
+    config = settle(config)
     check(config)
     run_dir = RunDir(folder)
     if run_dir.complete and not config.force and not config.dry_run:

@@ -76,7 +76,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ConfigCompositionException):
         return _unknown_key(str(error))
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return str(error).splitlines()[0]
+        return str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno is not None:

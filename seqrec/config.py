@@ -5,11 +5,14 @@ import json
 from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from seqrec.errors import UserError, nearest
 
 # Keys that say where and how a run is done, not what comes out of it.
 INDIFFERENT = (
+    "variant",
+    "variants",
     "data_dir",
     "cache_dir",
     "output_dir",
@@ -26,10 +29,29 @@ INDIFFERENT = (
 )
 
 
+def settle(config: DictConfig) -> DictConfig:
+    """Return the configuration with the changes that `variant` stands for, and without the list of variants.
+
+    Raises UserError for a variant that is not listed, or that changes a key that is not there.
+    """
+    settled = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "variants")])
+    if config.variant is None:
+        return settled
+    OmegaConf.set_struct(settled, True)
+    if config.variant not in config.variants:
+        known = f"there are {', '.join(config.variants)}" if config.variants else "choose an experiment that has some"
+        raise UserError(f"variant={config.variant}: no such variant; {known}")
+    for key, value in config.variants[config.variant].items():
+        try:
+            OmegaConf.update(settled, key, value, merge=False)
+        except OmegaConfBaseException:
+            raise UserError(f"variants.{config.variant}.{key}: no such key") from None
+    return settled
+
+
 def decisive(config: DictConfig) -> dict:
     """Return the resolved configuration without the keys that do not decide the result."""
-    own = [key for key in config if key != "hydra"]
-    values = OmegaConf.to_container(OmegaConf.masked_copy(config, own), resolve=True)
+    values = OmegaConf.to_container(config, resolve=True)
     for key in INDIFFERENT:
         *groups, name = key.split(".")
         node = values
@@ -45,9 +67,10 @@ def config_hash(config: DictConfig) -> str:
 
 
 def run_path(config: DictConfig) -> str:
-    """Return <dataset>/<noise>/<backbone>-<method>/seed<k>-<hash>."""
+    """Return <dataset>/<noise>/<backbone>-<method>[-<variant>]/seed<k>-<hash>."""
+    config = settle(config)
     noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
-    model = f"{config.backbone.name}-{config.method.name}"
+    model = "-".join(name for name in (config.backbone.name, config.method.name, config.variant) if name)
     return f"{config.dataset.name}/{noise}/{model}/seed{config.seed}-{config_hash(config)}"
 
 
