@@ -1,0 +1,277 @@
+"""What every trained method of conf/method promises, on every backbone; its equations have oracles elsewhere."""
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch.utils.flop_counter import FlopCounterMode
+
+from seqrec.augment import Views
+from seqrec.batch import Batch
+from seqrec.build import build, trainer_of
+from seqrec.methods.popularity import Popularity
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+UNTRAINED = {"popularity", "markov", "itemknn"}
+METHODS = sorted({path.stem for path in (CONF / "method").glob("*.yaml")} - UNTRAINED)
+BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml") if path.stem != "none")
+LOSS = {"autosam": "sampled_softmax", "irl4rec": "bpr"}  # others: bce
+ACTIVE = {"asarrec": ("method.warmup_epochs=0",)}  # does in its first epoch what makes it a method
+AT_TEST = ("items.", "backbone.")  # what a score comes from
+SAMPLES_AT_TEST = {"autosam": "sampler."}
+SMALL = (
+    *("dataset.users=40", "dataset.items=80", "dataset.clusters=4", "dataset.max_length=20"),
+    *("dim=8", "max_len=10", "trainer.batch_size=16"),
+)
+
+
+@functools.cache
+def config(method: str, backbone: str, *overrides: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(
+            "config", [f"method={method}", f"backbone={backbone}", f"loss={LOSS.get(method, 'bce')}", *overrides]
+        )
+
+
+@pytest.fixture(params=[(m, b) for m in METHODS for b in BACKBONES], ids="-".join)
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def experiment(case):
+    """A method in mid-training: past any warm-up, in its last stage, away from its initial values."""
+    experiment = build(config(*case, *SMALL, *ACTIVE.get(case[0], ())))
+    method = experiment.method
+    method.on_stage(method.stages - 1)
+    method.on_epoch(0)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in method.named_parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+            if name.endswith("items.weight"):
+                parameter[0] = 0
+    return experiment
+
+
+@pytest.fixture
+def method(experiment):
+    return experiment.method
+
+
+@pytest.fixture
+def batch(experiment):
+    return next(experiment.loader.epoch(0))
+
+
+def step(experiment, batch, seed=0):
+    """Make one step with plain gradient descent; returns the logs and by group whether each parameter moved."""
+    groups = {name: list(group.parameters) for name, group in experiment.method.param_groups().items()}
+    before = {name: [p.detach().clone() for p in group] for name, group in groups.items()}
+
+    def update(loss, *names):
+        optimizer = torch.optim.SGD([p for name in names or groups for p in groups[name]], lr=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    torch.manual_seed(seed)
+    logs = experiment.method.train().optimize(batch, update)
+    moved = {
+        name: [not torch.equal(a, b) for a, b in zip(before[name], group, strict=True)]
+        for name, group in groups.items()
+    }
+    return logs, moved
+
+
+def rows(batch, chosen):
+    """Return some rows of a batch."""
+    negative = batch.negative
+    if negative is not None and negative.dim() == 3:
+        negative = negative[chosen]
+    return Batch(batch.user[chosen], batch.seq[chosen], batch.target[chosen], batch.index[chosen], negative)
+
+
+def scores(method, batch):
+    with torch.no_grad():
+        return method.eval().score(batch)
+
+
+def test_groups_partition_the_parameters(method):
+    grouped = [id(p) for group in method.param_groups().values() for p in group.parameters]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(p) for p in method.parameters() if p.requires_grad}
+
+
+def test_a_step_logs_scalars_and_moves_every_group(experiment, batch):
+    logs, moved = step(experiment, batch)
+    assert "loss" in logs
+    for name, value in logs.items():
+        assert value.dim() == 0, name
+        assert torch.isfinite(value), name
+    for name, group in moved.items():
+        assert any(group), name
+    assert not experiment.method.items.weight[0].any()
+
+
+def test_a_step_is_a_function_of_seed_weights_and_batch(experiment, batch):
+    state = {name: value.clone() for name, value in experiment.method.state_dict().items()}
+    first = step(experiment, batch)[0]
+    after = {name: value.clone() for name, value in experiment.method.state_dict().items()}
+    experiment.method.load_state_dict(state)
+    second = step(experiment, batch)[0]
+    assert {name: float(value) for name, value in first.items()} == {name: float(v) for name, v in second.items()}
+    assert all(torch.equal(after[name], value) for name, value in experiment.method.state_dict().items())
+
+
+def test_scores_cover_the_catalogue_and_need_nothing_but_encoder_and_items(case, method, batch, monkeypatch):
+    monkeypatch.setattr(Views, "__call__", lambda *_: pytest.fail("a view was made at test time"))
+    found = scores(method, batch)
+    assert found.shape == (len(batch.user), len(method.items.weight))
+    needed = (*AT_TEST, *filter(None, [SAMPLES_AT_TEST.get(case[0])]))
+    with torch.no_grad():
+        for name, parameter in method.named_parameters():
+            if not name.startswith(needed):
+                parameter.fill_(torch.nan)
+    assert torch.equal(scores(method, batch), found)
+
+
+def test_scores_do_not_depend_on_the_rest_of_the_batch(method, batch):
+    together = scores(method, batch)
+    order = torch.randperm(len(batch.user), generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(scores(method, rows(batch, order)), together[order], atol=1e-5)
+    for row in range(3):
+        assert torch.allclose(scores(method, rows(batch, torch.tensor([row])))[0], together[row], atol=1e-5)
+
+
+def test_scoring_costs_what_the_backbone_costs(case, method, batch):
+    plain = build(config("plain", case[1], *SMALL)).method
+
+    def cost(scored):
+        with FlopCounterMode(display=False) as counter:
+            scores(scored, batch)
+        return counter.get_total_flops()
+
+    ratio = cost(method) / cost(plain)
+    if case[0] in SAMPLES_AT_TEST:
+        assert ratio < 2
+    elif case == ("asarrec", "fmlprec"):  # always as wide as its position table, which has room for the candidates
+        assert ratio < (method.max_len + method.candidates.count) / method.max_len
+    else:
+        assert ratio == 1
+
+
+def test_a_saved_state_gives_the_same_scores(case, method, batch):
+    other = build(config(*case, *SMALL, *ACTIVE.get(case[0], ()), "seed=2")).method
+    other.load_state_dict(method.state_dict())
+    other.sampler = getattr(method, "sampler", None)
+    if hasattr(method, "draw_seed"):
+        other.draw_seed = method.draw_seed
+    assert torch.equal(scores(other, batch), scores(method, batch))
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"plain"}))
+def test_it_has_an_oracle_and_a_page_that_explains_every_key(name):
+    assert (ROOT / "tests" / "oracle" / f"test_{name}.py").exists()
+    pages = [name, "coserec"] if name == "lma4rec" else [name]  # whose keys it takes over
+    page = "".join((ROOT / "docs" / "methods" / f"{page}.md").read_text() for page in pages)
+    keys = [key for key in config(name, "sasrec").method if not key.startswith("_") and key != "name"]
+    assert [key for key in keys if f"`{key}" not in page and f"{key}`" not in page] == []
+
+
+# --- alive: after a short training on synthetic data each method does what makes it one
+
+FEW = (
+    *("dataset.users=400", "dataset.items=200", "dataset.clusters=8", "dim=32", "max_len=20", "trainer.batch_size=64"),
+    *("trainer.progress=false", "trainer.plateau=null", "trainer.eval_every=100", "trainer.max_epochs=8"),
+)
+LONGER = {
+    "gru4rec": ("trainer.max_epochs=20",),
+    "irl4rec": ("dataset.users=1200", "dataset.items=600", "dataset.clusters=20"),
+    "irl4rec-gru4rec": ("trainer.optimizer.lr=0.005", "trainer.max_epochs=24"),
+    "asarrec": ("method.warmup_epochs=2", "trainer.max_epochs=6"),
+    "cat": (
+        "method.stage2_epochs=4",
+        "dataset.items=2000",
+        "max_len=50",
+    ),  # some items are one user's alone, no row is cut
+    "lma4rec": ("method.keep_optimizer.lr=0.01", "trainer.max_epochs=12"),
+}
+PREDICTION = [f"train/{name}" for name in ("next_item", "loss_clean", "subsequence_loss", "loss_t")]
+CHANCE = 1 / 127  # that the positive stands above 2N - 2 other views, N = 64
+
+
+def contrastive(experiment, log):
+    assert log["train/contrast_accuracy"] > 3 * CHANCE
+
+
+def asarrec(experiment, log):
+    assert 0.1 <= log["train/changed"] <= 0.6
+
+
+def autosam(experiment, log):
+    assert 0.3 <= log["train/kept_share"] <= 0.95
+    assert log["train/keep_probability_sd"] > 0.05
+
+
+def cat(experiment, log):
+    """Weights rise with position among the items that no other user has."""
+    method = experiment.method
+    tried, rising = 0, 0
+    for batch in experiment.loader.epoch(0):
+        alone = (method.effect == method.direct)[batch.index] & (batch.seq > 0)
+        for weight, own in zip(method.slot_weights(batch), alone, strict=True):
+            chosen = weight[own]
+            tried += len(chosen) > 1
+            rising += len(chosen) > 1 and bool((chosen.diff() > 0).all())
+    assert tried == rising > 0
+
+
+def lma4rec(experiment, log):
+    logits = torch.cat([gate.logit.detach() for gate in experiment.method.gates])
+    assert logits.abs().max() > 0.05
+    contrastive(experiment, log)
+
+
+def irl4rec(experiment, log):
+    evaluator, split = experiment.evaluator, experiment.split
+    popular = Popularity(experiment.dataset.num_items, experiment.method.max_len)
+    popular.setup(split.train)
+    least, of_s = (
+        evaluator.metrics(evaluator.ranks(method, split.valid, torch.device("cpu")))["NDCG@10"]
+        for method in (popular, experiment.method.confounder)
+    )
+    assert of_s > least
+
+
+ALIVE = {
+    "asarrec": asarrec,
+    "autosam": autosam,
+    "cat": cat,
+    "cl4srec": contrastive,
+    "coserec": contrastive,
+    "irl4rec": irl4rec,
+    "lma4rec": lma4rec,
+}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+@pytest.mark.parametrize(
+    "backbone",
+    ["sasrec", pytest.param("gru4rec", marks=pytest.mark.slow), pytest.param("fmlprec", marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize("name", ALIVE)
+def test_it_trains_and_is_alive(name, backbone, noise, tmp_path):
+    longer = [override for key in (backbone, name, f"{name}-{backbone}") for override in LONGER.get(key, ())]
+    experiment = build(config(name, backbone, *FEW, *longer, f"dataset.noise_share={noise}"))
+    history = trainer_of(experiment, tmp_path, lambda _: None).fit().history
+    prediction = next(key for key in PREDICTION if key in history[-1])
+    assert history[-1][prediction] < history[0].get(prediction, history[0]["train/loss"])
+    ALIVE[name](experiment, history[-1])
+
+
+def test_every_method_is_asked_whether_it_is_alive():
+    assert set(ALIVE) == set(METHODS) - {"plain"}
