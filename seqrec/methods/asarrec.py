@@ -24,7 +24,6 @@ from seqrec.methods.semi_sinkhorn import discretise, semi_sinkhorn, straight_thr
 log = logging.getLogger("seqrec")
 
 INFO_SIGN = {"adversarial": -1.0, "cooperative": 1.0}
-SHORTEST = 3  # items of a history that is augmented
 ALIVE = (0.1, 0.6)  # share of the views that differ from their history, outside of which a run warns
 
 
@@ -192,19 +191,27 @@ class AsarRec(Method):
             return {**terms, "gradient": norm(), **logs}
 
     def extended(self, batch: Batch) -> views.Extended | None:
-        """Return the histories to augment with their candidates, or None if there are fewer than two.
+        """Return the histories to augment with their candidates, or None if there are fewer than two."""
+        rows = views.rows_to_augment(batch)
+        return views.extend(batch.seq[rows], self.candidates(batch, rows)) if len(rows) > 1 else None
 
-        Histories of at least 3 items, the first of each user: views of the same user must not be contrasted.
+    @torch.no_grad()
+    def keep_probability(self, batch: Batch, draws: int = 16) -> Tensor:
+        """Return the share of `draws` pairs of views that keep each item, 0 on padding, [B, T]; for diagnostics.
+
+        The views are drawn as in training. It is 1 in rows that are not augmented.
         """
-        length = (batch.seq > 0).sum(1)
-        rows = (length >= SHORTEST).nonzero()[:, 0]
-        _, person = batch.user[rows].unique(return_inverse=True)
-        first = rows.new_full((len(rows),), len(length)).scatter_reduce(0, person, rows, "amin")
-        rows = first[first < len(length)]
-        if len(rows) < 2:
-            return None
-        rows = rows[length[rows].argsort(descending=True, stable=True)]
-        return views.extend(batch.seq[rows], self.candidates(batch, rows))
+        kept, extended = (batch.seq > 0).float(), self.extended(batch)
+        if extended is None:
+            return kept
+        training, count = self.augmenter.training, torch.zeros_like(extended.items, dtype=torch.float)
+        self.augmenter.train()
+        for _ in range(draws):
+            source = self.hard_views(extended, self.sources(extended, self.matrices(extended))).source.flatten(1)
+            count.scatter_add_(1, source.clamp(min=0), (source >= 0).float())
+        self.augmenter.train(training)
+        kept[views.rows_to_augment(batch)] *= count[:, self.candidates.count :] / (VIEWS * draws)
+        return kept
 
     def matrices(self, extended: views.Extended) -> list[tuple[views.Extended, Tensor, Tensor]]:
         """Return, group by group, rows of like length with their soft and hard matrices [G, 2, N, N]."""
@@ -243,9 +250,9 @@ class AsarRec(Method):
         between = straight_through(torch.cat(hard_distance), soft_distance)
         original = self.items(extended.items * extended.original).detach()[:, None]
         x = hard.arrange(torch.where(hard.fallback[..., None, None], original, x))
-        occupied = stacked(hard.arrange(hard.source >= 0))
-        hidden = self.encode(occupied.long(), stacked(x), self.view_positions(extended))
-        contrast = self.contrast(hidden, occupied, rows_of(occupied))[0].mean()
+        occupied = views.stacked(hard.arrange(hard.source >= 0))
+        hidden = self.encode(occupied.long(), views.stacked(x), self.view_positions(extended))
+        contrast = self.contrast(hidden, occupied, views.rows_of(occupied))[0].mean()
         diversity = (self.diversity_margin - between).relu().mean()
         invariance = (-margin).relu().mean()
         total = self.info_weight * contrast + self.diversity_weight * diversity + self.invariance_weight * invariance
@@ -261,11 +268,11 @@ class AsarRec(Method):
     def recommender_losses(self, batch: Batch, extended, hard: views.HardViews) -> dict[str, Tensor]:
         """Return the recommender's loss and its terms; one pass encodes the histories and both views."""
         count, rows = self.candidates.count, len(batch.seq)
-        clean, items = F.pad(batch.seq, (count, 0)), stacked(hard.items(extended))
+        clean, items = F.pad(batch.seq, (count, 0)), views.stacked(hard.items(extended))
         positions = torch.cat([self.main_positions(clean > 0), self.view_positions(extended)])
         hidden = self.encode(torch.cat([clean, items]), positions=positions)
         next_item = self.next_item_loss(hidden[:rows, count:], batch)
-        contrast, accuracy = self.contrast(hidden[rows:], items > 0, rows_of(items))
+        contrast, accuracy = self.contrast(hidden[rows:], items > 0, views.rows_of(items))
         contrast = contrast.mean()
         return {
             "loss": next_item + self.weight * contrast,
@@ -284,13 +291,3 @@ class AsarRec(Method):
             "fallback": hard.fallback.float().mean(),
             **views.shares(extended, source),
         }
-
-
-def stacked(view: Tensor) -> Tensor:
-    """Put the second views [R, 2, ...] below the first, [2R, ...]."""
-    return view.transpose(0, 1).flatten(0, 1)
-
-
-def rows_of(view: Tensor) -> Tensor:
-    """Number the R histories of stacked views [2R, ...]: each has a user of its own."""
-    return torch.arange(len(view) // VIEWS, device=view.device)

@@ -148,10 +148,10 @@ class AutoSAM(Method):
         return layout.scatter(self.sampler(x, layout).float()[:, None]).squeeze(2)
 
     @torch.no_grad()
-    def keep_probability(self, seq: Tensor) -> Tensor:
-        """Return p_t of each item of seq [B, T] without dropout, 0 on padding, [B, T]; for diagnostics."""
+    def keep_probability(self, batch: Batch) -> Tensor:
+        """Return p_t of each item of the batch without dropout, 0 on padding, [B, T]; for diagnostics."""
         training = self.training
-        probability = self.eval().probability(seq)
+        probability = self.eval().probability(batch.seq)
         self.train(training)
         return probability
 

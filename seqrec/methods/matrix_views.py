@@ -5,6 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seqrec.batch import Batch
+
+SHORTEST = 3  # items of a history that is augmented
+
 
 @dataclass(frozen=True)
 class Extended:
@@ -39,6 +43,19 @@ class HardViews:
         """Return the item ids of the views, [R, 2, N], 0 = empty."""
         found = extended.items[:, None].expand_as(self.source).gather(2, self.source.clamp(min=0))
         return self.arrange(found * (self.source >= 0))
+
+
+def rows_to_augment(batch: Batch) -> Tensor:
+    """Return the rows to augment [R], by falling length: at least 3 items, and the first of each user.
+
+    Views of the same user must not be contrasted.
+    """
+    length = (batch.seq > 0).sum(1)
+    rows = (length >= SHORTEST).nonzero()[:, 0]
+    _, person = batch.user[rows].unique(return_inverse=True)
+    first = rows.new_full((len(rows),), len(length)).scatter_reduce(0, person, rows, "amin")
+    rows = first[first < len(length)]
+    return rows[length[rows].argsort(descending=True, stable=True)]
 
 
 def extend(seq: Tensor, candidates: Tensor) -> Extended:
@@ -110,3 +127,13 @@ def groups(lengths: Tensor, extra: int, shrink: float = 0.65) -> list[slice]:
         cuts.append(slice(len(rising) - stop, len(rising) - start))
         stop = start
     return cuts
+
+
+def stacked(view: Tensor) -> Tensor:
+    """Put the second views [R, 2, ...] below the first, [2R, ...]."""
+    return view.transpose(0, 1).flatten(0, 1)
+
+
+def rows_of(view: Tensor) -> Tensor:
+    """Number the R histories of stacked views [2R, ...]: each has a user of its own."""
+    return torch.arange(len(view) // 2, device=view.device)

@@ -123,7 +123,7 @@ def test_a_step_is_a_function_of_seed_weights_and_batch(experiment, batch):
     after = {name: value.clone() for name, value in experiment.method.state_dict().items()}
     experiment.method.load_state_dict(state)
     second = step(experiment, batch)[0]
-    assert {name: float(value) for name, value in first.items()} == {name: float(v) for name, v in second.items()}
+    assert {name: value.item() for name, value in first.items()} == {name: v.item() for name, v in second.items()}
     assert all(torch.equal(after[name], value) for name, value in experiment.method.state_dict().items())
 
 

@@ -27,6 +27,10 @@ LOSSES = ("cross_entropy", "sampled_softmax")
 
 
 @functools.cache
+def keep_probability(method, seq):
+    return method.keep_probability(Batch(torch.arange(len(seq)), seq, seq, seq))
+
+
 def configure(*overrides):
     with initialize_config_dir(CONF, version_base="1.3"):
         return compose("config", ["method=autosam", f"dim={DIM}", f"max_len={MAX_LEN}", *overrides])
@@ -199,7 +203,7 @@ def test_losses_are_the_equations(monkeypatch, backbone, loss, first_item):
         "method.sampler.temperature=1",
     ).eval()
     batch = batch_of(method)
-    probability = method.keep_probability(batch.seq)
+    probability = keep_probability(method, batch.seq)
     method.threshold = float(probability[:1][KEPT[:1]][1:].median())
     force(monkeypatch, KEPT)
     got = {name: float(value.detach()) for name, value in method.losses(batch).items()}
@@ -215,7 +219,7 @@ def test_losses_are_the_equations(monkeypatch, backbone, loss, first_item):
 def test_the_sampler_is_the_equations(backbone):
     method = method_of(f"backbone={backbone}", "method.sampler.temperature=2").eval()
     seq = batch_of(method).seq
-    got, own = method.keep_probability(seq), method.sampler
+    got, own = keep_probability(method, seq), method.sampler
     assert (own.position is None) == (backbone == "sasrec")
     table = method.backbone.position if own.position is None else own.position
     block, heads = own.block, own.block.heads
@@ -243,13 +247,13 @@ def test_the_sampler_is_the_equations(backbone):
 def test_padding_is_never_kept_and_a_probability_sees_no_later_item(backbone):
     method = method_of(f"backbone={backbone}", "method.sampler.temperature=1")
     seq = batch_of(method).seq
-    before = method.keep_probability(seq)
+    before = keep_probability(method, seq)
     assert ((before > 0) == (seq > 0)).all()
     assert method.training
     for slot in range(1, seq.shape[1]):
         other = seq.clone()
         other[:, slot:] = torch.where(seq[:, slot:] > 0, seq[:, slot:] % ITEMS + 1, 0)
-        after = method.keep_probability(other)
+        after = keep_probability(method, other)
         assert torch.allclose(before[:, :slot], after[:, :slot], atol=1e-6)
         assert not torch.allclose(before[:, slot:], after[:, slot:], atol=1e-6)
 
@@ -493,7 +497,7 @@ def test_a_new_sampler_keeps_about_half():
         loss=make(values["loss"]),
         backbone=make(values["backbone"]),
     )
-    p = method.keep_probability(torch.randint(1, 501, (64, 50)))
+    p = keep_probability(method, torch.randint(1, 501, (64, 50)))
     assert 0.4 < float(p.mean()) < 0.6
     assert float(p.std()) < 0.08
     # the query, key and value projections are three matrices of their own
@@ -530,14 +534,14 @@ def test_scores_are_those_of_the_kept_items(backbone, inference):
         "method.sampler.temperature=1",
     ).eval()
     batch = batch_of(method)
-    middle = method.keep_probability(batch.seq)[batch.seq > 0].median()
+    middle = keep_probability(method, batch.seq)[batch.seq > 0].median()
     with torch.no_grad():
         method.sampler.choose.bias[1] += torch.logit(middle)  # now half of the items are below .5
         got = method.score(batch)
     dropped = 0
     for b, row in enumerate(batch.seq.tolist()):
         items = [i for i in row if i]
-        p = method.keep_probability(torch.tensor([items]))[0].tolist()
+        p = keep_probability(method, torch.tensor([items]))[0].tolist()
         place, states = default_positions(method, len(items)), []
         for draw in range(3 if inference == "mean" else 1):
             stay = range(len(items)) if inference == "all" else kept_places(method, p, int(batch.user[b]), draw)
