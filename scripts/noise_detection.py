@@ -26,11 +26,11 @@ def main() -> None:
 
     for folder in arguments.runs:
         experiment = load(folder, data_dir=arguments.data_dir)
-        if experiment.dataset.noise is None:
+        if experiment.split.noise is None:
             raise UserError(f"{folder}: the noise in '{experiment.dataset.name}' is not known")
         torch.manual_seed(experiment.config.seed)
         table = known_noise(
-            experiment.method, experiment.split.train, experiment.dataset.noise, experiment.config.max_len
+            experiment.method, experiment.split.train, experiment.split.noise, experiment.config.max_len
         )
         columns = list(table["method"])
         table = {experiment.config.method.name: table.pop("method"), **table}

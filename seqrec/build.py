@@ -70,6 +70,7 @@ class Experiment:
     fabric: Fabric
     dataset: Dataset
     split: Split
+    noise: dict  # what was done to the training part; empty without noise
     method: Method
     evaluator: Evaluator
     loader: TrainLoader | None  # None: the method is not trained
@@ -103,7 +104,9 @@ def build(config: DictConfig) -> Experiment:
     )
     fabric.launch()
     dataset = make(values["dataset"], name=values["dataset"]["name"]).load(values["data_dir"], values["cache_dir"])
-    split = make(values["split"])(dataset)
+    split, noise = make(values["split"])(dataset), {}
+    if "_target_" in values["noise"]:
+        split, noise = make(values["noise"])(dataset, split)
     evaluation = {key: values["eval"][key] for key in ("cutoffs", "mask_history", "ties")}
     evaluator = Evaluator(**evaluation, num_items=dataset.num_items, max_len=values["max_len"])
 
@@ -127,7 +130,7 @@ def build(config: DictConfig) -> Experiment:
             raise UserError(f"no user of '{dataset.name}' has two training interactions: nothing to train on")
     method.setup(split.train)
     torch.manual_seed(values["seed"] + fabric.global_rank)
-    return Experiment(config, fabric, dataset, split, fabric.to_device(method), evaluator, loader)
+    return Experiment(config, fabric, dataset, split, noise, fabric.to_device(method), evaluator, loader)
 
 
 def load(folder: Path, **overrides) -> Experiment:

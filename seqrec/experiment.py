@@ -104,6 +104,7 @@ def facts(experiment: Experiment) -> dict:
         "config_hash": config_hash(config),
         "data_sha256": dataset.sha256,
         "data": dataset.statistics(),
+        **({"noise": experiment.noise} if experiment.noise else {}),
         "warnings": list(dataset.warnings),
         "protocol": {
             "split": config.split.name,
@@ -130,6 +131,9 @@ def describe(experiment: Experiment) -> None:
         *(config.dataset.name, f"{data['users']:,}", f"{data['items']:,}", f"{data['interactions']:,}"),
         data["mean_length"],
     )
+    if experiment.noise:
+        hits = ", ".join(f"{name} {count:,}" for name, count in experiment.noise["realised"].items())
+        log.info("training noise at ratio %s: %s items", config.noise.ratio, hits)
     log.info(
         "%s on %s, loss %s, %s parameters, %s",
         *(config.method.name, config.backbone.name, config.loss.name, f"{parameter_count(experiment.method):,}"),

@@ -33,6 +33,7 @@ class Split:
     train: Sequences
     valid: Questions
     test: Questions
+    noise: np.ndarray | None = None  # [len(train.items)] bool, True where an interaction is known to be noise
 
 
 def _split(dataset: Dataset, train: np.ndarray, valid: np.ndarray, test: np.ndarray) -> Split:
@@ -50,6 +51,7 @@ def _split(dataset: Dataset, train: np.ndarray, valid: np.ndarray, test: np.ndar
         Sequences(dataset.items, start, start + train),
         ask(valid, "validation"),
         ask(test, "test"),
+        dataset.noise,
     )
 
 

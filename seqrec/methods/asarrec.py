@@ -54,6 +54,7 @@ class AsarRec(Method):
         least: float,
         compact: bool,
         weight: float,
+        vector: str,
         cosine: bool,
         temperature: float,
         info_mode: str,
@@ -86,7 +87,7 @@ class AsarRec(Method):
         self.augmenter = AugmentationEncoder(dim, max_len + candidates, stay, gumbel)
         self.iterations, self.power, self.threshold = iterations, power, threshold
         self.least, self.compact = least, compact
-        self.weight, self.contrast = weight, NTXent("last", cosine, temperature)
+        self.weight, self.contrast = weight, NTXent(vector, cosine, temperature)
         self.info_weight = info_weight * INFO_SIGN[info_mode]
         self.diversity_weight, self.diversity_margin = diversity_weight, diversity_margin
         self.invariance_weight, self.invariance, self.budget = invariance_weight, invariance, budget

@@ -1,0 +1,126 @@
+"""Noise of the training part: what it leaves alone, what the split becomes, what is recorded."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+import train
+from seqrec.build import build
+from seqrec.data.sequences import ranges
+from seqrec.data.split import LeaveOneOut, Temporal
+from seqrec.data.training_noise import TrainingNoise
+from seqrec.errors import UserError
+
+CONF = Path(train.__file__).parent / "conf"
+OPERATORS = sorted(path.stem for path in (CONF / "noise").glob("*.yaml") if path.stem != "none")
+KEYS = {
+    "operators": ["insert"],
+    "ratio": 0.5,
+    "where": "anywhere",
+    "last": 1,
+    "source": "uniform",
+    "power": 1.0,
+    "window": None,
+    "seed": 1,
+    "users": 1.0,
+    "eval_history": "noisy",
+}
+
+
+def noise(**keys):
+    return TrainingNoise(**(KEYS | keys))
+
+
+def lists(sequences):
+    return [sequences.items[a:b].tolist() for a, b in zip(sequences.start, sequences.stop, strict=True)]
+
+
+@pytest.mark.parametrize("eval_history", ["noisy", "clean"])
+@pytest.mark.parametrize("operator", ["insert", "replace", "delete", "truncate", "burst", "swap"])
+@pytest.mark.parametrize("temporal", [False, True])
+def test_targets_and_masking_stay_clean_and_inputs_begin_with_the_noisy_history(
+    dataset_of, operator, eval_history, temporal
+):
+    rng = np.random.default_rng(0)
+    rows = [rng.permutation(30)[: 3 + user % 9].tolist() for user in range(40)]
+    rows = [[item + 1 for item in row] for row in rows]
+    times = [np.sort(rng.random(len(row))).tolist() for row in rows]
+    data = dataset_of(rows, times, num_items=60)
+    split = (Temporal(0.7) if temporal else LeaveOneOut())(data)
+    noisy, record = noise(operators=[operator], eval_history=eval_history)(data, split)
+    assert record["realised"][operator] > 0
+    assert lists(noisy.train) != lists(split.train)
+    assert len(noisy.noise) == len(noisy.train.items)
+    for part, clean in ((noisy.valid, split.valid), (noisy.test, split.test)):
+        assert part.user.tolist() == clean.user.tolist()
+        assert part.target.tolist() == clean.target.tolist()
+        assert lists(part.history) == lists(clean.history)
+        if eval_history == "clean":
+            assert lists(part.inputs) == lists(clean.inputs)
+            continue
+        trained, original = lists(noisy.train), lists(split.train)
+        for user, inputs, before in zip(part.user, lists(part.inputs), lists(clean.inputs), strict=True):
+            assert inputs == trained[user] + before[len(original[user]) :]
+
+
+def test_labels_follow_their_items(dataset_of):
+    data = dataset_of([[1, 2, 3, 4, 5, 6], [7, 8, 9, 10]], num_items=50)
+    noisy, record = noise(ratio=1.0)(data, LeaveOneOut()(data))
+    index = ranges(noisy.train.start, noisy.train.stop)
+    added = noisy.train.items[index][noisy.noise[index]]
+    assert len(added) == 6 == record["realised"]["insert"]
+    assert set(noisy.train.items[index][~noisy.noise[index]]) == {1, 2, 3, 4, 7, 8}
+    assert record["noise_share"] == 0.5
+    assert record["nominal"] == 6
+    assert record["interactions"] == 12
+
+
+def test_ratio_zero_is_the_clean_split_itself(dataset, split):
+    noisy, record = noise(ratio=0)(dataset, split)
+    assert noisy is split
+    assert record["realised"] == {"insert": 0}
+
+
+def test_a_share_of_the_users_is_hit_and_a_lower_share_is_contained(dataset_of):
+    data = dataset_of([[1, 2, 3, 4, 5]] * 400, num_items=50)
+    split = LeaveOneOut()(data)
+    hit = []
+    for users in (0.0, 0.25, 0.6, 1.0):
+        noisy, record = noise(users=users, ratio=1.0)(data, split)
+        hit.append({user for user, row in enumerate(lists(noisy.train)) if row != [1, 2, 3]})
+        assert len(hit[-1]) == record["users"] == pytest.approx(users * 400, abs=40)
+    assert hit[0] < hit[1] < hit[2] < hit[3]
+
+
+def test_the_hash_is_that_of_the_noisy_training_part(dataset_of):
+    data = dataset_of([[1, 2, 3, 4, 5]] * 20, num_items=50)
+    split = LeaveOneOut()(data)
+    first, again, other = (noise(seed=seed)(data, split)[1]["noise_sha256"] for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_every_choice_of_the_group_builds_and_is_independent_of_the_method(name):
+    small = ("dataset.users=60", "dataset.items=120", "dataset.clusters=4", f"noise={name}", "noise.ratio=.4")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        one, two = (
+            build(compose("config", [*small, *choice]))
+            for choice in (("method=plain", "trainer.batch_size=7"), ("method=markov",))
+        )
+    assert np.array_equal(one.split.train.items, two.split.train.items)
+    assert one.noise == two.noise
+    assert sum(one.noise["realised"].values()) == pytest.approx(one.noise["nominal"], rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"eval_history": "both"}, "noise.eval_history=both: must be noisy or clean"),
+        ({"users": 2}, "noise.users=2: must be a share"),
+    ],
+)
+def test_wrong_values_are_named(keys, message):
+    with pytest.raises(UserError, match=message):
+        noise(**keys)

@@ -1,0 +1,223 @@
+"""Noise operators: what each does, and the rules that all keep."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqrec.data.sequences import Sequences
+from seqrec.errors import UserError
+from seqrec.foreign import SOURCES, ForeignItems
+from seqrec.keyed import uniform, user_keys
+from seqrec.noise import OPERATORS, WHERE, corrupt
+
+ITEMS = 40
+
+
+def sequences(rows):
+    lengths = np.array([len(row) for row in rows])
+    stop = np.cumsum(lengths)
+    return Sequences(np.array([item for row in rows for item in row], np.int32), stop - lengths, stop)
+
+
+def run(rows, operator, ratio, seed=1, keys=None, source="uniform", **options):
+    """Return noisy rows and their labels as lists."""
+    packed = sequences(rows)
+    keys = user_keys(np.arange(len(rows))) if keys is None else keys
+    operators = [operator] if isinstance(operator, str) else operator
+    done = corrupt(packed, keys, operators, ratio, seed, ForeignItems(packed, ITEMS, source, 1.0), **options)
+    cut = [slice(a, b) for a, b in zip(done.rows.start, done.rows.stop, strict=True)]
+    return [done.rows.items[c].tolist() for c in cut], [done.noise[c].tolist() for c in cut], done.counts
+
+
+def is_part(short, long):
+    rest = iter(long)
+    return all(item in rest for item in short)
+
+
+row_lists = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=12), min_size=1, max_size=6)
+ratios = st.floats(0, 1)
+seeds = st.integers(0, 1000)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@settings(max_examples=60, deadline=None)
+@given(rows=row_lists, ratio=ratios, seed=seeds, where=st.sampled_from(WHERE))
+def test_every_operator_does_what_it_says(operator, rows, ratio, seed, where):
+    found, labels, counts = run(rows, operator, ratio, seed, where=where, last=2)
+    hits = 0
+    for clean, noisy, label in zip(rows, found, labels, strict=True):
+        assert len(noisy) >= 1
+        assert len(label) == len(noisy)
+        added = [item for item, bad in zip(noisy, label, strict=True) if bad]
+        most = int(np.floor(ratio * len(clean) + 1))
+        if operator == "insert":
+            assert [item for item, bad in zip(noisy, label, strict=True) if not bad] == clean
+            assert not set(added) & set(clean)
+            hits += len(added)
+            assert len(added) <= most
+        elif operator == "replace":
+            assert len(noisy) == len(clean)
+            assert all((a == b) != bad for a, b, bad in zip(clean, noisy, label, strict=True))
+            assert not set(added) & set(clean)
+            hits += len(added)
+            assert len(added) <= most
+        elif operator in ("delete", "truncate"):
+            assert is_part(noisy, clean)
+            hits += len(clean) - len(noisy)
+            assert len(clean) - len(noisy) <= most
+        elif operator in ("swap", "shuffle"):
+            assert sorted(noisy) == sorted(clean)
+            assert sum(a != b for a, b in zip(clean, noisy, strict=True)) <= most + 1
+        else:
+            assert is_part(clean, noisy)
+            assert set(added) <= set(clean)
+            assert len(set(added)) <= 1
+            hits += len(noisy) - len(clean)
+            assert len(added) == len(noisy) - len(clean) <= most
+    if operator not in ("swap", "shuffle"):
+        assert counts == {operator: hits}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@settings(max_examples=40, deadline=None)
+@given(rows=row_lists, pair=st.tuples(ratios, ratios), seed=seeds)
+def test_a_lower_ratio_is_contained_in_a_higher_one(operator, rows, pair, seed):
+    distinct = [list(dict.fromkeys(row)) for row in rows]
+    (low, low_label, _), (high, high_label, _) = (run(distinct, operator, ratio, seed) for ratio in sorted(pair))
+    for row, label, longer, more in zip(low, low_label, high, high_label, strict=True):
+        if operator in ("insert", "burst"):
+            assert is_part(row, longer)
+        elif operator == "replace":
+            assert all(more[slot] and row[slot] == longer[slot] for slot in range(len(row)) if label[slot])
+        elif operator in ("delete", "truncate"):
+            assert is_part(longer, row)
+    if operator == "swap":
+        for clean, row, longer in zip(distinct, low, high, strict=True):
+            assert all(row[slot] == longer[slot] for slot in range(len(row)) if row[slot] != clean[slot])
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("operator", [*OPERATORS, ("insert", "replace", "delete", "swap")])
+@settings(max_examples=15, deadline=None)
+@given(rows=row_lists, ratio=ratios, seed=seeds, order=st.randoms(use_true_random=False))
+def test_a_row_meets_the_same_noise_in_any_order_and_alone(operator, source, rows, ratio, seed, order):
+    packed = sequences(rows)
+    foreign = ForeignItems(packed, ITEMS, source, 1.0)
+    keys = user_keys(np.array([f"user {number}" for number in range(len(rows))], object))
+    names = [operator] if isinstance(operator, str) else operator
+
+    def noisy(chosen):
+        done = corrupt(packed.take(chosen), keys[chosen], names, ratio, seed, foreign)
+        return [done.rows.items[a:b].tolist() for a, b in zip(done.rows.start, done.rows.stop, strict=True)]
+
+    whole = noisy(np.arange(len(rows)))
+    permuted = list(range(len(rows)))
+    order.shuffle(permuted)
+    assert noisy(np.array(permuted)) == [whole[row] for row in permuted]
+    assert noisy(np.array([0])) == whole[:1]
+
+
+@pytest.mark.parametrize("operator", [*OPERATORS, OPERATORS])
+def test_ratio_zero_changes_nothing(operator):
+    rows = [[1, 2, 3, 4], [5], [6, 7]]
+    found, labels, counts = run(rows, operator, 0.0)
+    assert found == rows
+    assert not any(map(any, labels))
+    assert not any(counts.values())
+
+
+@pytest.mark.parametrize("operator", ["insert", "replace", "delete", "swap", "shuffle", "truncate", "burst"])
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5])
+def test_counts_are_unbiased_for_short_rows(operator, ratio):
+    rows = [[1, 2, 3, 4, 5, 6, 7]] * 4000
+    _, _, counts = run(rows, operator, ratio)
+    wanted = ratio * 7 * len(rows)
+    assert counts[operator] == pytest.approx(wanted, rel=0.03)
+
+
+def test_every_gap_and_every_slot_is_hit_alike():
+    rows = [[1, 2, 3]] * 6000
+    _, labels, _ = run(rows, "insert", 1 / 3)
+    gaps = np.array([label.index(True) for label in labels if any(label)])
+    assert np.bincount(gaps, minlength=4) / len(gaps) == pytest.approx([0.25] * 4, abs=0.02)
+    _, labels, _ = run(rows, "replace", 1 / 3)
+    slots = np.array([label.index(True) for label in labels if any(label)])
+    assert np.bincount(slots, minlength=3) / len(slots) == pytest.approx([1 / 3] * 3, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("where", "slots"),
+    [("begin", {0, 1}), ("middle", {2, 3}), ("end", {4, 5}), ("last", {5}), ("anywhere", set(range(6)))],
+)
+def test_where_bounds_the_slots(where, slots):
+    _, labels, _ = run([[1, 2, 3, 4, 5, 6]] * 300, "replace", 1.0, where=where)
+    assert {slot for label in labels for slot in range(6) if label[slot]} == slots
+
+
+@pytest.mark.parametrize(("where", "left"), [("begin", [4, 5, 6]), ("end", [1, 2, 3])])
+def test_truncation_cuts_a_stretch(where, left):
+    found, _, _ = run([[1, 2, 3, 4, 5, 6]] * 5, "truncate", 0.5, where=where)
+    assert found == [left] * 5
+
+
+def test_a_window_is_shuffled_within_itself():
+    rows = [list(range(1, 13))] * 200
+    found, _, counts = run(rows, "shuffle", 0.5, window=3)
+    for clean, noisy in zip(rows, found, strict=True):
+        moved = [a - b for a, b in zip(clean, noisy, strict=True)]
+        assert max(map(abs, moved)) <= 2
+    assert counts["shuffle"] == pytest.approx(0.5 * 12 * 200, rel=0.05)
+    assert run([[1, 2, 3, 4, 5, 6, 7, 8]] * 3, "shuffle", 1.0)[2] == {"shuffle": 24}
+
+
+def test_sources_draw_from_where_they_say():
+    rows = [[1, 2, 3], [1, 2, 4], [1, 5, 2], [6, 7], [6, 7, 8]]
+    keys = np.arange(500).astype(np.uint64)
+    packed = sequences(rows)
+    row = np.zeros(500, np.int64)
+
+    def draw(source, row=row, **options):
+        return ForeignItems(packed, ITEMS, source, options.pop("power", 1.0)).draw(packed, row, keys, **options)
+
+    assert set(draw("uniform")) == set(range(1, ITEMS + 1)) - {1, 2, 3}
+    popular = draw("popularity")
+    assert set(popular) == {4, 5, 6, 7, 8}
+    assert np.mean(popular == 6) == pytest.approx(2 / 7, abs=0.06)  # counts of 4 to 8: 1 1 2 2 1
+    assert np.mean(draw("popularity", power=0.0) == 6) == pytest.approx(1 / 5, abs=0.06)
+    assert set(draw("cooccurring")) == {4, 5}
+    assert set(draw("cooccurring", row + 3)) == {8}
+    assert set(draw("donor")) == {4, 5, 6, 7, 8}
+    one = draw("donor", donor=np.full(500, 3, np.uint64))
+    assert max(np.isin(one, donor).mean() for donor in rows) > 0.6  # others only where the donor had nothing new
+
+
+def test_a_row_with_every_item_cannot_get_a_foreign_one():
+    with pytest.raises(UserError, match="no item found"):
+        run([list(range(1, ITEMS + 1))], "insert", 0.5)
+
+
+def test_keyed_numbers_are_uniform_and_differ_by_every_word():
+    numbers = uniform(3, np.arange(20000))
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    assert np.histogram(numbers, 10, (0, 1))[0] / 20000 == pytest.approx([0.1] * 10, abs=0.01)
+    assert abs(np.corrcoef(numbers, uniform(4, np.arange(20000)))[0, 1]) < 0.03
+    assert abs(np.corrcoef(numbers, uniform(3, np.arange(20000), 0))[0, 1]) < 0.03
+    assert len(np.unique(user_keys(np.array(["a", "b", "ab"], object)))) == 3
+
+
+@pytest.mark.parametrize(
+    ("operator", "ratio", "options", "message"),
+    [
+        ("insrt", 0.1, {}, "no operator 'insrt'; there are insert, .*did you mean 'insert'"),
+        ("insert", 1.5, {}, "noise.ratio=1.5: must be a number from 0 to 1"),
+        ("insert", "much", {}, "noise.ratio=much: must be a number"),
+        ("insert", 0.1, {"where": "ende"}, "noise.where=ende: there are anywhere"),
+        ("shuffle", 0.1, {"window": 1}, "noise.window=1"),
+        ("insert", 0.1, {"source": "popular"}, "noise.source=popular: there are uniform, popularity"),
+    ],
+)
+def test_wrong_values_are_named(operator, ratio, options, message):
+    with pytest.raises(UserError, match=message):
+        run([[1, 2]], operator, ratio, **options)
