@@ -1,5 +1,6 @@
 """Noise of the training part: what it leaves alone, what the split becomes, what is recorded."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hydra import compose, initialize_config_dir
 
 import train
 from seqrec.build import build
+from seqrec.data.dataset import Dataset
 from seqrec.data.sequences import ranges
 from seqrec.data.split import LeaveOneOut, Temporal
 from seqrec.data.training_noise import TrainingNoise
@@ -124,3 +126,23 @@ def test_every_choice_of_the_group_builds_and_is_independent_of_the_method(name)
 def test_wrong_values_are_named(keys, message):
     with pytest.raises(UserError, match=message):
         noise(**keys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in OPERATORS if name != "mixed"])
+def test_a_million_interactions_take_less_than_two_seconds(dataset_of, name):
+    rng = np.random.default_rng(0)
+    lengths = rng.poisson(6, 110_000) + 5
+    data = Dataset(
+        name="large",
+        items=rng.integers(1, 20_001, lengths.sum()).astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        user_ids=np.arange(110_000),
+        item_ids=np.arange(20_001),
+    )
+    split = LeaveOneOut()(data)
+    began = time.perf_counter()
+    _, record = noise(operators=[name], ratio=0.3)(data, split)
+    seconds = time.perf_counter() - began
+    print(f"\n{name}: {split.train.lengths.sum():,} interactions, {record['realised'][name]:,} hit, {seconds:.2f} s")
+    assert seconds < 2

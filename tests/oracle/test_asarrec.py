@@ -124,7 +124,7 @@ def slow_views(method, batch):
 
 
 def slow_state(method, x, occupied):
-    """State at the last occupied slot of one row of embeddings, with the positions of the main task."""
+    """What is compared of one row of embeddings, with the positions of the main task: the state of the last occupied slot, or all."""
     size = len(occupied)
     if method.compact:
         order = [slot for slot in range(size) if not occupied[slot]] + [slot for slot in range(size) if occupied[slot]]
@@ -133,7 +133,10 @@ def slow_state(method, x, occupied):
     hidden = method.backbone(
         torch.stack(x)[None], torch.tensor(occupied)[None], torch.arange(first, first + size)[None]
     )
-    return hidden[0, max(slot for slot in range(size) if occupied[slot])]
+    if method.contrast.vector == "last":
+        return hidden[0, max(slot for slot in range(size) if occupied[slot])]
+    states = [hidden[0, slot] if occupied[slot] else torch.zeros(DIM) for slot in range(size)]
+    return torch.cat([torch.zeros((MAX_LEN + K - size) * DIM), *states])
 
 
 def slow_contrast(states, temperature):
@@ -213,10 +216,10 @@ def test_the_views_of_these_tests_are_of_all_kinds(train, backbone):
     assert 0.5 < logs["changed"] < 1
 
 
-@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize(("vector", "compact"), [("last", "false"), ("flat", "false"), ("flat", "true")])
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_both_losses_and_their_gradients_follow_the_equations(train, backbone, compact):
-    method = build(train, backbone, f"method.compact={str(compact).lower()}")
+def test_both_losses_and_their_gradients_follow_the_equations(train, backbone, vector, compact):
+    method = build(train, backbone, f"method.vector={vector}", f"method.compact={compact}")
     method.on_epoch(99)
     batch = batch_of(train, method, size=30 if backbone == "fmlprec" else 10)
     steps = Steps(method)

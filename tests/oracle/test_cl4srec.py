@@ -11,13 +11,13 @@ from seqrec.build import make
 from seqrec.errors import UserError
 from seqrec.losses import BinaryCrossEntropy
 
-COSEREC_VERSION = (
-    "method.vector=flat",
-    "method.views.short=[crop,mask,reorder]",
-    "method.views.distinct=false",
-    "method.views.crop=.2",
-    "method.views.mask=.7",
-    "method.views.reorder=.2",
+DUOREC_VERSION = (
+    "method.vector=last",
+    "method.views.short=[]",
+    "method.views.distinct=true",
+    "method.views.crop=.6",
+    "method.views.mask=.3",
+    "method.views.reorder=.6",
 )
 
 
@@ -34,7 +34,7 @@ def fixed_views(method, batch):
 
 
 @pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "fmlprec"])
-@pytest.mark.parametrize("version", [(), COSEREC_VERSION])
+@pytest.mark.parametrize("version", [(), DUOREC_VERSION])
 def test_loss_is_next_item_plus_weight_times_nt_xent(setting, version, backbone):
     tried = setting("method.weight=.25", *version, backbone=backbone)
     method, batch = tried.method, tried.batch
@@ -50,7 +50,7 @@ def test_loss_is_next_item_plus_weight_times_nt_xent(setting, version, backbone)
 
 
 def test_a_blanked_oldest_item_leaves_the_others_at_their_positions(setting):
-    method, batch = setting().method, setting().batch
+    method, batch = setting("method.vector=last").method, setting().batch
     view = batch.seq.repeat(2, 1)
     row = int((batch.seq > 0).sum(1).argmax())
     view[row, int((batch.seq[row] > 0).int().argmax())] = 0
@@ -76,17 +76,18 @@ def test_defaults_are_those_of_the_version_on_the_page():
     values = configure("method=cl4srec")["method"]
     assert {key: values[key] for key in ("weight", "vector", "cosine", "temperature")} == {
         "weight": 0.1,
-        "vector": "last",
+        "vector": "flat",
         "cosine": False,
         "temperature": 1.0,
     }
     views = values["views"]
-    assert (views["crop"], views["mask"], views["reorder"], views["distinct"]) == (0.6, 0.3, 0.6, True)
-    assert set(views["long"]) == {"crop", "mask", "reorder"}
+    assert (views["crop"], views["mask"], views["reorder"], views["distinct"]) == (0.2, 0.7, 0.2, False)
+    assert set(views["long"]) == set(views["short"]) == {"crop", "mask", "reorder"}
+    assert not views["released"]
 
 
-def test_a_single_item_is_not_augmented_and_operators_of_a_row_differ(setting):
-    views = setting().method.views
+def test_in_duorecs_version_a_single_item_is_not_augmented_and_operators_differ(setting):
+    views = setting(*DUOREC_VERSION).method.views
     first, second = views.draw(torch.tensor([1, 2] * 200))
     assert (first[::2] == -1).all()
     assert (second[::2] == -1).all()
@@ -161,7 +162,7 @@ def test_constructor_takes_the_page_s_keys_alone():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-@pytest.mark.parametrize("version", [(), COSEREC_VERSION])
+@pytest.mark.parametrize("version", [(), DUOREC_VERSION])
 def test_alive_views_of_a_sequence_find_each_other(noise, version):
     _, logs = train_on_synthetic(noise, 12, "method=cl4srec", "loss=bce", *version)
     late = logs[-10:]
