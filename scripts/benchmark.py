@@ -33,6 +33,9 @@ def main() -> None:
     parser.add_argument(
         "--against-floor", action="store_true", help="in turns with the least that SASRec's arithmetic takes"
     )
+    parser.add_argument(
+        "--against-plain", action="store_true", help="in turns with the backbone alone, under the same loss"
+    )
     parser.add_argument("--peer", action="append", default=[], choices=("recbole", "rectools"), help="repeatable")
     parser.add_argument("--peer-epochs", type=int, help="epochs to time of each peer (default: as --epochs)")
     parser.add_argument(
@@ -43,12 +46,12 @@ def main() -> None:
         parser.error("--epochs: must be at least 1")
     config = configure(arguments.overrides, arguments.against_floor, bool(arguments.peer))
 
-    from seqrec.benchmark import benchmark, ratios, report  # brings torch
+    from seqrec.benchmark import Plain, benchmark, ratios, report  # brings torch
     from seqrec.cli import set_up_logging
     from seqrec.files import write_json
 
     set_up_logging()
-    make_rival = floor_of if arguments.against_floor else None
+    make_rival = floor_of if arguments.against_floor else Plain if arguments.against_plain else None
     experiment, result, timings = benchmark(config, arguments.epochs, BEGAN, make_rival)
     if arguments.converge:
         result["converge"] = converge(config)

@@ -114,6 +114,8 @@ class Floor:
     inputs[q]. `loss` is bce (one uniform negative a slot) or cross_entropy. `network` has the arguments of Network.
     """
 
+    name = "floor"
+
     def __init__(self, sequences, inputs, targets, num_items, max_len, batch_size, loss, lr, **network):
         self.loss, self.num_items = loss, num_items
         self.network = Network(num_items, max_len, **network)

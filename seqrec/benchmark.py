@@ -10,7 +10,7 @@ from statistics import median
 from typing import Protocol
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seqrec.build import Experiment, build, trainer_of
 from seqrec.errors import UserError
@@ -22,11 +22,40 @@ EVALUATIONS = 3
 class Rival(Protocol):
     """Something that is timed in turns with the experiment, so that a busy machine slows both alike."""
 
+    name: str
+
     def epoch(self) -> float:
         """Train an epoch; returns its seconds."""
 
     def evaluate(self) -> float:
         """Rank the target of every question; returns the seconds."""
+
+
+class Plain:
+    """The backbone alone on the same data, under the same loss and trainer: what a method's cost is a multiple of."""
+
+    name = "plain"
+
+    def __init__(self, experiment: Experiment):
+        config = OmegaConf.create(OmegaConf.to_container(experiment.config))
+        config.method = {"name": "plain", "_target_": "seqrec.methods.base.Method"}
+        self.experiment, self.epochs = build(config), 0
+        self.trainer = trainer_of(self.experiment, Path(), lambda _: None)
+        self.trainer._begin_stage()
+
+    def epoch(self) -> float:
+        """Train an epoch; returns its seconds."""
+        began, method = time.monotonic(), self.experiment.method
+        for batch in self.experiment.loader.epoch(self.epochs):
+            method.optimize(batch.to(self.experiment.fabric.device), self.trainer.update)
+        self.epochs += 1
+        return time.monotonic() - began
+
+    def evaluate(self) -> float:
+        """Rank the target of every question; returns the seconds."""
+        began, experiment = time.monotonic(), self.experiment
+        experiment.evaluator.ranks(experiment.method, experiment.split.test, experiment.fabric.device)
+        return time.monotonic() - began
 
 
 @dataclass
@@ -76,11 +105,13 @@ def benchmark(
     method.on_epoch = _timed(method.on_epoch, preparations.append)
     timings, rivals = [], []
     for stage in range(method.stages):
-        name = "seqrec" if method.stages == 1 else f"seqrec, stage {stage + 1}"
+        suffix = "" if method.stages == 1 else f", stage {stage + 1}"
         timing, rival = _time_stage(experiment, stage, epochs, preparations, make_rival)
-        timing.name = name
+        timing.name = "seqrec" + suffix
         timings.append(timing)
-        rivals += [rival] if rival else []
+        if rival:
+            rival.name += suffix
+            rivals.append(rival)
     facts = {
         **environment(),
         **{group: config[group].name for group in ("dataset", "backbone", "method", "loss")},
@@ -107,7 +138,7 @@ def _time_stage(experiment, stage, epochs, preparations, make_rival) -> tuple[Ti
     """Train a stage from untrained weights through the trainer itself; the first epoch and ranking only warm up."""
     questions = experiment.split.test
     ours = Timing("", experiment.loader.targets, len(questions.user))
-    theirs = Timing("floor", ours.targets, ours.users) if make_rival else None
+    theirs = Timing("", ours.targets, ours.users)
     rival = None
 
     def rank() -> float:
@@ -123,6 +154,7 @@ def _time_stage(experiment, stage, epochs, preparations, make_rival) -> tuple[Ti
             ours.peak_memory_bytes = peak_memory()  # before a rival takes its own
             rival = make_rival and make_rival(experiment)
         if rival:
+            theirs.name = rival.name
             theirs.epochs.append(rival.epoch())
         if len(history) > epochs:
             raise _Enough
@@ -139,7 +171,7 @@ def _time_stage(experiment, stage, epochs, preparations, make_rival) -> tuple[Ti
             theirs.evaluations.append(rival.evaluate())
     for timing in (ours, theirs) if rival else (ours,):
         del timing.epochs[0]
-    return ours, theirs
+    return ours, theirs if rival else None
 
 
 def time_to_good(history: list[dict], monitor: str, share: float = 0.95) -> dict:
