@@ -104,7 +104,7 @@ class _Plan:
         spare = self.length - count
         share = uniform(self.seed, OPERATORS.index(operator), PLACE, self.keys)
         share = {"begin": 0.0, "middle": 0.5, "end": 1.0, "last": 1.0}.get(self.where, share)
-        first = np.floor(share * spare).astype(np.int64)
+        first = np.minimum(np.floor(share * (spare + 1)).astype(np.int64), spare)
         return (self.slot >= first[self.row]) & (self.slot < (first + count)[self.row])
 
     def draw_items(self, operator: str, slots: np.ndarray) -> np.ndarray:

@@ -155,6 +155,12 @@ def test_where_bounds_the_slots(where, slots):
     assert {slot for label in labels for slot in range(6) if label[slot]} == slots
 
 
+def test_a_stretch_begins_anywhere_alike():
+    found, _, _ = run([[1, 2, 3, 4]] * 6000, "truncate", 0.5)
+    begins = np.array([{(3, 4): 0, (1, 4): 1, (1, 2): 2}[tuple(row)] for row in found])
+    assert np.bincount(begins) / len(begins) == pytest.approx([1 / 3] * 3, abs=0.02)
+
+
 @pytest.mark.parametrize(("where", "left"), [("begin", [4, 5, 6]), ("end", [1, 2, 3])])
 def test_truncation_cuts_a_stretch(where, left):
     found, _, _ = run([[1, 2, 3, 4, 5, 6]] * 5, "truncate", 0.5, where=where)
