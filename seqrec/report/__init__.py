@@ -1,0 +1,1 @@
+"""From run directories to tables, curves, tests of significance and one page."""

@@ -1,0 +1,131 @@
+"""Which runs stand in one row, what a row is called, and which row it is compared with."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from seqrec.report.collect import Run
+
+HAS_A_COLUMN = ("method.", "backbone.", "loss.", "trainer.prefixes")  # or belongs to a choice that has one
+
+
+@dataclass
+class Row:
+    """Runs that differ in seed and noise alone."""
+
+    method: str
+    backbone: str
+    loss: str
+    prefixes: bool
+    variant: str
+    trained: bool
+    settings: dict[str, object]
+    differs: str = ""  # settings that tell the row from others of the same name
+    label: str = ""  # short and unique
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def name(self) -> tuple:
+        """What stands in the columns of its own; rows with the same name are told apart by `differs`."""
+        return self.method, self.backbone, self.loss, self.prefixes, self.variant
+
+    def is_named(self, baseline: str) -> bool:
+        """Whether the row is a baseline of that name: a variant, or a method without variant."""
+        return (self.variant or self.method) == baseline
+
+    def at(self, noise: dict, ratio: float) -> list[Run]:
+        """Return the runs at a ratio of a noise setting; the clean ones are ratio 0 of every setting."""
+        return [run for run in self.runs if run.ratio == ratio and (not ratio or run.noise == noise)]
+
+    def mean(self, noise: dict, ratio: float, metric: str) -> np.ndarray | None:
+        """Return a metric per user, averaged over the runs at a ratio, [R]; None where there is no run."""
+        values = [run.values[metric] for run in self.at(noise, ratio)]
+        return np.mean(values, axis=0) if values else None
+
+
+def differing(settings: Iterable[dict]) -> list[str]:
+    """Return the keys in which dictionaries differ, sorted; a key that one of them lacks counts."""
+    settings = list(settings)
+    keys = sorted(set().union(*settings))
+    return [key for key in keys if len({json.dumps(entry.get(key, "not there")) for entry in settings}) > 1]
+
+
+def rows_of(runs: list[Run], baseline: str) -> list[Row]:
+    """Group the runs into rows: untrained methods first, then the baseline, then the others by name."""
+    rows: dict[str, Row] = {}
+    for run in runs:
+        key = json.dumps([run.settings, run.manifest["protocol"]["prefixes"]], sort_keys=True)
+        if key not in rows:
+            names = (run.config[group]["name"] for group in ("method", "backbone", "loss"))
+            rows[key] = Row(*names, run.manifest["protocol"]["prefixes"], variant_of(run), run.trained, run.settings)
+        rows[key].runs.append(run)
+        if not variant_of(run):  # a variant that changes nothing is the method itself
+            rows[key].variant = ""
+    found = list(rows.values())
+    _tell_apart(found)
+    _label(found)
+    return sorted(found, key=lambda row: (row.trained, not row.is_named(baseline), row.method, row.label))
+
+
+def variant_of(run: Run) -> str:
+    """Return the name of a run's variant, "" without one."""
+    return run.config.get("variant") or ""
+
+
+def _tell_apart(rows: list[Row]) -> None:
+    """Fill `differs`: all keys in which rows of one name differ, and shared settings that are not the commonest ones.
+
+    A variant's name stands for its changes.
+    """
+    plain = [row for row in rows if row.trained and not row.variant]
+    shared = (
+        [key for key in differing(row.settings for row in plain) if not key.startswith(HAS_A_COLUMN)] if plain else []
+    )
+    commonest = {
+        key: Counter(json.dumps(row.settings.get(key)) for row in plain).most_common(1)[0][0] for key in shared
+    }
+    for row in rows:
+        keys = differing(other.settings for other in rows if other.name == row.name)
+        if row.trained and not row.variant:
+            keys += [key for key in shared if json.dumps(row.settings.get(key)) != commonest[key]]
+        row.differs = ", ".join(f"{key}={row.settings.get(key, 'none')}" for key in sorted(set(keys)))
+
+
+def _label(rows: list[Row]) -> None:
+    trained = [row for row in rows if row.trained]
+    shown = [name for name in ("backbone", "loss") if len({getattr(row, name) for row in trained}) > 1]
+    prefixes = len({row.prefixes for row in trained}) > 1
+    for row in rows:
+        parts = [row.method, *(getattr(row, name) for name in shown if row.trained), row.variant]
+        parts += ["prefixes"] * (prefixes and row.prefixes) + [row.differs]
+        row.label = " · ".join(part for part in parts if part)
+
+
+def baseline_of(row: Row, rows: list[Row], baseline: str) -> Row | None:
+    """Return the baseline that `row` is to be compared with, or None.
+
+    It has the same backbone, loss and prefixes, and of several such rows the most settings in common; where there is
+    one baseline alone, all other rows are compared with it.
+    """
+    named = [other for other in rows if other.is_named(baseline)]
+    if row in named:
+        return None
+    if len(named) > 1:
+        named = [other for other in named if other.name[1:4] == row.name[1:4]]
+    return min(named, key=lambda other: len(differing([other.settings, row.settings])), default=None)
+
+
+def noises_of(runs: list[Run]) -> dict[str, dict]:
+    """Return the noise settings of the runs by their label: the operator, and what tells settings of one operator apart."""
+    settings = []
+    for run in runs:
+        if run.noise and run.noise not in settings:
+            settings.append(run.noise)
+    labels = {}
+    for noise in settings:
+        keys = differing(other for other in settings if other["name"] == noise["name"])
+        labels[" ".join([noise["name"], *(f"{key}={noise.get(key, 'none')}" for key in keys)])] = noise
+    return dict(sorted(labels.items()))

@@ -1,0 +1,78 @@
+"""Accuracy by length of the history and by popularity of the target, where the data can be found."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from seqrec.errors import UserError
+from seqrec.report.analysis import Report
+from seqrec.report.collect import questions_of
+from seqrec.report.grids import Grid
+
+LENGTHS = (1, 5, 10, 20, 50)  # first length of each slice
+COUNTS = (0, 1, 5, 20, 100)  # first count of each slice
+
+
+def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return, per question, the items of the history and the target's count in the clean training part, both [R].
+
+    Raises UserError if the data is not there or is not what the runs had. Nothing is downloaded.
+    """
+    from seqrec.build import make
+
+    run = report.runs[0]
+    values = {key: value for key, value in run.config["dataset"].items() if key != "url"}
+    dataset = make(values, name=values["name"]).load(data_dir or run.config["data_dir"], run.config["cache_dir"])
+    if dataset.sha256 != run.manifest["data_sha256"]:
+        raise UserError(f"'{dataset.name}' has sha256 {dataset.sha256}, the runs had {run.manifest['data_sha256']}")
+    split = make(run.config["split"])(dataset)
+    user, target, *_ = questions_of(run.path)
+    order = np.argsort(split.test.user, kind="stable")
+    if not (np.array_equal(split.test.user[order], user) and np.array_equal(split.test.target[order], target)):
+        raise UserError(f"'{dataset.name}' gives other test questions than the runs had")
+    count = np.bincount(split.train.pairs()[1], minlength=dataset.num_items + 1)
+    return split.test.history.lengths[order], count[target]
+
+
+def slice_of(values: np.ndarray, edges: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
+    """Return the number of the slice of each value [R], and the slices' names; `edges` are their first values."""
+    names = [str(first) if after == first + 1 else f"{first} to {after - 1}" for first, after in pairwise(edges)]
+    names.append(f"{edges[-1]} or more")
+    return np.searchsorted(edges, values, side="right") - 1, names
+
+
+def sliced(report: Report, title: str, name: str, values: np.ndarray, edges: tuple[int, ...]) -> Grid:
+    """Return the tested metric per slice, at the clean end and at the highest ratio of every noise setting."""
+    number, names = slice_of(values, edges)
+    users = np.bincount(number, minlength=len(edges))
+    filled = np.flatnonzero(users)
+    rows, met = [], set()
+    for table in report.tables:
+        for ratio in sorted({table.ratios[0], table.ratios[-1]}):
+            for row in table.rows:
+                means = row.mean(table.noise, ratio, report.tested)
+                place = (row.label, ratio and table.label, ratio)
+                if means is None or place in met:
+                    continue
+                met.add(place)
+                sums = np.bincount(number, weights=means, minlength=len(edges))
+                rows.append([row.label, table.label if ratio else "clean", ratio, *(sums[filled] / users[filled])])
+    return Grid(
+        f"slices-{name}",
+        f"{report.tested} by {title}",
+        f"Mean {report.tested} of the users in each slice, clean and at the highest ratio.",
+        ["row", "noise", "ratio", *(f"{names[slot]} (n={users[slot]:,})" for slot in filled)],
+        rows,
+    )
+
+
+def slices(report: Report, data_dir: str | None) -> tuple[list[Grid], str]:
+    """Return the tables of slices, or none and the reason."""
+    try:
+        lengths, counts = facts_of(report, data_dir)
+    except (UserError, OSError) as error:
+        return [], f"Slices by history and popularity are left out: {error}"
+    return [
+        sliced(report, "items in the history", "history", lengths, LENGTHS),
+        sliced(report, "interactions of the target in the training part", "popularity", counts, COUNTS),
+    ], ""

@@ -1,0 +1,50 @@
+"""Style and script of the page."""
+
+STYLE = """
+:root{--bg:#f6f7f9;--card:#fff;--ink:#1b2430;--soft:#5d6875;--rule:#dfe3e8;--head:#f0f2f5;--best:#0b63c4;
+--good:#14804f;--bad:#cc3d54;--warn-bg:#fff6e0;--warn-rule:#e3b341;--warn-ink:#5c4508;
+--c0:#0b63c4;--c1:#cc3d54;--c2:#14804f;--c3:#8044b8;--c4:#b86a00;--c5:#007a86;--c6:#8f5c3f;--c7:#5b6472;color-scheme:light dark}
+@media (prefers-color-scheme:dark){:root{--bg:#12161c;--card:#1a2029;--ink:#e4e8ee;--soft:#9aa6b4;--rule:#313a46;
+--head:#222a35;--best:#7cb8ff;--good:#5fd39b;--bad:#ff8a9a;--warn-bg:#33290f;--warn-rule:#8a6d1f;--warn-ink:#f3dfa5;
+--c0:#6cb2ff;--c1:#ff8496;--c2:#5fd39b;--c3:#c79bf2;--c4:#ffb454;--c5:#4dd0dc;--c6:#d9a98c;--c7:#a8b2bf}}
+*{box-sizing:border-box}html{scroll-behavior:smooth}
+body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}h1{font-size:26px;margin:0 0 2px}
+h2{font-size:20px;margin:38px 0 10px;padding-top:8px}h3{font-size:15.5px;margin:22px 0 6px}
+p{margin:6px 0;max-width:95ch}.soft,.note{color:var(--soft)}.note{font-size:13px}
+nav{display:flex;flex-wrap:wrap;gap:6px 16px;margin:14px 0 4px;font-size:14px}a{color:var(--best);text-decoration:none}
+a:hover{text-decoration:underline}
+.card{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:14px 18px;margin:12px 0}
+.facts{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:3px 18px;margin:0;font-size:14px}.facts dt{color:var(--soft)}
+.facts dd{margin:0;overflow-wrap:anywhere}.flags{background:var(--warn-bg);border-color:var(--warn-rule);color:var(--warn-ink)}
+.flags h2{margin:0;padding:0;font-size:16px}.flags ul{margin:6px 0 0;padding-left:20px}.flags li{overflow-wrap:anywhere}
+.scroll{overflow-x:auto;border:1px solid var(--rule);border-radius:10px;background:var(--card);margin:8px 0}
+table{border-collapse:separate;border-spacing:0;font-size:13px;font-variant-numeric:tabular-nums;min-width:100%}
+th,td{padding:6px 11px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--rule)}
+tbody tr:last-child>*{border-bottom:0}thead th{background:var(--head);font-weight:600}
+th.text,td.text{text-align:left}tbody th{text-align:left;font-weight:600}tbody tr:hover>*{background:var(--head)}
+thead th.group{text-align:center}td.wide{white-space:normal;min-width:22em;text-align:left;overflow-wrap:anywhere}
+tr>th:first-child{position:sticky;left:0;background:var(--card);z-index:1}thead tr>th:first-child{background:var(--head)}
+.first{border-left:1px solid var(--rule)}td.best b{color:var(--best)}td small{color:var(--soft)}
+.better{color:var(--good)}.worse{color:var(--bad)}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:12px}
+.panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(270px,100%),1fr));gap:10px}
+figure{margin:0;background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:10px 12px}
+figcaption{font-size:13px;font-weight:600;overflow-wrap:anywhere}figcaption span{color:var(--soft);font-weight:400}
+.chart{width:100%;height:auto;display:block}.chart text{fill:var(--soft);font-size:11px}.chart .x,.chart .label{text-anchor:middle}
+.chart .y{text-anchor:end}.grid{stroke:var(--rule)}.axis{stroke:var(--soft)}
+.curve polyline{fill:none;stroke:var(--c);stroke-width:2;stroke-dasharray:var(--d,none);stroke-linejoin:round}
+.curve circle{fill:var(--c);stroke:var(--card)}.curve .band{fill:var(--c);opacity:.13}.panels .curve polyline{stroke-width:1.2}
+.legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin:8px 0;padding:0;list-style:none;font-size:13px}
+.legend button{all:unset;cursor:pointer;display:flex;align-items:center;gap:7px}.legend button:focus-visible{outline:2px solid var(--best)}
+.legend li>span{display:flex;align-items:center;gap:7px}.key line{stroke:var(--c);stroke-width:3;stroke-dasharray:var(--d,none)}
+.legend .off{opacity:.35}.hidden{display:none}
+"""
+
+# A click on a name in a legend hides its curves in that section, another one brings them back.
+SCRIPT = """
+document.querySelectorAll('.legend button').forEach(function(button){button.addEventListener('click',function(){
+var off=button.classList.toggle('off');button.setAttribute('aria-pressed',String(!off));
+button.closest('section').querySelectorAll('.curve').forEach(function(curve){
+if(curve.dataset.row===button.dataset.row)curve.classList.toggle('hidden',off)})})});
+"""

@@ -1,0 +1,74 @@
+"""Write the report's directory."""
+
+from pathlib import Path
+
+from seqrec.errors import UserError
+from seqrec.files import write_atomically
+from seqrec.report import grids
+from seqrec.report.analysis import analyse
+from seqrec.report.collect import collect
+from seqrec.report.page import page
+from seqrec.report.rows import rows_of
+from seqrec.report.slices import slices
+from seqrec.report.tables import cells_csv, grid_csv, latex, markdown
+from seqrec.report.training import conditions, panels
+
+DEFAULT_BASELINE = "plain"
+PANELS_A_SHEET = 24
+OWN = (
+    "table-*",
+    "robustness-*",
+    "gain-*",
+    "significance-*",
+    "slices-*",
+    "figures/curve-*",
+    "figures/training-*",
+    "figures/own-*",
+)
+
+
+def report(
+    folders: list[Path], output: Path, metrics: list[str], tested: str, baseline: str | None, data_dir: str | None
+) -> Path:
+    """Write tables, pictures and the page on all complete runs below `folders`; returns the page's path.
+
+    `tested` is the metric of the tests, `baseline` the method or variant they compare with (None: plain, if it is
+    there). Raises UserError if there is no run, a metric or the baseline is not in them, or matplotlib is missing.
+    """
+    from seqrec.report import figures  # first: without matplotlib nothing need be read
+
+    metrics = list(dict.fromkeys([*metrics, tested]))
+    runs, left_out = collect(folders, metrics)
+    if baseline is not None and not any(row.is_named(baseline) for row in rows_of(runs, baseline)):
+        raise UserError(f"--baseline {baseline}: no run of that method or variant is complete and comparable")
+    found = analyse(runs, left_out, metrics, tested, baseline or DEFAULT_BASELINE)
+    by_slice, note = slices(found, data_dir)
+    small = {
+        table.label: [
+            *([grids.robustness(table, found.floors)] if len(table.ratios) > 1 else []),
+            *([grids.gains(table)] if len(table.ratios) > 1 else []),
+            grids.significance(table),
+        ]
+        for table in found.tables
+    }
+    general = [grids.noise_floor(found), *by_slice, grids.left_out(found)]
+
+    (output / "figures").mkdir(parents=True, exist_ok=True)
+    for old in (path for pattern in OWN for path in output.glob(pattern)):
+        old.unlink()  # an earlier report's file on noise that this one does not have would pass for this one's
+    for table in found.tables:
+        name = f"table-{grids.slug(table.label)}"
+        for ending, text in (("md", markdown(table)), ("csv", cells_csv(table)), ("tex", latex(table))):
+            write_atomically(output / f"{name}.{ending}", text.encode())
+        if len(table.ratios) > 1:
+            for metric in metrics:
+                figures.curves(table, metric, output / "figures" / f"{grids.slug(f'curve-{table.label}-{metric}')}")
+    for grid in (*(grid for part in small.values() for grid in part), *general):
+        write_atomically(output / f"{grid.name}.csv", grid_csv(grid).encode())
+    for name, drawn in zip(("training", "own-values"), panels(found), strict=True):
+        for first in range(0, len(drawn), PANELS_A_SHEET):
+            stem = output / "figures" / f"{name}-{first // PANELS_A_SHEET + 1}"
+            figures.training(drawn[first : first + PANELS_A_SHEET], conditions(found), stem)
+    target = output / "index.html"
+    write_atomically(target, page(found, small, general, [note] if note else []).encode())
+    return target

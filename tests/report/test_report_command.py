@@ -1,0 +1,156 @@
+"""The command, and slices on data that is there."""
+
+import csv
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from seqrec.build import make
+from seqrec.errors import UserError
+from seqrec.report.collect import collect
+from seqrec.report.slices import slice_of
+from seqrec.report.write import report
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def synthetic():
+    """Configuration, data set and split of a small generated data set."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", ["dataset.users=60", "dataset.items=120", "dataset.clusters=4"])
+    values = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("dataset", "split")}
+    dataset = make(values["dataset"], name="synthetic").load()
+    return values, dataset, make(values["split"])(dataset)
+
+
+@pytest.fixture
+def on_synthetic(synthetic, write_run, change_manifest):
+    """Clean and noisy runs on generated data; the folder and the two arrays of `better`."""
+    values, dataset, split = synthetic
+    generator, written = np.random.default_rng(0), {}
+    for ratio in (0, 0.3):
+        noise = {"name": "delete", "ratio": ratio, "seed": 1} if ratio else {"name": "none"}
+        written[ratio] = generator.poisson(6, len(split.test.user))
+        folder = write_run(
+            f"r{ratio}",
+            {**values, "noise": noise},
+            better=written[ratio],
+            questions=(split.test.user, split.test.target),
+        )
+        change_manifest(folder, data_sha256=dataset.sha256)
+    return folder.parent, written
+
+
+def test_slices_against_a_loop(on_synthetic, synthetic, tmp_path):
+    folder, written = on_synthetic
+    _, dataset, split = synthetic
+    report([folder], tmp_path / "out", ["HR@10"], "NDCG@10", None, None)
+    trained = [
+        item
+        for user in range(dataset.num_users)
+        for item in dataset.items[dataset.offsets[user] : dataset.offsets[user + 1] - 2].tolist()
+    ]
+    for name, value_of, edges in (
+        ("history", lambda user, _: dataset.offsets[user + 1] - dataset.offsets[user] - 1, [1, 5, 10, 20, 50, 10**9]),
+        ("popularity", lambda _, target: trained.count(target), [0, 1, 5, 20, 100, 10**9]),
+    ):
+        with (tmp_path / "out" / f"slices-{name}.csv").open() as stream:
+            lines = list(csv.DictReader(stream))
+        assert [(line["row"], line["noise"], float(line["ratio"])) for line in lines] == [
+            ("plain", "clean", 0),
+            ("plain", "delete", 0.3),
+        ]
+        for line in lines:
+            expected = []
+            for first, end in itertools.pairwise(edges):
+                gains = [
+                    1 / np.log2(better + 2) if better < 10 else 0
+                    for user, target, better in zip(
+                        split.test.user, split.test.target.tolist(), written[float(line["ratio"])], strict=True
+                    )
+                    if first <= value_of(user, target) < end
+                ]
+                expected += [sum(gains) / len(gains)] if gains else []
+            assert [float(value) for value in list(line.values())[3:]] == pytest.approx(expected)
+            assert len(expected) > 1
+
+
+def test_names_of_slices():
+    number, names = slice_of(np.array([0, 1, 4, 5, 99, 100, 5000]), (0, 1, 5, 20, 100))
+    assert number.tolist() == [0, 1, 1, 2, 3, 4, 4]
+    assert names == ["0", "1 to 4", "5 to 19", "20 to 99", "100 or more"]
+
+
+def test_other_data_leaves_the_slices_out(on_synthetic, tmp_path, change_manifest):
+    folder, _ = on_synthetic
+    for run in folder.iterdir():
+        change_manifest(run, data_sha256="f" * 64)
+    page = report([folder], tmp_path / "out", ["HR@10"], "NDCG@10", None, None)
+    assert "Slices by history and popularity are left out: &#x27;synthetic&#x27; has sha256" in page.read_text()
+    assert not (tmp_path / "out" / "slices-history.csv").exists()
+
+
+def test_missing_data_is_not_downloaded(write_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("seqrec.data.source.download", lambda *_: pytest.fail("a report downloads nothing"))
+    folder = write_run("a", {"dataset.url": "http://nowhere.invalid/made.txt", "cache_dir": str(tmp_path)})
+    page = report([folder], tmp_path / "out", ["HR@10"], "NDCG@10", None, str(tmp_path))
+    assert f"made.txt is not in {tmp_path}" in page.read_text()
+
+
+def test_unknown_baseline_is_an_error(write_run, tmp_path):
+    folder = write_run("a")
+    with pytest.raises(UserError, match="--baseline cat: no run of that method or variant"):
+        report([folder], tmp_path / "out", ["HR@10"], "NDCG@10", "cat", None)
+    assert not (tmp_path / "out").exists()
+
+
+def command(*arguments, blocked="", cwd):
+    code = f"import sys, runpy\nif {blocked!r}: sys.modules[{blocked!r}] = None\nsys.argv[0] = 'report.py'\n"
+    code += f"runpy.run_path({str(ROOT / 'scripts/report.py')!r}, run_name='__main__')"
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        **{"capture_output": True, "text": True, "cwd": cwd, "env": os.environ | {"PYTHONPATH": paths}},
+    )
+
+
+def test_the_command(write_run, tmp_path):
+    folder = write_run("a")
+    done = command(folder, "--output", "out", "--metrics", "HR@5", "--tested", "NDCG@5", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "out/index.html\n"), done.stderr
+    assert "HR@5, clean | NDCG@5, clean |" in (tmp_path / "out" / "table-clean.md").read_text()
+
+
+def test_without_matplotlib_the_command_says_what_to_install(write_run, tmp_path):
+    done = command(write_run("a"), blocked="matplotlib", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: the report's pictures need matplotlib: pip install 'seqrec[plots]'\n"
+
+
+def test_a_real_run_can_be_read(tmp_path):
+    small = ["dataset.users=60", "dataset.items=120", "dataset.clusters=4", "trainer.max_epochs=2", "trainer.threads=1"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "train.py",
+            "backbone.layers=1",
+            "dim=8",
+            "backbone.heads=1",
+            *small,
+            f"output_dir={tmp_path}",
+        ],
+        **{"capture_output": True, "text": True, "cwd": ROOT},
+    )
+    assert done.returncode == 0, done.stderr
+    (run,), left_out = collect([tmp_path], ["HR@10", "NDCG@10"])
+    assert (left_out, run.trained, run.ratio, run.noise) == ([], True, 0, {})
+    assert run.history["valid/NDCG@10"][0] == [1, 2]
+    assert run.values["NDCG@10"].mean() == pytest.approx(run.test["NDCG@10"])
