@@ -1,5 +1,6 @@
 """Ranks of the targets in the whole catalogue, counted chunk by chunk."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +55,17 @@ class Evaluator:
         return summarise(ranks.better, ranks.equal, self.cutoffs, self.ties)
 
     @torch.no_grad()
-    def ranks(self, method: torch.nn.Module, questions: Questions, device: torch.device) -> Ranks:
-        """Rank the target of every question; raises UserError if a score is not finite."""
+    def ranks(
+        self,
+        method: torch.nn.Module,
+        questions: Questions,
+        device: torch.device,
+        watch: Callable[[np.ndarray, Tensor, Tensor], None] | None = None,
+    ) -> Ranks:
+        """Rank the target of every question; raises UserError if a score is not finite.
+
+        `watch` is shown each chunk: its questions [B], the scores [B, V + 1], -inf at what is no candidate, and the targets [B].
+        """
         size = len(questions.user)
         better, equal, masked = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, bool)
         chunk = min(1024, max(16, SCORES_AT_ONCE // (self.num_items + 1)))
@@ -63,7 +73,10 @@ class Evaluator:
         was_training = method.training
         method.eval()
         for rows, batch in QuestionLoader(questions, chunk, self.max_len):
-            counts = self._count(method.score(batch := batch.to(device)).float(), batch, buffer[: len(rows)])
+            scores = method.score(batch := batch.to(device)).float()
+            counts = self._count(scores, batch, buffer[: len(rows)])
+            if watch is not None:
+                watch(rows, scores, batch.target[:, -1])
             better[rows], equal[rows], masked[rows] = (count.cpu().numpy() for count in counts)
         method.train(was_training)
         return Ranks(questions.user, questions.target, better, equal, int(masked.sum()))

@@ -1,0 +1,480 @@
+"""Perturbation of a finished run at test time, against slow readings and known answers."""
+
+import csv
+import json
+import math
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+import train
+from seqrec.attacks import check, newest, random_items, slots
+from seqrec.attacks import replaced as put
+from seqrec.build import build
+from seqrec.data.split import Questions
+from seqrec.errors import UserError
+from seqrec.foreign import ForeignItems
+from seqrec.keyed import user_keys
+from seqrec.noise import OPERATORS, corrupt
+from seqrec.robustness import Examiner, Outcome, attack_cells, changed, noise_cells, table, top_lists, write
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+# most events follow from the event before
+CHAINS = ["dataset.transition_share=.9", "dataset.successors=2", "dataset.memory=0"]
+SMALL = ["dataset.users=200", "dataset.items=120", "dataset.clusters=6", "max_len=7", *CHAINS]
+METHODS = {
+    "markov": ["method=markov", "loss=none", "backbone=none"],
+    "popularity": ["method=popularity", "loss=none", "backbone=none"],
+    "plain": ["dim=8", "backbone.layers=1", "trainer.max_epochs=3", "trainer.batch_size=32", "trainer.progress=false"],
+}
+
+
+def configure(method):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", [*SMALL, *METHODS[method]])
+
+
+class Case:
+    """A method, the test questions and what the perturbations need; max_len is below the length of many histories."""
+
+    def __init__(self, method, cutoff=5):
+        built = build(configure(method))
+        self.method, self.evaluator, self.questions = built.method, built.evaluator, built.split.test
+        self.keys = user_keys(built.dataset.user_ids)[self.questions.user]
+        self.foreign = ForeignItems(built.split.train, built.dataset.num_items, "uniform", 0.0)
+        self.examiner = Examiner(self.evaluator, self.method, CPU, self.questions, cutoff)
+
+    def noise(self, *operators, ratios, draws=2, seed=0, **where):
+        return list(noise_cells(self.examiner, self.keys, seed, self.foreign, operators, ratios, draws, **where))
+
+    def attacks(self, *positions, counts=(1,), draws=2, worst=0, gradient=False, seed=0):
+        who = (self.examiner, self.keys, seed, self.foreign)
+        return list(attack_cells(*who, positions, counts, draws, worst, gradient))
+
+    def attacked(self, position, count, seed):
+        """The visible inputs after one draw of random items."""
+        asked = replace(self.questions, inputs=self.examiner.visible)
+        row, offset = slots(asked.inputs, position, count, self.keys, seed)
+        return put(asked.inputs, offset, random_items(asked, row, offset, self.keys, seed, self.foreign))
+
+
+@pytest.fixture(scope="module")
+def markov():
+    return Case("markov")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    case = Case("plain")
+    with torch.no_grad():
+        case.method.items.weight[1:] *= 20
+    case.examiner = Examiner(case.evaluator, case.method, CPU, case.questions, 5)
+    return case
+
+
+def lists_of(rows):
+    return [rows.items[a:b].tolist() for a, b in zip(rows.start, rows.stop, strict=True)]
+
+
+def same(one: Outcome, other: Outcome):
+    return all(np.array_equal(vars(one)[name], vars(other)[name]) for name in vars(one))
+
+
+def flat(cell, clean):
+    """Whether nothing has changed but some inputs."""
+    names = [name for name in clean["mean"] if "changed" not in name]
+    assert len(names) == len(clean["mean"]) - 2
+    kept = all(cell["mean"][name] == clean["mean"][name] for name in names)
+    steady = all(cell["std"][name] == 0 for name in names) or cell["draws"] == 1
+    return kept and steady and not cell["mean"]["NDCG@5 drop of changed"] > 0
+
+
+@pytest.mark.parametrize("size", [1, 4, 9])
+def test_top_lists_take_the_lower_id_first_among_equals(size):
+    generator = np.random.default_rng(size)
+    scores = generator.integers(-3, 3, (200, 12)).astype(np.float32) / 2
+    scores[generator.random(scores.shape) < 0.1] *= -0.0 if size == 4 else 1.0
+    scores[:100] += generator.random((100, 12), dtype=np.float32) * 0.01  # hardly any ties
+    scores[:, 0] = -np.inf
+    slow = [sorted(range(1, 12), key=lambda item: (-row[item], item))[:size] for row in scores.tolist()]
+    assert top_lists(torch.from_numpy(scores), size).tolist() == slow
+
+
+def test_top_lists_of_a_user_with_too_few_candidates_are_refused():
+    scores = torch.tensor([[-torch.inf, 1.0, -torch.inf, 2.0], [-torch.inf, 1.0, 3.0, 2.0]])
+    assert top_lists(scores, 2).tolist() == [[3, 1], [2, 3]]
+    with pytest.raises(UserError, match="fewer candidates; take a smaller --cutoff"):
+        top_lists(scores, 3)
+
+
+def test_changed_rows(sequences_of):
+    before = sequences_of([[1, 2], [3], [4, 5, 6], [7, 8], [9]])
+    after = sequences_of([[1, 2], [4], [4, 5], [8, 7], [9]])
+    assert changed(before, after).tolist() == [1, 2, 3]
+    assert changed(before.take(np.array([4, 0])), after.take(np.array([4, 0]))).tolist() == []
+
+
+@pytest.mark.parametrize("name", ["markov", "plain"])
+def test_the_clean_outcome_is_the_evaluators(name, request):
+    case = request.getfixturevalue(name)
+    ranks = case.evaluator.ranks(case.method, case.questions, CPU)
+    clean = case.examiner.clean
+    assert np.array_equal(clean.better, ranks.better)
+    assert np.array_equal(clean.equal, ranks.equal)
+    assert np.array_equal(clean.rank, ranks.rank)
+    cell = case.examiner.cell({}, [case.questions.inputs])
+    for metric in ("HR@5", "NDCG@5"):
+        assert cell["mean"][metric] == case.evaluator.metrics(ranks)[metric]
+
+
+class Recorder(torch.nn.Module):
+    """Passes questions on and remembers them."""
+
+    def __init__(self, method):
+        super().__init__()
+        self.method, self.batches = method, []
+
+    def score(self, batch):
+        self.batches.append(batch)
+        return self.method.score(batch)
+
+
+def test_only_inputs_are_perturbed_and_only_changed_rows_are_asked_again(markov):
+    recorder = Recorder(markov.method)
+    examiner = Examiner(markov.evaluator, recorder, CPU, markov.questions, 5)
+    recorder.batches.clear()
+    inputs = corrupt(markov.questions.inputs, markov.keys, ["replace"], 0.1, 0, markov.foreign).rows
+    outcome, rows = examiner.after(inputs)
+    visible = lists_of(newest(inputs, 7))
+    expected = [r for r, items in enumerate(lists_of(newest(markov.questions.inputs, 7))) if items != visible[r]]
+    assert rows.tolist() == expected
+    assert 0 < len(rows) < len(markov.keys)
+    of_user = {user: row for row, user in enumerate(markov.questions.user.tolist())}
+    asked = []
+    for batch in recorder.batches:
+        seen = [set(batch.seen[1][batch.seen[0] == b].tolist()) for b in range(len(batch.user))]
+        for b, user in enumerate(batch.user.tolist()):
+            row = of_user[user]
+            asked.append(row)
+            assert batch.target[b, -1] == markov.questions.target[row]
+            assert seen[b] == set(lists_of(markov.questions.history)[row])
+            assert batch.seq[b][batch.seq[b] > 0].tolist() == visible[row]
+    assert sorted(asked) == rows.tolist()
+    whole = replace(markov.questions, inputs=inputs)
+    assert same(outcome, Examiner(markov.evaluator, markov.method, CPU, whole, 5).clean)
+
+
+def test_measures_are_those_of_their_definitions(markov):
+    inputs = corrupt(markov.questions.inputs, markov.keys, ["insert"], 0.3, 1, markov.foreign).rows
+    outcome, rows = markov.examiner.after(inputs)
+    found = markov.examiner.measures(outcome, rows)
+    clean = markov.evaluator.ranks(markov.method, markov.questions, CPU)
+    after = markov.evaluator.ranks(markov.method, replace(markov.questions, inputs=inputs), CPU)
+
+    def metrics(ranks, r):
+        places = [ranks.better[r] + 1 + i for i in range(ranks.equal[r])]
+        hit = sum(place <= 5 for place in places) / len(places)
+        return hit, sum(1 / math.log2(place + 1) for place in places if place <= 5) / len(places)
+
+    users = range(len(clean.user))
+    (hits, gains), (new_hits, new_gains) = (
+        zip(*(metrics(ranks, r) for r in users), strict=True) for ranks in (clean, after)
+    )
+    number = len(clean.user)
+    assert found["changed"] == len(rows) / number
+    assert found["HR@5"] == pytest.approx(sum(new_hits) / number)
+    assert found["NDCG@5"] == pytest.approx(sum(new_gains) / number)
+    assert found["HR@5 drop"] == pytest.approx(1 - sum(new_hits) / sum(hits))
+    assert found["NDCG@5 drop"] == pytest.approx(1 - sum(new_gains) / sum(gains))
+    of_changed = sum(new_gains[r] for r in rows) / sum(gains[r] for r in rows)
+    assert found["NDCG@5 drop of changed"] == pytest.approx(1 - of_changed)
+    shift = [math.log2(after.rank[r] + 1) - math.log2(clean.rank[r] + 1) for r in users]
+    assert found["shift mean"] == pytest.approx(np.mean(shift))
+    assert found["shift median"] == pytest.approx(np.median(shift))
+    assert found["hits lost@5"] == pytest.approx(sum(max(hits[r] - new_hits[r], 0) for r in users) / number)
+    assert found["hits won@5"] == pytest.approx(sum(max(new_hits[r] - hits[r], 0) for r in users) / number)
+    assert found["HR@5"] == pytest.approx(sum(hits) / number - found["hits lost@5"] + found["hits won@5"])
+    worst = sorted(users, key=lambda r: (new_gains[r] - gains[r], new_gains[r]))[: math.ceil(number / 10)]
+    assert found["tail NDCG@5"] == pytest.approx(sum(new_gains[r] for r in worst) / len(worst))
+    assert found["tail loss@5"] == pytest.approx(sum(gains[r] - new_gains[r] for r in worst) / len(worst))
+    lists = list(zip(markov.examiner.clean.lists.tolist(), outcome.lists.tolist(), strict=True))
+    slow = [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in lists]
+    assert found["Jaccard@5"] == pytest.approx(np.mean(slow))
+    overlap = [sum(0.9 ** (d - 1) * len(set(a[:d]) & set(b[:d])) / d for d in range(1, 6)) for a, b in lists]
+    assert found["FRBO@5"] == pytest.approx(np.mean(overlap) * 0.1 / (1 - 0.9**5))
+
+
+@pytest.mark.parametrize("name", ["markov", "plain"])
+def test_ratio_zero_is_the_clean_evaluation_bit_by_bit(name, request):
+    case = request.getfixturevalue(name)
+    inputs = corrupt(case.questions.inputs, case.keys, list(OPERATORS), 0.0, 3, case.foreign).rows
+    asked = Examiner(case.evaluator, case.method, CPU, replace(case.questions, inputs=inputs), 5)
+    assert same(asked.clean, case.examiner.clean)
+    clean = case.examiner.cell({}, [case.questions.inputs])
+    cells = case.noise(*OPERATORS, "insert+delete", ratios=[0.0], draws=3)
+    assert len(cells) == len(OPERATORS) + 1
+    assert all(flat(cell, clean) for cell in cells)
+    assert all(cell["mean"]["changed"] == 0 for cell in cells)
+
+
+def test_most_popular_is_flat_under_everything():
+    case = Case("popularity")
+    clean = case.examiner.cell({}, [case.questions.inputs])
+    cells = case.noise(*OPERATORS, ratios=[0.3, 1.0]) + case.attacks("first", "random", "-2", counts=(1, 3), worst=4)
+    assert all(flat(cell, clean) for cell in cells)
+    assert min(cell["mean"]["changed"] for cell in cells) > 0.3
+    assert {cell["mean"]["Jaccard@5"] for cell in cells} == {1.0}
+
+
+def test_markov_falls_under_shuffle_and_replaced_last_items_only(markov):
+    (shuffled,) = markov.noise("shuffle", ratios=[1.0], draws=3)
+    assert shuffled["mean"]["NDCG@5 drop"] > 0.1
+    assert shuffled["mean"]["Jaccard@5"] < 0.6
+    last, older = markov.attacks("last", "-2", draws=3)
+    assert last["mean"]["NDCG@5 drop"] > 0.3
+    assert older["mean"]["changed"] > 0.9
+    clean = markov.examiner.cell({}, [markov.questions.inputs])
+    assert flat(older, clean)  # it scores by the newest item alone
+
+
+def test_the_order_of_users_changes_nothing(markov):
+    order = np.random.default_rng(0).permutation(len(markov.keys))
+    other = Case("markov")
+    asked = markov.questions
+    other.questions = Questions(
+        asked.user[order], asked.target[order], asked.inputs.take(order), asked.history.take(order)
+    )
+    other.keys = markov.keys[order]
+    other.examiner = Examiner(other.evaluator, other.method, CPU, other.questions, 5)
+    grids = [
+        case.noise("insert", "shuffle", "swap+replace", ratios=[0.2, 0.7])
+        + case.attacks("last", "random", counts=(1, 2), worst=3)
+        for case in (markov, other)
+    ]
+    for one, two in zip(*grids, strict=True):
+        assert one["mean"] == pytest.approx(two["mean"], rel=1e-9, abs=1e-12, nan_ok=True)
+    inputs = markov.attacked("random", 2, seed=5)
+    assert lists_of(inputs.take(order)) == lists_of(other.attacked("random", 2, seed=5))
+
+
+def test_draws_have_the_seeds_from_the_first_one_on(markov):
+    cell = markov.noise("insert", ratios=[0.4], draws=3, seed=7)[0]
+    alone = [markov.noise("insert", ratios=[0.4], draws=1, seed=7 + draw)[0]["mean"]["NDCG@5"] for draw in range(3)]
+    assert len(set(alone)) == 3
+    assert cell["draws"] == 3
+    assert cell["mean"]["NDCG@5"] == pytest.approx(np.mean(alone))
+    assert cell["std"]["NDCG@5"] == pytest.approx(np.std(alone, ddof=1))
+
+
+def test_noise_goes_where_it_is_told(markov):
+    (anywhere,) = markov.noise("replace", ratios=[0.2])
+    (begin,) = markov.noise("replace", ratios=[0.2], where="begin")
+    assert begin["mean"]["NDCG@5 drop"] == 0 < anywhere["mean"]["NDCG@5 drop"]
+
+
+@pytest.mark.parametrize("name", ["markov", "plain"])
+def test_the_worst_candidate_of_each_user_is_chosen(name, request):
+    case = request.getfixturevalue(name)
+    outcomes = [case.examiner.after(case.attacked("random", 1, seed=draw))[0] for draw in range(6)]
+    scores = np.stack([outcome.log_score for outcome in outcomes])
+    lowest = outcomes[0]
+    for outcome in outcomes[1:]:
+        lowest = lowest.lower(outcome)
+    assert np.array_equal(lowest.log_score, scores.min(0))
+    which = scores.argmin(0)
+    assert len(set(which.tolist())) > 2
+    for row in range(len(case.keys)):
+        assert lowest.better[row] == outcomes[which[row]].better[row]
+        assert np.array_equal(lowest.lists[row], outcomes[which[row]].lists[row])
+    random, worst = case.attacks("random", draws=6, worst=6)
+    assert worst["attack"] == "worst of 6"
+    assert worst["draws"] == 1
+    assert worst["mean"] == case.examiner.measures(lowest, np.arange(len(case.keys)))
+    assert lowest.log_score.mean() < scores.mean(1).min()
+    assert worst["mean"]["NDCG@5"] < random["mean"]["NDCG@5"]
+    more = case.attacks("random", draws=2, worst=12)[1]
+    assert more["mean"]["NDCG@5"] <= worst["mean"]["NDCG@5"]
+
+
+def test_the_log_score_is_the_log_softmax_over_the_candidates(plain):
+    asked, clean = plain.questions, plain.examiner.clean
+    plain.method.eval()
+    for row in (0, 17, 101):
+        seen = lists_of(asked.history)[row]
+        with torch.no_grad():
+            state = plain.method.encode(torch.tensor([seen[-7:]]))[0, -1].double()
+        candidates = [item for item in range(1, 121) if item not in seen]
+        logits = plain.method.items.weight.double().detach()[candidates] @ state
+        value = logits.log_softmax(0)[candidates.index(asked.target[row])]
+        assert clean.log_score[row] == pytest.approx(float(value), rel=1e-4)
+
+
+def test_the_gradient_hurts_more_than_chance(plain):
+    random, gradient = plain.attacks("last", gradient=True, draws=3)
+    assert gradient["draws"] == 1
+    assert gradient["mean"]["shift mean"] > random["mean"]["shift mean"] + 0.1
+    assert plain.attacks("random", gradient=True, draws=3)[1]["draws"] == 3
+
+
+def test_rows_without_an_item_at_the_position_stay(markov):
+    (cell,) = markov.attacks("-6", draws=1)
+    length = newest(markov.questions.inputs, 7).lengths
+    assert 0 < (length >= 6).mean() < 1
+    assert cell["mean"]["changed"] == (length >= 6).mean()
+
+
+def test_no_replacement_is_in_the_history_nor_in_a_noisy_input(markov):
+    """The input of a run that was trained on noise may have items that the history has not, and the other way round."""
+    noisy = corrupt(markov.questions.inputs, markov.keys, ["replace"], 0.8, 0, markov.foreign).rows
+    recorder = Recorder(markov.method)
+    examiner = Examiner(markov.evaluator, recorder, CPU, replace(markov.questions, inputs=noisy), 5)
+    of_user = {user: row for row, user in enumerate(markov.questions.user.tolist())}
+    recorder.batches.clear()
+    for _ in attack_cells(examiner, markov.keys, 0, markov.foreign, ["last"], [3], 40, 0, False):
+        pass
+    assert len(recorder.batches) >= 40
+    histories, inputs = lists_of(markov.questions.history), lists_of(noisy)
+    for batch in recorder.batches:
+        for user, seq in zip(batch.user.tolist(), batch.seq.tolist(), strict=True):
+            row = of_user[user]
+            new = set([item for item in seq if item][-3:])
+            assert not new & (set(histories[row]) | set(inputs[row]))
+
+
+def test_mistakes_are_answered_before_the_grid(markov):
+    with pytest.raises(UserError, match=r"no operator 'delte'.*did you mean 'delete'"):
+        next(noise_cells(markov.examiner, markov.keys, 0, markov.foreign, ["insert", "delte"], [0.1], 1))
+    with pytest.raises(UserError, match=r"ratio=1.5"):
+        next(noise_cells(markov.examiner, markov.keys, 0, markov.foreign, ["insert"], [0.1, 1.5], 1))
+    with pytest.raises(UserError, match="Markov has no item embeddings"):
+        check(["last"], markov.method)
+    for cutoff in (0, 121):
+        with pytest.raises(UserError, match=f"--cutoff {cutoff}: must be from 1 to the number of items, 120"):
+            Examiner(markov.evaluator, markov.method, CPU, markov.questions, cutoff)
+
+
+CELLS = [
+    {
+        "attack": "clean",
+        "draws": 1,
+        "mean": {"changed": 0.0, "HR@5": 0.25},
+        "std": {"changed": math.nan, "HR@5": math.nan},
+    },
+    {
+        "attack": "insert",
+        "ratio": 0.1,
+        "draws": 2,
+        "mean": {"changed": 0.5, "HR@5": 0.2},
+        "std": {"changed": 0.1, "HR@5": 0.01},
+    },
+    {
+        **{"attack": "random", "position": "-2", "k": 3, "draws": 1},
+        **{"mean": {"changed": 1.0, "HR@5": math.nan}, "std": {"changed": math.nan, "HR@5": math.nan}},
+    },
+]
+
+
+def test_the_table():
+    assert list(table(CELLS)) == [
+        "| input | changed | HR@5 |",
+        "|---|---:|---:|",
+        "| clean | 0.0 % | 0.2500 |",
+        "| insert 0.1 | 50.0 % | 0.2000 ± 0.0100 |",
+        "| random at -2, k=3 | 100.0 % | - |",
+    ]
+
+
+def test_the_files(tmp_path):
+    write(tmp_path, {"part": "test"}, CELLS)
+    assert {path.name for path in tmp_path.iterdir()} == {"robustness.json", "robustness.csv"}
+    written = json.loads((tmp_path / "robustness.json").read_text(), parse_constant=pytest.fail)
+    assert written["part"] == "test"
+    assert written["cells"][1] == CELLS[1]
+    assert written["cells"][2]["mean"] == {"changed": 1.0, "HR@5": None}
+    assert (tmp_path / "robustness.csv").read_text().splitlines() == [
+        "attack,position,k,ratio,draws,changed,HR@5,changed std,HR@5 std",
+        "clean,,,,1,0.0,0.25,,",
+        "insert,,,0.1,2,0.5,0.2,0.1,0.01",
+        "random,-2,3,,1,1.0,,,",
+    ]
+
+
+def call(*arguments):
+    """Run the script in this process."""
+    kept, sys.argv = sys.argv, ["robustness.py", *map(str, arguments)]
+    try:
+        runpy.run_path(str(ROOT / "scripts" / "robustness.py"), run_name="script")["main"]()
+    finally:
+        sys.argv = kept
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Directories of two finished runs."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name in ("plain", "markov"):
+        train.job(configure(name), folder / name)
+    return folder / "plain", folder / "markov"
+
+
+def test_the_script_examines_finished_runs(runs, capsys):
+    capsys.readouterr()
+    call(
+        *runs, "--noise", "insert,swap+delete", "--ratio", "0,.3", "--draws", "2", "--positions=last,-2", "--worst", "3"
+    )
+    shown = capsys.readouterr().out
+    for folder in runs:
+        assert f"{folder}, test" in shown
+        written = json.loads((folder / "robustness.json").read_text())
+        labels = [(cell["attack"], cell.get("ratio"), cell.get("position")) for cell in written["cells"]]
+        assert labels == [
+            ("clean", None, None),
+            *[(name, ratio, None) for name in ("insert", "swap+delete") for ratio in (0, 0.3)],
+            *[(name, None, position) for position in ("last", "-2") for name in ("random", "worst of 3")],
+        ]
+        metrics = json.loads((folder / "metrics.json").read_text())["test"]
+        clean = written["cells"][0]["mean"]
+        assert (clean["HR@10"], clean["NDCG@10"]) == (metrics["HR@10"], metrics["NDCG@10"])
+        assert written["cells"][1]["mean"] == clean
+        assert written["users"] == 200
+        with (folder / "robustness.csv").open() as stream:
+            rows = list(csv.DictReader(stream))
+        assert [float(row["NDCG@10"]) for row in rows] == [cell["mean"]["NDCG@10"] for cell in written["cells"]]
+    assert shown.count("| insert 0.3 |") == 2
+    before = (runs[1] / "robustness.json").read_bytes()
+    call(
+        runs[1],
+        "--noise",
+        "insert,swap+delete",
+        "--ratio",
+        "0,.3",
+        "--draws",
+        "2",
+        "--positions=last,-2",
+        "--worst",
+        "3",
+    )
+    assert (runs[1] / "robustness.json").read_bytes() == before
+
+
+def test_the_script_asks_the_validation_part_with_another_cutoff(runs, capsys):
+    call(runs[0], "--part", "valid", "--cutoff", "20", "--positions=last", "--draws", "1", "--gradient")
+    written = json.loads((runs[0] / "robustness.json").read_text())
+    metrics = json.loads((runs[0] / "metrics.json").read_text())["valid"]
+    assert [cell["attack"] for cell in written["cells"]] == ["clean", "random", "gradient"]
+    assert written["cells"][0]["mean"]["NDCG@20"] == metrics["NDCG@20"]
+    assert f"{runs[0]}, valid" in capsys.readouterr().out
+
+
+def test_the_script_refuses_what_cannot_be(runs):
+    with pytest.raises(UserError, match="Markov has no item embeddings"):
+        call(runs[1], "--positions=last", "--gradient")
+    with pytest.raises(UserError, match=r"position 'lats'.*did you mean 'last'"):
+        call(runs[1], "--positions=lats")
