@@ -75,7 +75,7 @@ def configure(overrides: list[str], floor: bool, peers: bool):
     """Compose the configuration; beside others it must be a plain SASRec, and beside the floor one like the floor's."""
     from hydra import compose, initialize_config_dir
 
-    from seqrec.config import check
+    from seqrec.config import check, settle
     from seqrec.errors import UserError
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -90,6 +90,7 @@ def configure(overrides: list[str], floor: bool, peers: bool):
             config = compose("config", [*ALIKE, FLOOR_LOSSES[config.loss.name], *overrides])
         elif peers:
             config = compose("config", ["trainer.accelerator=cpu", *overrides])
+    config = settle(config)
     check(config)
     return config
 
