@@ -79,13 +79,13 @@ def main() -> None:
         check(arguments.positions, method if arguments.gradient else None)
         # the training part before any training noise, so that every run meets the same perturbations
         train = make(OmegaConf.to_container(experiment.config.split, resolve=True))(experiment.dataset).train
-        num_items = experiment.dataset.num_items
-        source = ForeignItems(train, num_items, arguments.source, arguments.power)
-        evenly = ForeignItems(train, num_items, "uniform", 0.0)
+        num_items, known = experiment.dataset.num_items, user_keys(experiment.dataset.user_ids)
+        source = ForeignItems(train, known, num_items, arguments.source, arguments.power)
+        evenly = ForeignItems(train, known, num_items, "uniform", 0.0)
 
         print(f"\n{folder}, {arguments.part}\n")
         examiner = Examiner(experiment.evaluator, method, experiment.fabric.device, questions, arguments.cutoff)
-        who = (examiner, user_keys(experiment.dataset.user_ids)[questions.user], arguments.seed)
+        who = (examiner, known[questions.user], arguments.seed)
         cells = []
         grid = itertools.chain(
             [examiner.cell({"attack": "clean"}, [questions.inputs])],

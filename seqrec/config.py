@@ -42,6 +42,11 @@ def settle(config: DictConfig) -> DictConfig:
         known = f"there are {', '.join(config.variants)}" if config.variants else "choose an experiment that has some"
         raise UserError(f"variant={config.variant}: no such variant; {known}")
     for key, value in config.variants[config.variant].items():
+        old = OmegaConf.select(config, key)
+        if key == "variant" or (OmegaConf.is_dict(old) and "_target_" in old):
+            raise UserError(
+                f"variants.{config.variant}.{key}: a variant changes single keys, not the choice of a group"
+            )
         try:
             OmegaConf.update(settled, key, value, merge=False)
         except OmegaConfBaseException:

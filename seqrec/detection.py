@@ -60,7 +60,7 @@ def known_noise(method, train: Sequences, noise: np.ndarray, max_len: int, batch
     label = noise[index]
     if not label.any() or label.all():
         raise UserError(
-            "no training item is labelled as noise: take dataset=synthetic dataset.noise_share=.2, or a noise group"
+            "no training item is labelled as noise: take dataset=synthetic dataset.noise_share=.2, or noise=insert, replace or burst"
         )
     drop = 1 - keep.astype(float)
     share = drop.mean()

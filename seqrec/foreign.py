@@ -19,20 +19,24 @@ class ForeignItems:
     uniform: all items alike; popularity: in proportion to training counts to the `power`; cooccurring: one of the 20 items
     most similar (ItemCF-IUF) to a random item of the row, hard to tell from what belongs there; donor: an item of another
     user. Where the source has nothing that the row does not have, the draw becomes uniform.
-    Raises UserError for a source that is none of these.
+    `keys` [U] uint64 are the users' own, so that their order decides nothing. Raises UserError for a source that is none
+    of these, and for a power below 0.
     """
 
-    def __init__(self, train: Sequences, num_items: int, source: str, power: float):
+    def __init__(self, train: Sequences, keys: np.ndarray, num_items: int, source: str, power: float):
         if source not in SOURCES:
-            raise UserError(f"noise.source={source}: there are {', '.join(SOURCES)}{nearest(source, SOURCES)}")
+            raise UserError(f"noise.source={source}: there are {', '.join(SOURCES)}{nearest(str(source), SOURCES)}")
+        if not isinstance(power, int | float) or not power >= 0:
+            raise UserError(f"noise.power={power}: must be a number from 0")
         self.train, self.num_items, self.source = train, num_items, source
         if source == "popularity":
             counts = np.bincount(train.pairs()[1], minlength=num_items + 1)[1:].astype(float)
-            self.ladder = np.cumsum(np.where(counts > 0, counts, 0) ** power * (counts > 0))
+            self.ladder = np.cumsum(np.where(counts > 0, counts**power, 0))
         elif source == "cooccurring":
             self.similar, self.degree = _most_similar(train, num_items)
         elif source == "donor":
-            self.donors = np.flatnonzero(train.lengths > 0)
+            users = np.argsort(keys, kind="stable")
+            self.donors = users[train.lengths[users] > 0]
 
     def draw(self, rows: Sequences, row: np.ndarray, key: np.ndarray, donor: np.ndarray | None = None) -> np.ndarray:
         """Return an item for each (row [N], key [N] uint64) that is not in that row of `rows`, [N]; a function of both alone.

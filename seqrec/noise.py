@@ -15,6 +15,7 @@ from seqrec.foreign import ForeignItems
 from seqrec.keyed import key, uniform
 
 OPERATORS = ("insert", "replace", "delete", "swap", "shuffle", "truncate", "burst")
+MOVES = ("swap", "shuffle")  # they come after the others: what was done to an item moves with it
 WHERE = ("anywhere", "begin", "middle", "end", "last")
 COUNT, PLACE, ITEM, SHIFT = range(4)  # what a number is drawn for
 
@@ -38,14 +39,25 @@ def corrupt(
     where: str = "anywhere",
     last: int = 1,
     window: int | None = None,
+    labels: np.ndarray | None = None,
 ) -> Corrupted:
     """Return rows with noise: floor(r n + u) items of a row of n are hit, r = ratio / number of operators, u uniform.
 
     `keys` [R] uint64 tell the rows apart. insert and burst add items, replace, delete and truncate hit that many, swap hits
     two at a time, shuffle a window of that many (several of `window` items each where that is given). `where`: anywhere,
-    the begin, middle or end third, or the `last` items. A row keeps at least one item. Raises UserError for a value that
-    makes no sense.
+    the begin, middle or end third, or the `last` items. A row keeps at least one item. `labels` says which items of
+    rows.items were noise before. Raises UserError as `check` does.
     """
+    check(operators, ratio, where, last, window)
+    plan = _Plan(rows, keys, ratio / len(operators), seed, foreign, where, last, window, labels)
+    counts = {name: int(getattr(plan, name)()) for name in sorted(operators, key=MOVES.__contains__)}
+    return plan.carried_out({name: counts[name] for name in operators})
+
+
+def check(operators: Sequence[str], ratio: float, where: str, last: int, window: int | None) -> None:
+    """Raise UserError, naming the key and the value, for a value that makes no sense."""
+    if isinstance(operators, str) or not operators or len(set(operators)) < len(operators):
+        raise UserError(f"noise.operators={operators}: must be a list of different operators, like [insert,delete]")
     for name in operators:
         if name not in OPERATORS:
             raise UserError(f"noise: no operator '{name}'; there are {', '.join(OPERATORS)}{nearest(name, OPERATORS)}")
@@ -53,33 +65,35 @@ def corrupt(
         raise UserError(f"noise.where={where}: there are {', '.join(WHERE)}{nearest(str(where), WHERE)}")
     if not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
         raise UserError(f"noise.ratio={ratio}: must be a number from 0 to 1")
-    if last < 1 or (window is not None and window < 2):
-        raise UserError(f"noise.last={last}, noise.window={window}: must be at least 1 and at least 2")
-    plan = _Plan(rows, keys, ratio / len(operators), seed, foreign, where, last, window)
-    counts = {name: int(getattr(plan, name)()) for name in operators}
-    return plan.carried_out(counts)
+    least = 2 if "swap" in operators and where == "last" else 1
+    if not isinstance(last, int) or last < least:
+        raise UserError(f"noise.last={last}: must be a whole number of at least {least}")
+    if window is not None and (not isinstance(window, int) or window < 2):
+        raise UserError(f"noise.window={window}: must be null or a whole number of at least 2")
 
 
 class _Plan:
     """What is to happen to the slots of the clean rows. Its operators return the number of items they hit."""
 
-    def __init__(self, rows, keys, ratio, seed, foreign, where, last, window):
+    def __init__(self, rows, keys, ratio, seed, foreign, where, last, window, labels):
         self.rows, self.keys, self.ratio, self.seed, self.foreign = rows, keys, ratio, seed, foreign
         self.where, self.window, self.length = where, window, rows.lengths
         self.row = np.repeat(np.arange(len(rows)), self.length)
         self.slot = ranges(np.zeros(len(rows), np.int64), self.length)
-        self.items = rows.items[ranges(rows.start, rows.stop)]
-        self.kept = np.ones(len(self.items), bool)
-        self.noise = np.zeros(len(self.items), bool)
+        index = ranges(rows.start, rows.stop)
+        self.items = rows.items[index]
+        self.kept = np.ones(len(index), bool)
+        self.noise = np.zeros(len(index), bool) if labels is None else labels[index]
         self.added: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # rows, places between slots, items
         third, length = -(-self.length // 3), self.length
         begin, end = {
             "anywhere": (0 * length, length),
             "begin": (0 * length, third),
-            "middle": (third, length - third),
+            "middle": (length // 3, length - length // 3),
             "end": (length - third, length),
-            "last": (length - last, length),
+            "last": (np.maximum(length - last, 0), length),
         }[where]
+        self.begin, self.size = begin, end - begin
         self.zone = (self.slot >= begin[self.row]) & (self.slot < end[self.row])
 
     def count(self, operator: str, size: int | np.ndarray = 1) -> np.ndarray:
@@ -136,13 +150,12 @@ class _Plan:
         return hit.sum()
 
     def swap(self) -> int:
-        """Exchange neighbours, in pairs that begin at even or at odd slots, by row."""
+        """Exchange neighbours, in pairs that begin at even or at odd slots of the zone, by row."""
         odd = uniform(self.seed, OPERATORS.index("swap"), SHIFT, self.keys) < 0.5
-        first = (odd & (self.length > 2)).astype(np.int64)[self.row]
-        last_of_zone = np.append(self.zone[1:] & (self.row[1:] == self.row[:-1]), False)
-        begins = self.zone & last_of_zone & (self.slot >= first) & ((self.slot - first) % 2 == 0)
+        place = self.slot - (self.begin + (odd & (self.size > 2)))[self.row]
+        begins = self.zone & (place >= 0) & (place % 2 == 0) & (self.slot + 1 < (self.begin + self.size)[self.row])
         slots = np.flatnonzero(self.chosen("swap", self.count("swap", 2), begins))
-        for values in (self.items, self.noise):
+        for values in (self.items, self.noise, self.kept):
             values[slots], values[slots + 1] = values[slots + 1], values[slots].copy()
         return 2 * len(slots)
 
@@ -152,20 +165,18 @@ class _Plan:
             block = 0 * self.slot
             hit = self.stretch("shuffle", np.minimum(self.count("shuffle"), self.length))
         else:
-            size = np.minimum(self.window, self.length)  # full windows only, at a shift that leaves room for them
-            shift = uniform(self.seed, OPERATORS.index("shuffle"), SHIFT, self.keys) * (self.length % size + 1)
-            place = self.slot - np.floor(shift).astype(np.int64)[self.row]
+            size = np.minimum(self.window, self.size)  # full windows only, at a shift that leaves room for them
+            shift = uniform(self.seed, OPERATORS.index("shuffle"), SHIFT, self.keys) * (self.size % size + 1)
+            place = self.slot - (self.begin + np.floor(shift).astype(np.int64))[self.row]
             block = place // size[self.row]
-            begins = (
-                self.zone & (place >= 0) & (place % size[self.row] == 0) & (block < (self.length // size)[self.row])
-            )
+            begins = self.zone & (place >= 0) & (place % size[self.row] == 0) & (block < (self.size // size)[self.row])
             chosen = self.chosen("shuffle", self.count("shuffle", size), begins)
             latest = np.maximum.accumulate(np.where(chosen, np.arange(len(chosen)), -1))
             hit = (latest >= 0) & (np.arange(len(chosen)) < (latest + size[self.row])) & (self.row[latest] == self.row)
         slots = np.flatnonzero(hit)
         draw = uniform(self.key("shuffle", ITEM)[slots])
         order = slots[np.lexsort((draw, block[slots], self.row[slots]))]
-        for values in (self.items, self.noise):
+        for values in (self.items, self.noise, self.kept):
             values[slots] = values[order]
         return len(slots)
 
@@ -180,7 +191,8 @@ class _Plan:
         count = self.count("burst")
         slots = np.flatnonzero(self.chosen("burst", np.minimum(count, 1), self.zone))
         slots = np.repeat(slots, count[self.row[slots]])
-        self.added.append((self.row[slots], self.slot[slots] + 0.25, self.items[slots]))
+        repeated = self.rows.items[self.rows.start[self.row[slots]] + self.slot[slots]]
+        self.added.append((self.row[slots], self.slot[slots] + 0.25, repeated))
         return len(slots)
 
     def carried_out(self, counts: dict[str, int]) -> Corrupted:

@@ -111,7 +111,7 @@ def asked(rows):
 
 
 def test_random_items_are_foreign_to_the_history_and_even(asked, rows):
-    foreign = ForeignItems(rows, ITEMS, "uniform", 0.0)
+    foreign = ForeignItems(rows, user_keys(np.arange(len(rows))), ITEMS, "uniform", 0.0)
     keys = user_keys(np.arange(5))
     row, offset = slots(rows, "last", 1, keys, 0)
     drawn = np.stack([random_items(asked, row, offset, keys, seed, foreign) for seed in range(3000)])

@@ -91,6 +91,8 @@ def test_a_variant_changes_what_it_says_and_nothing_else():
         (["variant=full"], "variant=full: no such variant; choose an experiment that has some"),
         (["experiment=cat/ablation", "variant=ful"], "variant=ful: no such variant; there are full, level_1"),
         (["variant=a", "+variants.a={method.lamda: 1}"], r"variants.a.method.lamda: no such key"),
+        (["variant=a", "+variants.a={method: plain}"], r"variants.a.method: a variant changes single keys"),
+        (["variant=a", "+variants.a={variant: b}"], r"variants.a.variant: a variant changes single keys"),
     ],
 )
 def test_a_wrong_variant_is_refused(overrides, message):

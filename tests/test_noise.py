@@ -1,5 +1,7 @@
 """Noise operators: what each does, and the rules that all keep."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,12 +22,13 @@ def sequences(rows):
     return Sequences(np.array([item for row in rows for item in row], np.int32), stop - lengths, stop)
 
 
-def run(rows, operator, ratio, seed=1, keys=None, source="uniform", **options):
+def run(rows, operator, ratio, seed=1, keys=None, source="uniform", power=1.0, **options):
     """Return noisy rows and their labels as lists."""
     packed = sequences(rows)
     keys = user_keys(np.arange(len(rows))) if keys is None else keys
     operators = [operator] if isinstance(operator, str) else operator
-    done = corrupt(packed, keys, operators, ratio, seed, ForeignItems(packed, ITEMS, source, 1.0), **options)
+    foreign = ForeignItems(packed, keys, ITEMS, source, power)
+    done = corrupt(packed, keys, operators, ratio, seed, foreign, **options)
     cut = [slice(a, b) for a, b in zip(done.rows.start, done.rows.stop, strict=True)]
     return [done.rows.items[c].tolist() for c in cut], [done.noise[c].tolist() for c in cut], done.counts
 
@@ -103,19 +106,19 @@ def test_a_lower_ratio_is_contained_in_a_higher_one(operator, rows, pair, seed):
 @given(rows=row_lists, ratio=ratios, seed=seeds, order=st.randoms(use_true_random=False))
 def test_a_row_meets_the_same_noise_in_any_order_and_alone(operator, source, rows, ratio, seed, order):
     packed = sequences(rows)
-    foreign = ForeignItems(packed, ITEMS, source, 1.0)
     keys = user_keys(np.array([f"user {number}" for number in range(len(rows))], object))
     names = [operator] if isinstance(operator, str) else operator
 
-    def noisy(chosen):
+    def noisy(chosen, train):
+        foreign = ForeignItems(packed.take(train), keys[train], ITEMS, source, 1.0)
         done = corrupt(packed.take(chosen), keys[chosen], names, ratio, seed, foreign)
         return [done.rows.items[a:b].tolist() for a, b in zip(done.rows.start, done.rows.stop, strict=True)]
 
-    whole = noisy(np.arange(len(rows)))
-    permuted = list(range(len(rows)))
+    straight, permuted = np.arange(len(rows)), list(range(len(rows)))
+    whole = noisy(straight, straight)
     order.shuffle(permuted)
-    assert noisy(np.array(permuted)) == [whole[row] for row in permuted]
-    assert noisy(np.array([0])) == whole[:1]
+    assert noisy(np.array(permuted), np.array(permuted)) == [whole[row] for row in permuted]
+    assert noisy(np.array([0]), straight) == whole[:1]
 
 
 @pytest.mark.parametrize("operator", [*OPERATORS, OPERATORS])
@@ -146,13 +149,57 @@ def test_every_gap_and_every_slot_is_hit_alike():
     assert np.bincount(slots, minlength=3) / len(slots) == pytest.approx([1 / 3] * 3, abs=0.02)
 
 
+ZONES = {
+    "begin": lambda n: range(0, math.ceil(n / 3)),
+    "middle": lambda n: range(n // 3, n - n // 3),
+    "end": lambda n: range(n - math.ceil(n / 3), n),
+    "last": lambda n: range(max(n - 2, 0), n),
+    "anywhere": range,
+}
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 6, 11])
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize(("operator", "window"), [("replace", None), ("swap", None), ("shuffle", 2), ("shuffle", 3)])
+def test_where_bounds_the_slots_and_reaches_all_of_them(operator, window, where, length):
+    clean = list(range(1, length + 1))
+    found, _, _ = run([clean] * 300, operator, 1.0, where=where, last=2, window=window)
+    hit = {slot for noisy in found for slot in range(length) if noisy[slot] != clean[slot]}
+    zone = set(ZONES[where](length))
+    assert hit == (zone if operator == "replace" or len(zone) > 1 else set())
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_no_place_gets_less_noise_than_another(where):
+    rows = [[1, 2, 3, 4, 5, 6][:length] for length in range(2, 7)] * 400
+    for operator in ("replace", "insert", "burst"):
+        assert run(rows, operator, 0.2, where=where, last=2)[2][operator] == pytest.approx(0.2 * 8000, rel=0.04)
+
+
 @pytest.mark.parametrize(
-    ("where", "slots"),
-    [("begin", {0, 1}), ("middle", {2, 3}), ("end", {4, 5}), ("last", {5}), ("anywhere", set(range(6)))],
+    "operators", [("insert", "replace", "delete", "swap"), ("swap", "delete"), ("shuffle", "replace")]
 )
-def test_where_bounds_the_slots(where, slots):
-    _, labels, _ = run([[1, 2, 3, 4, 5, 6]] * 300, "replace", 1.0, where=where)
-    assert {slot for label in labels for slot in range(6) if label[slot]} == slots
+def test_a_mix_is_nested_too(operators):
+    rows = [list(range(1, 13))] * 400
+    (low, label, _), (high, more, _) = (run(rows, list(operators), ratio) for ratio in (0.2, 0.6))
+    for row, bad, longer, worse in zip(low, label, high, more, strict=True):
+        clean = set(range(1, 13))
+        assert set(longer) & clean <= set(row) & clean  # what is gone stays gone
+        if not {"replace", "delete"} <= set(operators):  # what was put in another's place may be removed later
+            assert {i for i, b in zip(row, bad, strict=True) if b} <= {
+                i for i, b in zip(longer, worse, strict=True) if b
+            }
+
+
+def test_items_that_were_noise_before_stay_labelled():
+    packed = sequences([[1, 2, 3, 4]] * 50)
+    keys, labels = user_keys(np.arange(50)), packed.items == 3
+    foreign = ForeignItems(packed, keys, ITEMS, "uniform", 1.0)
+    for operator in ("delete", "swap", "shuffle", "truncate"):
+        done = corrupt(packed, keys, [operator], 0.5, 1, foreign, labels=labels)
+        assert np.array_equal(done.noise, done.rows.items == 3)
+    done = corrupt(packed, keys, ["insert"], 0.5, 1, foreign, labels=labels)
+    assert np.array_equal(done.noise, (done.rows.items == 3) | (done.rows.items > 4))
 
 
 def test_a_stretch_begins_anywhere_alike():
@@ -184,7 +231,9 @@ def test_sources_draw_from_where_they_say():
     row = np.zeros(500, np.int64)
 
     def draw(source, row=row, **options):
-        return ForeignItems(packed, ITEMS, source, options.pop("power", 1.0)).draw(packed, row, keys, **options)
+        return ForeignItems(packed, np.arange(5), ITEMS, source, options.pop("power", 1.0)).draw(
+            packed, row, keys, **options
+        )
 
     assert set(draw("uniform")) == set(range(1, ITEMS + 1)) - {1, 2, 3}
     popular = draw("popularity")
@@ -220,7 +269,13 @@ def test_keyed_numbers_are_uniform_and_differ_by_every_word():
         ("insert", 1.5, {}, "noise.ratio=1.5: must be a number from 0 to 1"),
         ("insert", "much", {}, "noise.ratio=much: must be a number"),
         ("insert", 0.1, {"where": "ende"}, "noise.where=ende: there are anywhere"),
-        ("shuffle", 0.1, {"window": 1}, "noise.window=1"),
+        ("shuffle", 0.1, {"window": 1}, "noise.window=1: must be null or a whole number"),
+        ("shuffle", 0.1, {"window": 2.5}, "noise.window=2.5: must be null or a whole number"),
+        ("insert", 0.1, {"last": "two"}, "noise.last=two: must be a whole number of at least 1"),
+        ("swap", 0.1, {"where": "last"}, "noise.last=1: must be a whole number of at least 2"),
+        ([], 0.1, {}, r"noise.operators=\[\]: must be a list of different operators"),
+        (["insert", "insert"], 0.1, {}, "must be a list of different operators"),
+        ("insert", 0.1, {"source": "popularity", "power": -1}, "noise.power=-1: must be a number from 0"),
         ("insert", 0.1, {"source": "popular"}, "noise.source=popular: there are uniform, popularity"),
     ],
 )

@@ -48,7 +48,9 @@ class Case:
         built = build(configure(method))
         self.method, self.evaluator, self.questions = built.method, built.evaluator, built.split.test
         self.keys = user_keys(built.dataset.user_ids)[self.questions.user]
-        self.foreign = ForeignItems(built.split.train, built.dataset.num_items, "uniform", 0.0)
+        self.foreign = ForeignItems(
+            built.split.train, user_keys(built.dataset.user_ids), built.dataset.num_items, "uniform", 0.0
+        )
         self.examiner = Examiner(self.evaluator, self.method, CPU, self.questions, cutoff)
 
     def noise(self, *operators, ratios, draws=2, seed=0, **where):

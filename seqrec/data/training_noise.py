@@ -11,7 +11,7 @@ from seqrec.data.split import Questions, Split
 from seqrec.errors import UserError
 from seqrec.foreign import ForeignItems
 from seqrec.keyed import uniform, user_keys
-from seqrec.noise import corrupt
+from seqrec.noise import check, corrupt
 
 USERS = 101  # first word of the key that chooses the users; operators have numbers below it
 
@@ -41,6 +41,7 @@ class TrainingNoise:
             raise UserError(f"noise.eval_history={eval_history}: must be noisy or clean")
         if not isinstance(users, int | float) or not 0 <= users <= 1:
             raise UserError(f"noise.users={users}: must be a share from 0 to 1")
+        check(operators, ratio, where, last, window)
         self.operators, self.ratio, self.where, self.last, self.window = operators, ratio, where, last, window
         self.source, self.power, self.seed, self.users, self.eval_history = source, power, seed, users, eval_history
 
@@ -48,11 +49,10 @@ class TrainingNoise:
         """Return the split with noise, and what was done: nominal and realised counts and the hash of the noisy training part."""
         keys = user_keys(dataset.user_ids)
         chosen = np.flatnonzero((uniform(self.seed, USERS, keys) < self.users) & (split.train.lengths > 0))
-        foreign = ForeignItems(split.train, dataset.num_items, self.source, self.power)
+        foreign = ForeignItems(split.train, keys, dataset.num_items, self.source, self.power)
         rows = split.train.take(chosen)
-        corrupted = corrupt(
-            rows, keys[chosen], self.operators, self.ratio, self.seed, foreign, self.where, self.last, self.window
-        )
+        options = {"where": self.where, "last": self.last, "window": self.window, "labels": split.noise}
+        corrupted = corrupt(rows, keys[chosen], self.operators, self.ratio, self.seed, foreign, **options)
         train, noise = joined(split, chosen, corrupted)
         hit = sum(corrupted.counts.values())
         record = {

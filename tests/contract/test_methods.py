@@ -167,9 +167,8 @@ def test_scoring_costs_what_the_backbone_costs(case, method, batch):
 def test_a_saved_state_gives_the_same_scores(case, method, batch):
     other = build(config(*case, *SMALL, *ACTIVE.get(case[0], ()), "seed=2")).method
     other.load_state_dict(method.state_dict())
-    other.sampler = getattr(method, "sampler", None)
     if hasattr(method, "draw_seed"):
-        other.draw_seed = method.draw_seed
+        other.draw_seed = method.draw_seed  # of what is drawn at test time; the run's seed otherwise
     assert torch.equal(scores(other, batch), scores(method, batch))
 
 
@@ -210,11 +209,13 @@ def contrastive(experiment, log):
 
 def asarrec(experiment, log):
     assert 0.1 <= log["train/changed"] <= 0.6
+    assert log["train/augmenter_gradient"] > 1e-4
 
 
 def autosam(experiment, log):
     assert 0.3 <= log["train/kept_share"] <= 0.95
     assert log["train/keep_probability_sd"] > 0.05
+    assert log["train/perplexity_reward"] > 0.2  # what fits is kept; at random it is near 0
 
 
 def cat(experiment, log):

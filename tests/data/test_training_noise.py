@@ -116,9 +116,22 @@ def test_every_choice_of_the_group_builds_and_is_independent_of_the_method(name)
     assert sum(one.noise["realised"].values()) == pytest.approx(one.noise["nominal"], rel=0.15)
 
 
+def test_known_noise_of_the_data_stays_known():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        share = {
+            ratio: build(
+                compose("config", ["method=markov", "dataset.noise_share=.2", "noise=insert", f"noise.ratio={ratio}"])
+            ).noise["noise_share"]
+            for ratio in (0, 0.5)
+        }
+    assert 0.2 < share[0] < 0.35  # the two newest items of a user, which are clean, are not in the training part
+    assert share[0.5] == pytest.approx((share[0] + 0.5) / 1.5, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"operators": "insert"}, "noise.operators=insert: must be a list"),
         ({"eval_history": "both"}, "noise.eval_history=both: must be noisy or clean"),
         ({"users": 2}, "noise.users=2: must be a share"),
     ],

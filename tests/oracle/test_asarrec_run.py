@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 import train as entry
 from seqrec.build import build, load
 from seqrec.errors import UserError
+from seqrec.methods.matrix_views import rows_to_augment
 
 ROOT = Path(entry.__file__).parent
 SMALL = (
@@ -255,3 +256,27 @@ def test_after_warm_up_a_tenth_to_six_tenths_of_the_views_differ_from_their_hist
     assert all(entry["train/augmenter_gradient"] > 0 for entry in active)
     assert "differ from their history" not in (tmp_path / "run" / "run.log").read_text()
     assert OmegaConf.load(tmp_path / "run" / "config.yaml").method.stay == config.method.stay
+
+
+def test_the_keep_probability_is_the_share_of_views_that_hold_the_item(finished):
+    experiment = load(finished)
+    method, batch = experiment.method, next(experiment.loader.epoch(0))
+    torch.manual_seed(0)
+    found = method.keep_probability(batch, draws=200)
+    real = batch.seq > 0
+    assert not found[~real].any()
+    assert found.max() <= 1
+    short = real.sum(1) < 3
+    assert (found[short] == real[short]).all()
+    extended, rows = method.extended(batch), rows_to_augment(batch)
+    count = torch.zeros(len(rows), batch.seq.shape[1])
+    method.augmenter.train()
+    for _ in range(200):
+        views = method.hard_views(extended, method.sources(extended, method.matrices(extended))).items(extended)
+        for row, both in enumerate(views):
+            for view in both:
+                held = set(view.tolist())
+                for slot, item in enumerate(batch.seq[rows[row]].tolist()):
+                    count[row, slot] += item > 0 and item in held
+    assert torch.allclose(found[rows], count / 400, atol=0.12)
+    assert (found[rows][real[rows]] < 1).any()
