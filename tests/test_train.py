@@ -168,3 +168,12 @@ def test_impossible_combinations_are_refused_before_data_is_read(tmp_path, monke
 def test_several_devices_are_refused_in_a_multirun(tmp_path):
     with pytest.raises(UserError, match="does not work inside a multirun"):
         train.job(configure("trainer.devices=2"), tmp_path / "run", multirun=True)
+
+
+def test_losses_with_negatives_wait_longer_before_the_learning_rate_falls():
+    waits = {
+        loss: configure(f"loss={loss}").trainer.plateau
+        for loss in ("cross_entropy", "bce", "bpr", "gbce", "sampled_softmax")
+    }
+    assert waits == {"cross_entropy": 2, "bce": 5, "bpr": 5, "gbce": 5, "sampled_softmax": 5}
+    assert configure("loss=bce", "trainer.plateau=3").trainer.plateau == 3
