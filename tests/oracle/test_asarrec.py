@@ -38,6 +38,12 @@ def train(sequences_of):
     return sequences_of([(generator.permutation(ITEMS)[:length] + 1).tolist() for length in lengths])
 
 
+COMPARED_BY = {
+    "dot": ("method.cosine=false", "method.temperature=5"),
+    "cosine": ("method.cosine=true", "method.temperature=.5"),
+}
+
+
 def build(train, backbone="sasrec", *changes, method="asarrec", still=True, lively=True):
     """A method from the real configuration, with embeddings and an augmenter that make all kinds of views."""
     name, _, count_from = backbone.partition("-")
@@ -47,7 +53,7 @@ def build(train, backbone="sasrec", *changes, method="asarrec", still=True, live
     if name == "sasrec":
         overrides += [f"backbone.count_from={count_from or 'start'}", "backbone.layers=2"]
     if method == "asarrec":
-        overrides += [f"method.candidates={K}", "method.temperature=5", *(LIVELY if lively else ())]
+        overrides += [f"method.candidates={K}", *COMPARED_BY["dot"], *(LIVELY if lively else ())]
     overrides += changes
     with initialize_config_dir(CONF, version_base="1.3"):
         config = OmegaConf.to_container(compose("config", overrides), resolve=True)
@@ -139,8 +145,11 @@ def slow_state(method, x, occupied):
     return torch.cat([torch.zeros((MAX_LEN + K - size) * DIM), *states])
 
 
-def slow_contrast(states, temperature):
+def slow_contrast(states, contrast):
     """states: one pair per history."""
+    temperature = contrast.temperature
+    if contrast.cosine:
+        states = [[state / state.norm() for state in pair] for pair in states]
     anchors = [(i, v) for i in range(len(states)) for v in range(2)]
     total = 0.0
     for i, v in anchors:
@@ -169,7 +178,7 @@ def slow_augmenter_loss(method, batch):
         soft_d = ((soft[0, 0] - soft[0, 1]) ** 2).sum() / (2 * n)
         hard_d = ((hard[0, 0] - hard[0, 1]) ** 2).sum() / (2 * n)
         diversity.append(torch.relu(0.5 - (soft_d + (hard_d - soft_d).detach())))
-    contrast = slow_contrast(states, method.contrast.temperature)
+    contrast = slow_contrast(states, method.contrast)
     return -contrast + 0.1 * torch.stack(diversity).mean() + torch.stack(invariance).mean()
 
 
@@ -193,7 +202,7 @@ def slow_recommender_loss(method, batch):
             x = [torch.zeros(DIM) if i is None else table[items[i]] for i in source]
             pair.append(slow_state(method, x, [i is not None for i in source]))
         states.append(pair)
-    return torch.stack(terms).mean() + 0.1 * slow_contrast(states, method.contrast.temperature)
+    return torch.stack(terms).mean() + 0.1 * slow_contrast(states, method.contrast)
 
 
 def gradients_of(method, loss, names):
@@ -216,10 +225,13 @@ def test_the_views_of_these_tests_are_of_all_kinds(train, backbone):
     assert 0.5 < logs["changed"] < 1
 
 
-@pytest.mark.parametrize(("vector", "compact"), [("last", "false"), ("flat", "false"), ("flat", "true")])
+@pytest.mark.parametrize(
+    ("vector", "by", "compact"),
+    [("last", "cosine", "false"), ("last", "dot", "true"), ("flat", "dot", "false"), ("flat", "cosine", "true")],
+)
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_both_losses_and_their_gradients_follow_the_equations(train, backbone, vector, compact):
-    method = build(train, backbone, f"method.vector={vector}", f"method.compact={compact}")
+def test_both_losses_and_their_gradients_follow_the_equations(train, backbone, vector, by, compact):
+    method = build(train, backbone, f"method.vector={vector}", f"method.compact={compact}", *COMPARED_BY[by])
     method.on_epoch(99)
     batch = batch_of(train, method, size=30 if backbone == "fmlprec" else 10)
     steps = Steps(method)

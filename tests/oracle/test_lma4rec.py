@@ -89,7 +89,7 @@ def test_groups_partition_the_parameters_and_each_moves_its_own(setting, backbon
     assert groups["model"].optimizer is None
     optimizer = groups["keep"].optimizer(keep)
     assert isinstance(optimizer, torch.optim.Adam)
-    assert optimizer.defaults["lr"] == 0.001
+    assert optimizer.defaults["lr"] == configure("method=lma4rec")["trainer"]["optimizer"]["lr"]
     assert optimizer.defaults["weight_decay"] == 0
     method.losses(batch)["loss"].backward()
     before = {name: value.clone() for name, value in method.state_dict().items()}
