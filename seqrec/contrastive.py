@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqrec.batch import Batch
 from seqrec.errors import UserError
 
 VECTORS = ("flat", "last")
@@ -64,6 +65,20 @@ def encode_with_views(method, seq: Tensor, views: Tensor, taken: Tensor) -> tupl
     hidden = method.encode(torch.cat([clean, views]), positions=method.backbone.positions(taken))
     clean, viewed = hidden.split([len(seq), len(views)])
     return clean[:, views.shape[1] - seq.shape[1] :], viewed
+
+
+def next_item_and_contrast(method, batch: Batch, views: Tensor, taken: Tensor) -> dict[str, Tensor]:
+    """Return L_next + weight * L_contrast and its parts, of `method` with its `weight` and `contrast`, in one encoder call."""
+    hidden, viewed = encode_with_views(method, batch.seq, views, taken)
+    next_item = method.next_item_loss(hidden, batch)
+    anchors, accuracy = method.contrast(viewed, views > 0, batch.user)
+    contrast = anchors.mean()
+    return {
+        "loss": next_item + method.weight * contrast,
+        "next_item": next_item,
+        "contrast": contrast,
+        "contrast_accuracy": accuracy,
+    }
 
 
 def last_real(real: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from seqrec.augment import Views
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.contrastive import NTXent, encode_with_views
+from seqrec.contrastive import NTXent, next_item_and_contrast
 from seqrec.errors import UserError
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method
@@ -40,14 +40,4 @@ class CL4SRec(Method):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum and its parts; the views share one encoder call with the sequences."""
-        views, taken = self.views(batch.seq)
-        hidden, viewed = encode_with_views(self, batch.seq, views, taken)
-        next_item = self.next_item_loss(hidden, batch)
-        anchors, accuracy = self.contrast(viewed, views > 0, batch.user)
-        contrast = anchors.mean()
-        return {
-            "loss": next_item + self.weight * contrast,
-            "next_item": next_item,
-            "contrast": contrast,
-            "contrast_accuracy": accuracy,
-        }
+        return next_item_and_contrast(self, batch, *self.views(batch.seq))
