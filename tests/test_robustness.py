@@ -1,70 +1,18 @@
 """Perturbation of a finished run at test time, against slow readings and known answers."""
 
-import csv
-import json
 import math
-import runpy
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from robustness_setting import CPU, Case
 
-import train
-from seqrec.attacks import check, newest, random_items, slots
-from seqrec.attacks import replaced as put
-from seqrec.build import build
+from seqrec.attacks import check, newest
 from seqrec.data.split import Questions
 from seqrec.errors import UserError
-from seqrec.foreign import ForeignItems
-from seqrec.keyed import user_keys
 from seqrec.noise import OPERATORS, corrupt
-from seqrec.robustness import Examiner, Outcome, attack_cells, changed, noise_cells, table, top_lists, write
-
-ROOT = Path(__file__).parents[1]
-CPU = torch.device("cpu")
-# most events follow from the event before
-CHAINS = ["dataset.transition_share=.9", "dataset.successors=2", "dataset.memory=0"]
-SMALL = ["dataset.users=200", "dataset.items=120", "dataset.clusters=6", "max_len=7", *CHAINS]
-METHODS = {
-    "markov": ["method=markov", "loss=none", "backbone=none"],
-    "popularity": ["method=popularity", "loss=none", "backbone=none"],
-    "plain": ["dim=8", "backbone.layers=1", "trainer.max_epochs=3", "trainer.batch_size=32", "trainer.progress=false"],
-}
-
-
-def configure(method):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", [*SMALL, *METHODS[method]])
-
-
-class Case:
-    """A method, the test questions and what the perturbations need; max_len is below the length of many histories."""
-
-    def __init__(self, method, cutoff=5):
-        built = build(configure(method))
-        self.method, self.evaluator, self.questions = built.method, built.evaluator, built.split.test
-        self.keys = user_keys(built.dataset.user_ids)[self.questions.user]
-        self.foreign = ForeignItems(
-            built.split.train, user_keys(built.dataset.user_ids), built.dataset.num_items, "uniform", 0.0
-        )
-        self.examiner = Examiner(self.evaluator, self.method, CPU, self.questions, cutoff)
-
-    def noise(self, *operators, ratios, draws=2, seed=0, **where):
-        return list(noise_cells(self.examiner, self.keys, seed, self.foreign, operators, ratios, draws, **where))
-
-    def attacks(self, *positions, counts=(1,), draws=2, worst=0, gradient=False, seed=0):
-        who = (self.examiner, self.keys, seed, self.foreign)
-        return list(attack_cells(*who, positions, counts, draws, worst, gradient))
-
-    def attacked(self, position, count, seed):
-        """The visible inputs after one draw of random items."""
-        asked = replace(self.questions, inputs=self.examiner.visible)
-        row, offset = slots(asked.inputs, position, count, self.keys, seed)
-        return put(asked.inputs, offset, random_items(asked, row, offset, self.keys, seed, self.foreign))
+from seqrec.robustness import Examiner, Outcome, attack_cells, changed, noise_cells, top_lists
 
 
 @pytest.fixture(scope="module")
@@ -360,123 +308,3 @@ def test_mistakes_are_answered_before_the_grid(markov):
     for cutoff in (0, 121):
         with pytest.raises(UserError, match=f"--cutoff {cutoff}: must be from 1 to the number of items, 120"):
             Examiner(markov.evaluator, markov.method, CPU, markov.questions, cutoff)
-
-
-CELLS = [
-    {
-        "attack": "clean",
-        "draws": 1,
-        "mean": {"changed": 0.0, "HR@5": 0.25},
-        "std": {"changed": math.nan, "HR@5": math.nan},
-    },
-    {
-        "attack": "insert",
-        "ratio": 0.1,
-        "draws": 2,
-        "mean": {"changed": 0.5, "HR@5": 0.2},
-        "std": {"changed": 0.1, "HR@5": 0.01},
-    },
-    {
-        **{"attack": "random", "position": "-2", "k": 3, "draws": 1},
-        **{"mean": {"changed": 1.0, "HR@5": math.nan}, "std": {"changed": math.nan, "HR@5": math.nan}},
-    },
-]
-
-
-def test_the_table():
-    assert list(table(CELLS)) == [
-        "| input | changed | HR@5 |",
-        "|---|---:|---:|",
-        "| clean | 0.0 % | 0.2500 |",
-        "| insert 0.1 | 50.0 % | 0.2000 ± 0.0100 |",
-        "| random at -2, k=3 | 100.0 % | - |",
-    ]
-
-
-def test_the_files(tmp_path):
-    write(tmp_path, {"part": "test"}, CELLS)
-    assert {path.name for path in tmp_path.iterdir()} == {"robustness.json", "robustness.csv"}
-    written = json.loads((tmp_path / "robustness.json").read_text(), parse_constant=pytest.fail)
-    assert written["part"] == "test"
-    assert written["cells"][1] == CELLS[1]
-    assert written["cells"][2]["mean"] == {"changed": 1.0, "HR@5": None}
-    assert (tmp_path / "robustness.csv").read_text().splitlines() == [
-        "attack,position,k,ratio,draws,changed,HR@5,changed std,HR@5 std",
-        "clean,,,,1,0.0,0.25,,",
-        "insert,,,0.1,2,0.5,0.2,0.1,0.01",
-        "random,-2,3,,1,1.0,,,",
-    ]
-
-
-def call(*arguments):
-    """Run the script in this process."""
-    kept, sys.argv = sys.argv, ["robustness.py", *map(str, arguments)]
-    try:
-        runpy.run_path(str(ROOT / "scripts" / "robustness.py"), run_name="script")["main"]()
-    finally:
-        sys.argv = kept
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Directories of two finished runs."""
-    folder = tmp_path_factory.mktemp("runs")
-    for name in ("plain", "markov"):
-        train.job(configure(name), folder / name)
-    return folder / "plain", folder / "markov"
-
-
-def test_the_script_examines_finished_runs(runs, capsys):
-    capsys.readouterr()
-    call(
-        *runs, "--noise", "insert,swap+delete", "--ratio", "0,.3", "--draws", "2", "--positions=last,-2", "--worst", "3"
-    )
-    shown = capsys.readouterr().out
-    for folder in runs:
-        assert f"{folder}, test" in shown
-        written = json.loads((folder / "robustness.json").read_text())
-        labels = [(cell["attack"], cell.get("ratio"), cell.get("position")) for cell in written["cells"]]
-        assert labels == [
-            ("clean", None, None),
-            *[(name, ratio, None) for name in ("insert", "swap+delete") for ratio in (0, 0.3)],
-            *[(name, None, position) for position in ("last", "-2") for name in ("random", "worst of 3")],
-        ]
-        metrics = json.loads((folder / "metrics.json").read_text())["test"]
-        clean = written["cells"][0]["mean"]
-        assert (clean["HR@10"], clean["NDCG@10"]) == (metrics["HR@10"], metrics["NDCG@10"])
-        assert written["cells"][1]["mean"] == clean
-        assert written["users"] == 200
-        with (folder / "robustness.csv").open() as stream:
-            rows = list(csv.DictReader(stream))
-        assert [float(row["NDCG@10"]) for row in rows] == [cell["mean"]["NDCG@10"] for cell in written["cells"]]
-    assert shown.count("| insert 0.3 |") == 2
-    before = (runs[1] / "robustness.json").read_bytes()
-    call(
-        runs[1],
-        "--noise",
-        "insert,swap+delete",
-        "--ratio",
-        "0,.3",
-        "--draws",
-        "2",
-        "--positions=last,-2",
-        "--worst",
-        "3",
-    )
-    assert (runs[1] / "robustness.json").read_bytes() == before
-
-
-def test_the_script_asks_the_validation_part_with_another_cutoff(runs, capsys):
-    call(runs[0], "--part", "valid", "--cutoff", "20", "--positions=last", "--draws", "1", "--gradient")
-    written = json.loads((runs[0] / "robustness.json").read_text())
-    metrics = json.loads((runs[0] / "metrics.json").read_text())["valid"]
-    assert [cell["attack"] for cell in written["cells"]] == ["clean", "random", "gradient"]
-    assert written["cells"][0]["mean"]["NDCG@20"] == metrics["NDCG@20"]
-    assert f"{runs[0]}, valid" in capsys.readouterr().out
-
-
-def test_the_script_refuses_what_cannot_be(runs):
-    with pytest.raises(UserError, match="Markov has no item embeddings"):
-        call(runs[1], "--positions=last", "--gradient")
-    with pytest.raises(UserError, match=r"position 'lats'.*did you mean 'last'"):
-        call(runs[1], "--positions=lats")

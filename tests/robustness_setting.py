@@ -1,0 +1,56 @@
+"""A small method, questions and what perturbs them, for the tests of robustness."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from seqrec.attacks import random_items, slots
+from seqrec.attacks import replaced as put
+from seqrec.build import build
+from seqrec.foreign import ForeignItems
+from seqrec.keyed import user_keys
+from seqrec.robustness import Examiner, attack_cells, noise_cells
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+# most events follow from the event before
+CHAINS = ["dataset.transition_share=.9", "dataset.successors=2", "dataset.memory=0"]
+SMALL = ["dataset.users=200", "dataset.items=120", "dataset.clusters=6", "max_len=7", *CHAINS]
+METHODS = {
+    "markov": ["method=markov", "loss=none", "backbone=none"],
+    "popularity": ["method=popularity", "loss=none", "backbone=none"],
+    "plain": ["dim=8", "backbone.layers=1", "trainer.max_epochs=3", "trainer.batch_size=32", "trainer.progress=false"],
+}
+
+
+def configure(method):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", [*SMALL, *METHODS[method]])
+
+
+class Case:
+    """A method, the test questions and what the perturbations need; max_len is below the length of many histories."""
+
+    def __init__(self, method, cutoff=5):
+        built = build(configure(method))
+        self.method, self.evaluator, self.questions = built.method, built.evaluator, built.split.test
+        self.keys = user_keys(built.dataset.user_ids)[self.questions.user]
+        self.foreign = ForeignItems(
+            built.split.train, user_keys(built.dataset.user_ids), built.dataset.num_items, "uniform", 0.0
+        )
+        self.examiner = Examiner(self.evaluator, self.method, CPU, self.questions, cutoff)
+
+    def noise(self, *operators, ratios, draws=2, seed=0, **where):
+        return list(noise_cells(self.examiner, self.keys, seed, self.foreign, operators, ratios, draws, **where))
+
+    def attacks(self, *positions, counts=(1,), draws=2, worst=0, gradient=False, seed=0):
+        who = (self.examiner, self.keys, seed, self.foreign)
+        return list(attack_cells(*who, positions, counts, draws, worst, gradient))
+
+    def attacked(self, position, count, seed):
+        """The visible inputs after one draw of random items."""
+        asked = replace(self.questions, inputs=self.examiner.visible)
+        row, offset = slots(asked.inputs, position, count, self.keys, seed)
+        return put(asked.inputs, offset, random_items(asked, row, offset, self.keys, seed, self.foreign))
