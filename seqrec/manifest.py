@@ -1,6 +1,8 @@
 """Facts about a run that make its numbers comparable, or show that they are not."""
 
+import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -19,9 +21,18 @@ def environment() -> dict:
     return {
         "versions": {"seqrec": __version__, "python": platform.python_version(), **{n: version(n) for n in PACKAGES}},
         "git_commit": git_commit(),
-        "machine": {"processor": platform.processor() or platform.machine(), "system": platform.system()},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
         "command": sys.argv,
     }
+
+
+def processor() -> str:
+    """Return the name of the accelerator in use, else of the processor."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    listed = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.+)$", listed.read_text(), re.MULTILINE) if listed.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def git_commit() -> str | None:
