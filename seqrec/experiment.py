@@ -11,6 +11,7 @@ from seqrec.checkpoint import Checkpoints
 from seqrec.config import config_hash
 from seqrec.events import EventWriter
 from seqrec.manifest import environment, parameter_count, peak_memory
+from seqrec.portrait import portrait
 from seqrec.results import results_table
 from seqrec.run_dir import RunDir
 from seqrec.trainer import State
@@ -29,6 +30,8 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
     if not experiment.fabric.is_global_zero:
         return state.best
     metrics, test = evaluate(experiment, state, run_dir)
+    device = experiment.fabric.device
+    run_dir.write_portrait(portrait(experiment.method, experiment.split.train, config.max_len, device))
     manifest = {
         **environment(),
         **facts(experiment),

@@ -11,6 +11,7 @@ from seqrec.errors import UserError
 from seqrec.files import write_atomically, write_json
 
 DONE = "DONE"
+PORTRAIT = "portrait.npz"
 
 
 class RunDir:
@@ -71,6 +72,13 @@ class RunDir:
             target_id=item_ids[ranks.target],
         )
         write_atomically(self.path / name, stream.getvalue())
+
+    def write_portrait(self, values: dict[str, np.ndarray]) -> None:
+        """Write what the method does with the items of its histories by their place, if there is anything."""
+        if values:
+            stream = io.BytesIO()
+            np.savez_compressed(stream, **values)
+            write_atomically(self.path / PORTRAIT, stream.getvalue())
 
     def finish(self, metrics: dict, manifest: dict) -> None:
         """Write metrics.json and manifest.json, then DONE."""

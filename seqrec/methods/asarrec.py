@@ -205,14 +205,36 @@ class AsarRec(Method):
         kept, extended = (batch.seq > 0).float(), self.extended(batch)
         if extended is None:
             return kept
-        training, count = self.augmenter.training, torch.zeros_like(extended.items, dtype=torch.float)
+        placed = self.placed(extended, draws)[:, :, self.candidates.count :].sum(1)
+        kept[views.rows_to_augment(batch)] *= placed
+        return kept
+
+    @torch.no_grad()
+    def portrait(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the mean of each history's matrices, target slot by source slot, and shares of the views by slot, to be drawn."""
+        extended = self.extended(batch)
+        if extended is None:
+            return {}
+        first = self.candidates.count
+        placed, real = self.placed(extended, draws=8), extended.original[:, first:]
+        within = placed[:, first:, first:]
+        return {
+            "dropped": (1 - placed[:, :, first:].sum(1)).where(real, torch.nan),
+            "inserted": (placed * ~extended.original[:, None])[:, first:].sum(2).where(real, torch.nan),
+            "matrix": within.where(real[:, None] & real[:, :, None], torch.nan),
+        }
+
+    def placed(self, extended: views.Extended, draws: int) -> Tensor:
+        """Return the share of `draws` pairs of views, drawn as in training, that have in a slot the item of a source slot, [R, N, N]."""
+        training, width = self.augmenter.training, extended.items.shape[1]
+        count = self.items.weight.new_zeros(*extended.items.shape, width + 1)  # the last source is none
         self.augmenter.train()
         for _ in range(draws):
-            source = self.hard_views(extended, self.sources(extended, self.matrices(extended))).source.flatten(1)
-            count.scatter_add_(1, source.clamp(min=0), (source >= 0).float())
+            for source in self.hard_views(extended, self.sources(extended, self.matrices(extended))).source.unbind(1):
+                place = source.where(source >= 0, width)[..., None]
+                count.scatter_add_(2, place, torch.ones_like(place, dtype=count.dtype))
         self.augmenter.train(training)
-        kept[views.rows_to_augment(batch)] *= count[:, self.candidates.count :] / (VIEWS * draws)
-        return kept
+        return count[..., :width] / (VIEWS * draws)
 
     def matrices(self, extended: views.Extended) -> list[tuple[views.Extended, Tensor, Tensor]]:
         """Return, group by group, rows of like length with their soft and hard matrices [G, 2, N, N]."""

@@ -155,6 +155,10 @@ class AutoSAM(Method):
         self.train(training)
         return probability
 
+    def portrait(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the probability of keeping each item, to be drawn."""
+        return {"keep probability": self.keep_probability(batch).where(batch.seq > 0, torch.nan)}
+
     @torch.no_grad()
     def rewards(
         self, batch: Batch, probability: Tensor, kept: Tensor, sub: SubSequence, hidden: Tensor

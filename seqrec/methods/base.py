@@ -106,6 +106,13 @@ class Method(nn.Module):
         """Return the score of every item as the next one, [B, V + 1]."""
         return self.encode(batch.seq)[:, -1] @ self.items.weight.T
 
+    def portrait(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what the method does with the items of training histories, by name, to be drawn; most have nothing.
+
+        A value per slot [B, T] or per pair of slots [B, T, T], NaN where there is none.
+        """
+        return {}
+
 
 class Untrained(Method):
     """Base of the counting baselines: no parameters, `setup` fits them on the training part."""

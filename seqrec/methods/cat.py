@@ -165,6 +165,12 @@ class CAT(Method):
             logs["loss"] = logs["loss"] + self.lambda2 * logs["loss_adv2"]
         return logs
 
+    def portrait(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the weight of each item's perturbation, to be drawn."""
+        if self.weights == "none":
+            return {}
+        return {"weight": self.slot_weights(batch).where(batch.seq > 0, torch.nan)}
+
     def slot_weights(self, batch: Batch) -> Tensor:
         """Return w(u, t) of every slot, [B, T]: mean 1 over the real slots of a row, 0 at padding."""
         mask = batch.seq > 0

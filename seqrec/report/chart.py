@@ -102,3 +102,29 @@ def _curve(axes: Axes, series: Series) -> str:
                 f"<title>{escape(series.label)}, {x:g}: {y:.4f}</title></circle>"
             )
     return "".join([*parts, "</g>"])
+
+
+def cells(values: list[list[float]], title: str, x_label: str, y_label: str) -> str:
+    """Return shares [N, N] as squares in an <svg> element, the last place being 0 and those before it 1, 2, ...; strong colours
+    come early (power .4), and shares below .0005 have no square."""
+    count, side, left, top = len(values), 14, 40, 4
+    size = left + side * count + 8
+    bottom = top + side * count
+    parts = [f'<svg class="chart" viewBox="0 0 {size} {bottom + 36}" role="img" aria-label="{escape(title)}">']
+    parts.append(f'<rect class="frame" x="{left}" y="{top}" width="{side * count}" height="{side * count}"/>')
+    for row, line in enumerate(values):
+        for column, value in enumerate(line):
+            if value >= 0.0005:
+                name = f"{count - 1 - column} to {count - 1 - row}: {value:.4f}"
+                place = f'x="{left + side * column}" y="{top + side * row}" width="{side}" height="{side}"'
+                parts.append(f'<rect class="cell" {place} fill-opacity="{value**0.4:.2f}"><title>{name}</title></rect>')
+    for place in range(0, count, 5):
+        at = side * (count - 1 - place) + side / 2
+        parts.append(f'<text class="x" x="{left + at}" y="{bottom + 14}">{place}</text>')
+        parts.append(f'<text class="y" x="{left - 5}" y="{top + at + 4}">{place}</text>')
+    parts.append(f'<text class="label" x="{left + side * count / 2}" y="{bottom + 31}">{escape(x_label)}</text>')
+    middle = top + side * count / 2
+    parts.append(
+        f'<text class="label" transform="rotate(-90 12 {middle})" x="12" y="{middle}">{escape(y_label)}</text></svg>'
+    )
+    return "".join(parts)

@@ -8,7 +8,7 @@ from pathlib import Path
 from seqrec.errors import UserError
 from seqrec.files import write_atomically
 from seqrec.report.analysis import Table
-from seqrec.report.training import Panel
+from seqrec.report.training import Map, Panel
 
 try:
     import matplotlib as mpl
@@ -17,6 +17,7 @@ except ModuleNotFoundError:
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.colors import PowerNorm
 from matplotlib.lines import Line2D
 
 # the same picture is the same file: no date, and no random names in it
@@ -49,24 +50,42 @@ def curves(table: Table, metric: str, stem: Path) -> None:
 
 
 def training(panels: list[Panel], conditions: list[str], stem: Path) -> None:
-    """Draw logged values against the epoch: a panel per row and value, a line per run, coloured by its noise."""
+    """Draw values against the epoch or the place: a panel per row and value, a line per run, coloured by its noise."""
     colours = dict(zip(conditions, _scale(len(conditions)), strict=True))
-    across = min(PANELS_ACROSS, len(panels))
-    down = math.ceil(len(panels) / across)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            down, across, figsize=(3.3 * across, 2.5 * down), squeeze=False, layout="constrained"
-        )
-        for axis in axes.flat[len(panels) :]:
-            axis.set_axis_off()
+        figure, axes = _sheet(len(panels))
         for axis, panel in zip(axes.flat, panels, strict=False):
             for condition, _, epochs, values in panel.lines:
                 axis.plot(epochs, values, color=colours[condition], linewidth=0.9, alpha=0.8)
             axis.set_title(f"{panel.row}\n{panel.value}", fontsize=8)
-            axis.set_xlabel("epoch")
+            axis.set_xlabel(panel.x)
         lines = [Line2D([], [], color=colour) for colour in colours.values()]
         figure.legend(lines, list(colours), loc="outside lower center", ncols=min(8, len(lines)))
         save(figure, stem)
+
+
+def maps(drawn: list[Map], stem: Path) -> None:
+    """Draw values by pairs of places, newest at the lower right; the colours bring out what is small."""
+    with plt.rc_context(STYLE):
+        figure, axes = _sheet(len(drawn))
+        for axis, entry in zip(axes.flat, drawn, strict=False):
+            size = len(entry.values)
+            ends = (size - 0.5, -0.5, -0.5, size - 0.5)
+            image = axis.imshow(entry.values, cmap="viridis", norm=PowerNorm(0.4, 0, 1), extent=ends)
+            axis.set_title(f"{entry.row}\n{entry.value}, {entry.condition}", fontsize=8)
+            axis.set(xlabel="from place", ylabel="to place")
+            axis.grid(visible=False)
+        figure.colorbar(image, ax=axes, shrink=0.6)
+        save(figure, stem)
+
+
+def _sheet(count: int):
+    across = min(PANELS_ACROSS, count)
+    down = math.ceil(count / across)
+    figure, axes = plt.subplots(down, across, figsize=(3.3 * across, 2.5 * down), squeeze=False, layout="constrained")
+    for axis in axes.flat[count:]:
+        axis.set_axis_off()
+    return figure, axes
 
 
 def _scale(count: int) -> list:

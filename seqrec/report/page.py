@@ -5,14 +5,19 @@ from collections import Counter
 from html import escape
 
 from seqrec.report.analysis import Report, Table, data_of
-from seqrec.report.chart import Series, line_chart
+from seqrec.report.chart import Series, cells, line_chart
 from seqrec.report.grids import Grid, Value, slug
 from seqrec.report.style import SCRIPT, STYLE
 from seqrec.report.tables import MARKS, NOTHING, columns, condition, legend, named_columns, number, spread
-from seqrec.report.training import Panel, conditions, panels
+from seqrec.report.training import Map, Panel, conditions, maps, panels
 
 COLOURS = 8
 KEY = '<svg class="key" width="26" height="8"><line x1="0" x2="26" y1="4" y2="4"/></svg>'
+SHEETS = {
+    "training": "Validation in training",
+    "own-values": "The methods' own values",
+    "places": "The methods' own values by place in the history",
+}
 DASHES = ("none", "7 4", "2 3", "9 3 2 3")
 
 
@@ -22,11 +27,11 @@ def page(report: Report, grids: dict[str, list[Grid]], general: list[Grid], note
     for grid in general:
         if grid.rows:
             sections.append((grid.name, grid.title, _grid(grid, heading=False)))
-    validation, own = panels(report)
-    named = {"training": ("Validation in training", validation), "own-values": ("The methods' own values", own)}
-    for anchor, (title, found) in named.items():
+    for anchor, found in panels(report).items():
         if found:
-            sections.append((anchor, title, _panels(found, conditions(report))))
+            sections.append((anchor, SHEETS[anchor], _panels(found, conditions(report))))
+    if drawn := maps(report):
+        sections.append(("maps", "What the matrices do", _maps(drawn)))
     links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in sections)
     body = "".join(f'<section id="{a}"><h2>{escape(t)}</h2>{content}</section>' for a, t, content in sections)
     return (
@@ -158,17 +163,32 @@ def _panels(found: list[Panel], names: list[str]) -> str:
     figures = []
     for panel in found:
         series = []
-        for noise, run, epochs, values in panel.lines:
-            kept = [(x, y) for x, y in zip(epochs, values, strict=True) if math.isfinite(y)]
+        for noise, run, places, values in panel.lines:
+            kept = [(x, y) for x, y in zip(places, values, strict=True) if math.isfinite(y)]
             x, y = [x for x, _ in kept], [y for _, y in kept]
             series.append(Series(f"{noise}, seed {run.config['seed']}", colours[noise], x, y))
         title = f"{panel.row}: {panel.value}"
-        chart = line_chart(series, title, "epoch", (330, 210), None, from_zero=False)
+        chart = line_chart(series, title, panel.x, (330, 210), None, from_zero=False)
         figures.append(
             f"<figure><figcaption>{escape(panel.row)} <span>{escape(panel.value)}</span></figcaption>{chart}</figure>"
         )
     note = '<p class="note">One line per run, coloured by the noise it was trained under.</p>'
     return f'{note}<ul class="legend">{items}</ul><div class="panels">{"".join(figures)}</div>'
+
+
+def _maps(drawn: list[Map]) -> str:
+    figures = []
+    for entry in drawn:
+        title = f"{entry.row}: {entry.value}, {entry.condition}"
+        figures.append(
+            f"<figure><figcaption>{escape(entry.row)} <span>{escape(entry.value)}, {escape(entry.condition)}</span></figcaption>"
+            f"{cells(entry.values.tolist(), title, 'from place', 'to place')}</figure>"
+        )
+    note = (
+        "Share of the views in which the item of one place of the history stands in another, mean over training histories; "
+        "0 is the newest item, the diagonal is staying. Point at a cell for its number."
+    )
+    return f'<p class="note">{note}</p><div class="panels">{"".join(figures)}</div>'
 
 
 def _grid(grid: Grid, heading: bool) -> str:

@@ -38,7 +38,7 @@ figcaption{font-size:13px;font-weight:600;overflow-wrap:anywhere}figcaption span
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin:8px 0;padding:0;list-style:none;font-size:13px}
 .legend button{all:unset;cursor:pointer;display:flex;align-items:center;gap:7px}.legend button:focus-visible{outline:2px solid var(--best)}
 .legend li>span{display:flex;align-items:center;gap:7px}.key line{stroke:var(--c);stroke-width:3;stroke-dasharray:var(--d,none)}
-.legend .off{opacity:.35}.hidden{display:none}
+.cell{fill:var(--c0)}.frame{fill:none;stroke:var(--rule)}.legend .off{opacity:.35}.hidden{display:none}
 """
 
 # A click on a name in a legend hides its curves in that section, another one brings them back.

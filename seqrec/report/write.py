@@ -11,7 +11,7 @@ from seqrec.report.page import page
 from seqrec.report.rows import rows_of
 from seqrec.report.slices import slices
 from seqrec.report.tables import cells_csv, grid_csv, latex, markdown
-from seqrec.report.training import conditions, panels
+from seqrec.report.training import conditions, maps, panels
 
 DEFAULT_BASELINE = "plain"
 PANELS_A_SHEET = 24
@@ -24,6 +24,8 @@ OWN = (
     "figures/curve-*",
     "figures/training-*",
     "figures/own-*",
+    "figures/places-*",
+    "figures/maps-*",
 )
 
 
@@ -65,10 +67,13 @@ def report(
                 figures.curves(table, metric, output / "figures" / f"{grids.slug(f'curve-{table.label}-{metric}')}")
     for grid in (*(grid for part in small.values() for grid in part), *general):
         write_atomically(output / f"{grid.name}.csv", grid_csv(grid).encode())
-    for name, drawn in zip(("training", "own-values"), panels(found), strict=True):
+    for name, drawn in panels(found).items():
         for first in range(0, len(drawn), PANELS_A_SHEET):
             stem = output / "figures" / f"{name}-{first // PANELS_A_SHEET + 1}"
             figures.training(drawn[first : first + PANELS_A_SHEET], conditions(found), stem)
+    drawn = maps(found)
+    for first in range(0, len(drawn), PANELS_A_SHEET):
+        figures.maps(drawn[first : first + PANELS_A_SHEET], output / "figures" / f"maps-{first // PANELS_A_SHEET + 1}")
     target = output / "index.html"
     write_atomically(target, page(found, small, general, [note] if note else []).encode())
     return target

@@ -18,7 +18,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.points, self.cells, self.ids, self.links = [], {}, {}, [], []
-        self.resources, self.texts, self.curve, self.lines = [], [], None, []
+        self.resources, self.texts, self.curve, self.lines, self.squares = [], [], None, [], 0
         self.feed(text)
         self.close()
         assert self.open == []
@@ -41,6 +41,7 @@ class Page(HTMLParser):
             self.points.setdefault(place, []).append(
                 tuple(float(given[f"data-{n}"]) for n in ("x", "y", "low", "high"))
             )
+        self.squares += tag == "rect" and given["class"] == "cell"
         if tag == "td" and "data-ratio" in given:
             place = tuple(given[f"data-{name}"] for name in ("noise", "row", "metric"))
             self.cells.setdefault(place, []).append((float(given["data-ratio"]), float(given["data-value"])))
@@ -109,14 +110,31 @@ def test_training_curves_of_all_runs_and_of_the_methods_own_values(made):
     text = "".join(page.texts)
     assert "weight_newest" in text
     own = [line for line in page.lines if "data-row" not in line]
-    assert len(own) == 12 + 6  # validation of plain and cat, weight_newest of cat; popularity was not trained
+    # validation of plain and cat, weight_newest and weight by place of cat; popularity was not trained
+    assert len(own) == 12 + 6 + 6
+
+
+def test_maps_of_the_newest_places_in_the_first_run_of_each_condition(made):
+    _, page = made
+    assert page.squares == 20 + (20 + 19) + (20 + 19)  # the diagonal, and moves by one place where there is noise
+    titles = [text for text in page.texts if text.startswith("matrix, ")]
+    assert titles == ["matrix, clean", "matrix, insert 0.2", "matrix, insert 0.4"]
+    # row 0 of a portrait is the newest place to which an item goes, its column 1 the place before, where it comes from
+    assert page.texts.count("1 to 0: 0.2000") == 1  # ratio / seed, of seed 1
+    assert page.texts.count("1 to 0: 0.4000") == 1
+    assert page.texts.count("0 to 0: 0.5000") == 3
+    assert page.texts.count("19 to 18: 0.4000") == 1
+    assert "0 to 1: 0.4000" not in page.texts
 
 
 def test_all_files_are_there_and_the_same_again(made, shared_grid):
     folder, _ = made
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     pictures = [
-        f"figures/{name}" for name in ("curve-insert-HR-10", "curve-insert-NDCG-10", "training-1", "own-values-1")
+        f"figures/{name}"
+        for name in (
+            *("curve-insert-HR-10", "curve-insert-NDCG-10", "training-1", "own-values-1", "places-1", "maps-1"),
+        )
     ]
     tables = ["gain-insert.csv", "left-out.csv", "noise-floor.csv", "robustness-insert.csv", "significance-insert.csv"]
     assert set(files) == {

@@ -1,0 +1,34 @@
+"""What a trained method does with the items of its training histories, by their place: numbers for pictures."""
+
+from itertools import islice
+
+import numpy as np
+import torch
+
+from seqrec.data.loader import TrainLoader
+from seqrec.data.sequences import Sequences
+from seqrec.methods.base import Method
+
+BATCH, BATCHES = 256, 8  # histories are a sample: means over 2,048 of them are smooth
+LEAST = 20  # histories below which a mean says nothing
+
+
+def portrait(method: Method, train: Sequences, max_len: int, device: torch.device) -> dict[str, np.ndarray]:
+    """Return means over training histories of what `method.portrait` gives, by how far back the items are.
+
+    Place 0 is the newest item: [T] for a value per slot, [T, T] for one per pair of slots; NaN where fewer than 20 histories
+    reach. Empty for methods that have nothing to show. Random numbers are drawn, and the generators put back.
+    """
+    total, count = {}, {}
+    method.eval()
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        for batch in islice(TrainLoader(train, BATCH, max_len, seed=0).epoch(0), BATCHES):
+            for name, values in method.portrait(batch.to(device)).items():
+                axes = tuple(range(1, values.dim()))
+                known = ~values.isnan()
+                for sums, part in ((total, values.nan_to_num()), (count, known)):
+                    part = part.sum(0, dtype=torch.double, keepdim=True).flip(axes)[0]
+                    sums.setdefault(name, torch.zeros((max_len,) * len(axes), dtype=torch.double))
+                    sums[name][tuple(slice(size) for size in part.shape)] += part.cpu()
+    return {name: torch.where(count[name] >= LEAST, total[name] / count[name], torch.nan).numpy() for name in total}
