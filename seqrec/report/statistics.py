@@ -8,6 +8,7 @@ from scipy.stats import norm, rankdata, wilcoxon
 
 LEVEL = 0.05
 POWER = 0.8
+DRAWS = 1000  # of users, in bootstraps
 DECIMALS = 12  # averages of the same numbers in another order differ by rounding, which must not count as a difference
 
 
@@ -95,8 +96,14 @@ def holm(p: np.ndarray) -> np.ndarray:
     return result
 
 
-def bootstrap(values: np.ndarray, draws: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of 95 % percentile bands of the column means of `values` [R, C], users drawn anew; both [C].
+def bootstrap(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of 95 % percentile bands of the column means of `values` [R, C], users drawn anew; both [C]."""
+    low, high = np.quantile(resampled(values, DRAWS, seed=0), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
+    return low, high
+
+
+def resampled(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Return the column means of `values` [R, C] over users drawn anew, [draws, C].
 
     A draw is a row of weights, how often each user was drawn, so that all columns meet the same draws.
     """
@@ -107,8 +114,7 @@ def bootstrap(values: np.ndarray, draws: int = 1000, seed: int = 0) -> tuple[np.
         drawn = generator.integers(users, size=(size, users)) + np.arange(size)[:, None] * users
         weights = np.bincount(drawn.ravel(), minlength=size * users).reshape(size, users)
         means.append(weights.astype(np.float64) @ values / users)
-    low, high = np.quantile(np.concatenate(means), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
-    return low, high
+    return np.concatenate(means)
 
 
 @dataclass(frozen=True)

@@ -115,13 +115,16 @@ def test_holm():
 def test_bootstrap_against_a_loop_over_draws():
     generator = np.random.default_rng(3)
     values = generator.random((30, 3))
-    low, high = statistics.bootstrap(values, draws=250, seed=7)
+    found = statistics.resampled(values, draws=250, seed=7)
     generator, means = np.random.default_rng(7), []
     for size in (100, 100, 50):
         for drawn in generator.integers(30, size=(size, 30)):
             means.append([sum(values[user, column] for user in drawn) / 30 for column in range(3)])
-    assert low == pytest.approx(np.quantile(means, 0.025, axis=0))
-    assert high == pytest.approx(np.quantile(means, 0.975, axis=0))
+    assert found == pytest.approx(np.array(means))
+    low, high = statistics.bootstrap(values)
+    found = statistics.resampled(values, draws=1000, seed=0)
+    assert low == pytest.approx(np.quantile(found, 0.025, axis=0))
+    assert high == pytest.approx(np.quantile(found, 0.975, axis=0))
 
 
 def test_bootstrap_band_is_that_of_the_mean():

@@ -1,0 +1,54 @@
+"""Add finished runs to results/*.csv: `python scripts/record.py outputs/...`, then `python scripts/write_results.py`.
+
+Every complete run directory at or below the folders gives a row of runs.csv, found again by its command (the shortest one
+that gives its configuration) and seed; a robustness.csv in it gives rows of perturbed.csv. The comparisons that
+results/tables.yaml asks for (`against`) are made where the runs of both sides are among the folders.
+"""
+
+import argparse
+import functools
+import sys
+from pathlib import Path
+
+from seqrec.cli import guarded
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, help="folders with run directories at or below them")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of the CSV files")
+    arguments = parser.parse_args()
+
+    import yaml
+    from hydra import compose, initialize_config_dir
+
+    from seqrec.evidence.rows import finished, gain_rows, merge, perturbed_rows, run_row
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        runs = finished(arguments.folders, functools.cache(lambda *overrides: compose("config", list(overrides))))
+    tables = yaml.safe_load((arguments.results / "tables.yaml").read_text())
+    pairs = {
+        (row["command"], against): None
+        for table in tables.values()
+        for row in table["rows"]
+        for against in row.get("against", ())
+    }
+    made = {
+        "runs.csv": (map(run_row, runs), ("command", "seed")),
+        "perturbed.csv": (
+            (row for run in runs for row in perturbed_rows(run)),
+            ("command", "seed", "attack", "position", "k", "ratio"),
+        ),
+        "gains.csv": (
+            (row for pair in pairs for row in gain_rows(runs, *pair)),
+            ("command", "against", "metric"),
+        ),
+    }
+    for name, (rows, keys) in made.items():
+        print(f"{arguments.results / name}: {merge(arguments.results / name, rows, keys)} rows new or changed")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

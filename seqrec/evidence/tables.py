@@ -1,0 +1,192 @@
+"""Tables and pictures of the documents, made of results/*.csv; results/tables.yaml says which."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from seqrec.errors import UserError
+from seqrec.evidence.commands import normal
+from seqrec.evidence.rows import read
+from seqrec.report.chart import Series, line_chart
+
+NOT_RUN = "not run"
+BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+COLOURS = ("#5b6472", "#0b63c4", "#cc3d54", "#14804f", "#8044b8", "#b86a00", "#007a86", "#8f5c3f")
+STYLE = (
+    "text{font:11px system-ui,sans-serif;fill:#5d6875}.x,.label{text-anchor:middle}.y{text-anchor:end}"
+    ".grid{stroke:#dfe3e8}.axis{stroke:#5d6875}.curve polyline{fill:none;stroke:var(--c);stroke-width:2}"
+    ".curve circle{fill:var(--c)}.paper{fill:#fff}"
+)
+SIZE, LEGEND = (560, 340), 170
+
+
+@dataclass(frozen=True)
+class Results:
+    """The rows of results/*.csv by the normal form of their command."""
+
+    runs: dict[str, list[dict[str, str]]]
+    gains: dict[tuple[str, str, str], dict[str, str]]  # command, against, metric
+    perturbed: dict[str, list[dict[str, str]]]
+
+
+def load(folder: Path) -> tuple[Results, dict[str, dict]]:
+    """Read the results of a folder and the tables that are wanted of them."""
+
+    def by_command(name: str) -> dict[str, list[dict[str, str]]]:
+        rows = {}
+        for row in read(folder / name):
+            rows.setdefault(normal(row["command"]), []).append(row)
+        return rows
+
+    gains = {(normal(row["command"]), normal(row["against"]), row["metric"]): row for row in read(folder / "gains.csv")}
+    results = Results(by_command("runs.csv"), gains, by_command("perturbed.csv"))
+    return results, yaml.safe_load((folder / "tables.yaml").read_text())
+
+
+def share(value: float) -> str:
+    """Return a metric as the papers write it: .0574."""
+    return f"{value:.4f}".removeprefix("0")
+
+
+def mean(rows: list[dict[str, str]], column: str, form=share) -> str:
+    """Return the mean over seeds of a column, with ± its standard deviation (n - 1) where there are several."""
+    values = [float(row[column]) for row in rows]
+    return form(np.mean(values)) + (f" ± {form(np.std(values, ddof=1))}" if len(values) > 1 else "")
+
+
+def percent(value: str) -> str:
+    """Return a share as a signed percentage."""
+    return f"{100 * float(value):+.1f} %"
+
+
+def gain(results: Results, command: str, against: str, metric: str) -> str:
+    """Return a relative gain with its interval."""
+    row = results.gains.get((normal(command), normal(against), metric))
+    return f"{percent(row['gain'])} [{percent(row['low'])}, {percent(row['high'])}]" if row else NOT_RUN
+
+
+def markdown(headings: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def table_of_runs(results: Results, spec: dict) -> str:
+    """Return a table with a line per command: what was run, its metrics, its gain over other commands."""
+    compared = any("against" in row for row in spec["rows"])
+    headings = ["", "`python train.py ...`", "seeds", "epochs (best)", "HR@10", "NDCG@10"]
+    headings += ["validation NDCG@10", "parameters", "minutes", *(["NDCG@10 against"] if compared else [])]
+    labels = {normal(row["command"]): row["label"] for row in spec["rows"]}
+    lines = []
+    for row in spec["rows"]:
+        line = [row["label"], f"`{row['command']}`" if row["command"] else ""]
+        runs = results.runs.get(normal(row["command"]), [])
+        if runs:
+            epochs = ", ".join(f"{run['epochs']} ({run['best_epoch']})" for run in runs if int(run["epochs"]))
+            line += [" ".join(run["seed"] for run in runs), epochs]
+            line += [mean(runs, f"test {metric}") for metric in ("HR@10", "NDCG@10")]
+            minutes = np.mean([float(run["train_seconds"]) for run in runs]) / 60
+            line += [mean(runs, "valid NDCG@10"), f"{int(runs[0]['parameters']):,}", f"{minutes:.1f}"]
+        else:
+            line += [NOT_RUN] * 7
+        if compared:
+            line.append(
+                "; ".join(
+                    f"{labels.get(normal(other), f'`{other}`')}: {gain(results, row['command'], other, 'NDCG@10')}"
+                    for other in row.get("against", [])
+                )
+            )
+        lines.append(line)
+    return markdown(headings, lines)
+
+
+def at_ratio(results: Results, spec: dict, command: str, ratio: float) -> list[dict[str, str]]:
+    """Return the runs of a command at a noise ratio, 0 being the clean ones."""
+    noise = f" noise={spec['noise']} noise.ratio={ratio}" if ratio else ""
+    return results.runs.get(normal(command + noise), [])
+
+
+def table_of_ratios(results: Results, spec: dict) -> str:
+    """Return a table with a line per command and a column per noise ratio, and what is left at the highest one."""
+    metric, ratios = spec["metric"], spec["ratios"]
+    lines, commands = [], spec.get("commands", True)
+    for row in spec["rows"]:
+        cells = [at_ratio(results, spec, row["command"], ratio) for ratio in ratios]
+        line = [row["label"], *([f"`{row['command']}`"] if commands else [])]
+        line += [mean(cell, f"test {metric}") if cell else NOT_RUN for cell in cells]
+        ends = [np.mean([float(run[f"test {metric}"]) for run in cell]) for cell in (cells[0], cells[-1]) if cell]
+        lines.append([*line, f"{ends[1] / ends[0]:.0%}".replace("%", " %") if len(ends) == 2 else NOT_RUN])
+    headings = ["", *(["`python train.py ...`"] if commands else [])]
+    headings += [*(f"{metric} at {ratio:g}" for ratio in ratios), f"left at {ratios[-1]:g}"]
+    return markdown(headings, lines)
+
+
+def table_of_cells(results: Results, spec: dict) -> str:
+    """Return a table with a line per command and a column per perturbation of finished runs."""
+    metric, lines = spec["metric"], []
+    for row in spec["rows"]:
+        found = results.perturbed.get(normal(row["command"]), [])
+        line = [row["label"], f"`{row['command']}`"]
+        for cell in spec["cells"]:
+            hits = [
+                run
+                for run in found
+                if all(run[key] == str(cell.get(key, "")) for key in ("attack", "position", "k", "ratio"))
+            ]
+            drop = "" if cell["attack"] == "clean" else f" ({mean(hits, f'{metric} drop', _drop)})" if hits else ""
+            line.append(f"{mean(hits, metric)}{drop}" if hits else NOT_RUN)
+        lines.append(line)
+    names = [cell.get("name", cell["attack"]) for cell in spec["cells"]]
+    return markdown(["", "`python train.py ...`", *(f"{metric}, {name}" for name in names)], lines)
+
+
+def _drop(value: float) -> str:
+    return f"{-100 * value:+.0f} %"
+
+
+KINDS = {"runs": table_of_runs, "ratios": table_of_ratios, "cells": table_of_cells}
+
+
+def picture(results: Results, spec: dict) -> str:
+    """Return the curves of a table of ratios as an SVG file; commands with fewer than two ratios are left out."""
+    series, legend = [], []
+    for row in spec["rows"]:
+        cells = [(ratio, at_ratio(results, spec, row["command"], ratio)) for ratio in spec["ratios"]]
+        points = [
+            (ratio, float(np.mean([float(run[f"test {spec['metric']}"]) for run in cell])))
+            for ratio, cell in cells
+            if cell
+        ]
+        if len(points) > 1:
+            colour = COLOURS[len(series) % len(COLOURS)]
+            x, y = zip(*points, strict=True)
+            series.append(Series(row["label"], f"--c:{colour}", list(x), list(y), dots=True))
+            top = 38 + 18 * len(legend)
+            legend.append(
+                f'<rect x="{SIZE[0] + 8}" y="{top}" width="18" height="3" fill="{colour}"/>'
+                f'<text x="{SIZE[0] + 32}" y="{top + 5}">{row["label"]}</text>'
+            )
+    width = SIZE[0] + LEGEND
+    title = f"{spec['metric']} against the ratio of {spec['noise']} noise"
+    chart = line_chart(series, title, f"noise ratio ({spec['noise']})", SIZE, spec["ratios"], from_zero=True)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {SIZE[1]}" width="{width}" height="{SIZE[1]}"'
+    paper = f'<rect class="paper" width="{width}" height="{SIZE[1]}"/>'
+    body = re.sub(r'^<svg class="chart" viewBox="[^"]*"([^>]*>)', rf"{head}\1<style>{STYLE}</style>{paper}", chart)
+    name = f'<text x="{SIZE[0] + 8}" y="22">{spec["metric"]} (test)</text>'
+    return body.removesuffix("</svg>") + name + "".join(legend) + "</svg>\n"
+
+
+def filled(document: str, results: Results, specs: dict[str, dict]) -> str:
+    """Return a document whose marked blocks hold their tables; raises UserError for a block that results/tables.yaml lacks."""
+
+    def table(match: re.Match) -> str:
+        begin, name, end = match.groups()
+        if name not in specs:
+            raise UserError(f"<!-- results: {name} -->: results/tables.yaml has {', '.join(specs)}")
+        spec = specs[name]
+        return f"{begin}{KINDS[spec['kind']](results, spec)}{end}"
+
+    return BLOCK.sub(table, document)
