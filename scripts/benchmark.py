@@ -68,6 +68,8 @@ def main() -> None:
     print(report(timings))
     if arguments.json:
         result |= {"systems": [timing.summary() for timing in timings], "ratios": ratios(timings)}
+        chosen = {"--against-floor": arguments.against_floor, "--against-plain": arguments.against_plain}
+        result["arguments"] = [*arguments.overrides, *(flag for flag, given in chosen.items() if given)]
         write_json(arguments.json, result)
 
 

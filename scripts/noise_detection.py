@@ -1,8 +1,8 @@
 """Report how well the items that a run's method drops are the noise that is known by label:
 `python scripts/noise_detection.py outputs/... [outputs/... ...]`, for autosam and asarrec.
 
-Each run gives a table: AUC of the drop probability, share dropped, precision, recall, and the share of clean items that
-is dropped; beside it chance and simple rules that drop as much.
+Each run gives a table, and noise_detection.csv in its directory: AUC of the drop probability, share dropped, precision,
+recall, and the share of clean items that is dropped; beside it chance and simple rules that drop as much.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def main() -> None:
     import torch
 
     from seqrec.build import load
-    from seqrec.detection import known_noise
+    from seqrec.detection import known_noise, write
     from seqrec.errors import UserError
 
     for folder in arguments.runs:
@@ -32,6 +32,7 @@ def main() -> None:
         table = known_noise(
             experiment.method, experiment.split.train, experiment.split.noise, experiment.config.max_len
         )
+        write(folder, table)
         columns = list(table["method"])
         table = {experiment.config.method.name: table.pop("method"), **table}
         print(f"\n{folder}\n| dropped by | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")

@@ -1,8 +1,9 @@
 """Add finished runs to results/*.csv: `python scripts/record.py outputs/...`, then `python scripts/write_results.py`.
 
 Every complete run directory at or below the folders gives a row of runs.csv, found again by its command (the shortest one
-that gives its configuration) and seed; a robustness.csv in it gives rows of perturbed.csv. The comparisons that
-results/tables.yaml asks for (`against`) are made where the runs of both sides are among the folders.
+that gives its configuration) and seed; a robustness.csv in it gives rows of perturbed.csv, a noise_detection.csv rows of
+detection.csv. The comparisons that results/tables.yaml asks for (`against`) are made where the runs of both sides are among the
+folders. Files of `scripts/benchmark.py --json` give rows of benchmarks.csv.
 """
 
 import argparse
@@ -17,14 +18,15 @@ ROOT = Path(__file__).parents[1]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, help="folders with run directories at or below them")
+    parser.add_argument("folders", nargs="*", type=Path, help="folders with run directories at or below them")
+    parser.add_argument("--benchmarks", nargs="+", type=Path, default=[], metavar="FILE", help="timings to add")
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of the CSV files")
     arguments = parser.parse_args()
 
     import yaml
     from hydra import compose, initialize_config_dir
 
-    from seqrec.evidence.rows import finished, gain_rows, merge, perturbed_rows, run_row
+    from seqrec.evidence.rows import benchmark_rows, finished, gain_rows, merge, rows_beside, run_row
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         runs = finished(arguments.folders, functools.cache(lambda *overrides: compose("config", list(overrides))))
@@ -38,8 +40,16 @@ def main() -> None:
     made = {
         "runs.csv": (map(run_row, runs), ("command", "seed")),
         "perturbed.csv": (
-            (row for run in runs for row in perturbed_rows(run)),
+            (row for run in runs for row in rows_beside(run, "robustness.csv")),
             ("command", "seed", "attack", "position", "k", "ratio"),
+        ),
+        "detection.csv": (
+            (row for run in runs for row in rows_beside(run, "noise_detection.csv")),
+            ("command", "seed", "dropped by"),
+        ),
+        "benchmarks.csv": (
+            (row for path in arguments.benchmarks for row in benchmark_rows(path)),
+            ("command", "system"),
         ),
         "gains.csv": (
             (row for pair in pairs for row in gain_rows(runs, *pair)),
@@ -47,7 +57,8 @@ def main() -> None:
         ),
     }
     for name, (rows, keys) in made.items():
-        print(f"{arguments.results / name}: {merge(arguments.results / name, rows, keys)} rows new or changed")
+        if rows := list(rows):
+            print(f"{arguments.results / name}: {merge(arguments.results / name, rows, keys)} rows new or changed")
 
 
 if __name__ == "__main__":

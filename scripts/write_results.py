@@ -17,10 +17,13 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT, help="folder with results/, README.md and docs/")
     root = parser.parse_args().root
 
-    from seqrec.evidence.tables import filled, load, picture
+    import yaml
+
+    from seqrec.evidence.tables import Results, filled, picture
     from seqrec.files import write_atomically
 
-    results, specs = load(root / "results")
+    results = Results(root / "results")
+    specs = yaml.safe_load((root / "results" / "tables.yaml").read_text())
     for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
         old = path.read_text()
         new = filled(old, results, specs)

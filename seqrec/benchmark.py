@@ -197,10 +197,16 @@ def time_to_good(history: list[dict], monitor: str, share: float = 0.95) -> dict
 
 
 def ratios(timings: list[Timing]) -> dict[str, dict[str, float]]:
-    """Return, per other system, the time of the first one as a multiple of its time."""
-    ours, *others = (timing.summary() for timing in timings)
+    """Return, per other system, the time of seqrec, in the same stage where it has several, as a multiple of its time."""
+    first, *others = timings
     keys = ("epoch_median", "epoch_min", "evaluation_median", "evaluation_min")
-    return {other["name"]: {key: ours[key] / other[key] for key in keys} for other in others}
+    found = {}
+    for other in others:
+        stage = other.name.partition(", ")[2]
+        ours = next((timing for timing in timings if timing.name == f"seqrec, {stage}"), first)
+        if ours is not other:
+            found[other.name] = {key: ours.summary()[key] / other.summary()[key] for key in keys}
+    return found
 
 
 def report(timings: list[Timing]) -> str:
@@ -217,7 +223,7 @@ def report(timings: list[Timing]) -> str:
         )
     for name, ratio in ratios(timings).items():
         lines.append(
-            f"{timings[0].name} / {name}: epoch {ratio['epoch_median']:.3g} (fastest {ratio['epoch_min']:.3g}), "
+            f"seqrec / {name}: epoch {ratio['epoch_median']:.3g} (fastest {ratio['epoch_min']:.3g}), "
             f"ranking {ratio['evaluation_median']:.3g} (fastest {ratio['evaluation_min']:.3g})"
         )
     return "\n".join(lines)

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -202,6 +203,8 @@ def test_the_command_goes_on_after_a_peer_that_fails(script, launch, tmp_path, m
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *overrides, *options])
     script("benchmark").main()
     result = json.loads(out.read_text())
+    assert result["arguments"][-1] == "--against-floor"
+    assert "--peer" not in result["arguments"]
     assert [system["name"] for system in result["systems"]] == ["seqrec", "floor", "rectools"]
     assert set(result["ratios"]) == {"floor", "rectools"}
     assert result["failed"] == {"recbole": "no such loss"}
@@ -231,6 +234,11 @@ def test_a_method_is_timed_in_turns_with_the_backbone_alone():
     config = configure("method=cat", "loss=bce")
     _, _, timings = benchmark(config, 1, time.monotonic(), Plain)
     assert [timing.name for timing in timings] == [f"{who}, stage {n}" for who in ("seqrec", "plain") for n in (1, 2)]
+    found = ratios(timings)
+    assert set(found) == {"plain, stage 1", "plain, stage 2"}
+    for n in (0, 1):
+        expected = median(timings[n].epochs) / median(timings[2 + n].epochs)
+        assert found[f"plain, stage {n + 1}"]["epoch_median"] == pytest.approx(expected)
     for timing in timings:
         assert len(timing.epochs) == 1
         assert len(timing.evaluations) == EVALUATIONS

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -98,6 +99,7 @@ def runs(tmp_path_factory):
     (stage1 / "robustness.csv").write_text(
         "attack,position,k,ratio,draws,NDCG@10,NDCG@10 drop\nclean,,,,1,.5,0\nrandom,last,1,,5,.25,.5\n"
     )
+    (stage1 / "noise_detection.csv").write_text("dropped by,AUC\nautosam,.6\nchance,.5\n")
     return folder
 
 
@@ -166,6 +168,10 @@ def test_rows_are_merged_by_their_keys(tmp_path):
     assert path.read_text() == "a,b,c\nx,2,\ny,3,\n"
 
 
+def wanted_tables():
+    return yaml.safe_load((ROOT / "results" / "tables.yaml").read_text())
+
+
 def command_line(monkeypatch, script, *arguments):
     monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
@@ -198,10 +204,43 @@ cells:
   rows: [{{label: base, command: {plain}}}]
 """
     )
-    blocks = "".join(f"<!-- results: {name} -->\nold\n<!-- end of results -->\n" for name in ("mine", "curve", "cells"))
+    with (results / "tables.yaml").open("a") as stream:
+        stream.write(
+            f"""
+found:
+  kind: fields
+  file: detection
+  script: train.py
+  columns: [{{name: AUC, field: AUC, format: ".3f"}}]
+  rows:
+    - {{label: sampler, command: {plain}, where: {{dropped by: autosam}}}}
+    - {{label: none, command: {plain}, where: {{dropped by: nobody}}}}
+times:
+  kind: fields
+  file: benchmarks
+  script: scripts/benchmark.py
+  columns: [{{name: epoch, field: epoch_median, format: ".2f"}}, {{name: ratio, field: epoch_median ratio, format: ".1f"}}]
+  rows:
+    - {{label: ours, command: loss=bce --against-floor, where: {{system: seqrec}}}}
+    - {{label: floor, command: loss=bce --against-floor, where: {{system: floor}}}}
+"""
+        )
+    timed = {
+        **{"arguments": ["loss=bce", "--against-floor"], "threads": 2, "git_commit": "0", "start_to_first_step": 1.234},
+        "machine": {"processor": "P", "cores": 2},
+        "systems": [
+            {"name": name, "epochs": [1.0, 2.0], "epoch_median": t} for name, t in (("seqrec", 3.0), ("floor", 1.5))
+        ],
+        "ratios": {"floor": {"epoch_median": 2.0}},
+    }
+    (tmp_path / "timed.json").write_text(json.dumps(timed))
+    blocks = "".join(
+        f"<!-- results: {name} -->\nold\n<!-- end of results -->\n"
+        for name in ("mine", "curve", "cells", "found", "times")
+    )
     (tmp_path / "README.md").write_text(f"Before\n{blocks}After\n")
     (tmp_path / "docs").mkdir()
-    command_line(monkeypatch, "record.py", runs, "--results", results)
+    command_line(monkeypatch, "record.py", runs, "--results", results, "--benchmarks", tmp_path / "timed.json")
     assert len(read(results / "runs.csv")) == 3
     command_line(monkeypatch, "write_results.py", "--root", tmp_path)
     text = (tmp_path / "README.md").read_text()
@@ -209,6 +248,11 @@ cells:
     assert f"{np.mean(hits):.4f}".lstrip("0") + " ± " in text
     assert "| other | `dataset=beauty` | not run | not run |" in text
     assert "| .5000 | .2500 (-50 %) | not run |" in text
+    assert f"| sampler | `{plain}` | 0.600 |" in text
+    assert f"| none | `{plain}` | not run |" in text
+    assert "| ours | `loss=bce --against-floor` | 3.00 |  |" in text
+    assert "| floor | `loss=bce --against-floor` | 1.50 | 2.0 |" in text
+    assert read(results / "benchmarks.csv")[0]["machine"] == "P, 2 cores"
     assert text.startswith("Before\n")
     assert text.endswith("After\n")
     assert "old" not in text
@@ -222,7 +266,7 @@ def test_an_unknown_block_is_an_error():
 
 
 def test_the_documents_and_pictures_are_those_of_the_committed_results():
-    results, specs = tables.load(ROOT / "results")
+    results, specs = tables.Results(ROOT / "results"), wanted_tables()
     used = set()
     for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         text = path.read_text()
@@ -236,15 +280,14 @@ def test_the_documents_and_pictures_are_those_of_the_committed_results():
 
 @pytest.mark.slow
 def test_every_wanted_command_is_one_of_today_and_in_its_short_form():
-    _, specs = tables.load(ROOT / "results")
-    for spec in specs.values():
+    for spec in wanted_tables().values():
         for row in spec["rows"]:
             config = settle(composed(*row["command"].split()))
             assert normal(command_of(config, composed)) == normal(row["command"])
 
 
 def test_every_point_of_a_picture_is_a_figure_of_its_table():
-    results, specs = tables.load(ROOT / "results")
+    results, specs = tables.Results(ROOT / "results"), wanted_tables()
     spec = specs["robustness"]
     with (ROOT / "results" / "runs.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["noise"] in ("none", "insert")]

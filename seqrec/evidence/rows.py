@@ -19,7 +19,6 @@ from seqrec.run_dir import DONE
 
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20", "MRR")
 COMPARED = ("HR@10", "NDCG@10")
-PERTURBED = ("attack", "operator", "ratio", "position", "k", "of")
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ def finished(folders: list[Path], compose: Compose) -> list[Finished]:
 def run_row(run: Finished) -> dict[str, object]:
     """Return the row of a run in runs.csv."""
     config, manifest = run.config, run.manifest
-    machine, noise = manifest["machine"], config.noise
-    cores = f", {machine['cores']} cores" if "cores" in machine else ""
+    noise = config.noise
     row = {
         "command": run.command,
         "seed": run.seed,
@@ -80,7 +78,7 @@ def run_row(run: Finished) -> dict[str, object]:
         "stopped": manifest["stopped"],
         "train_seconds": manifest["train_seconds"],
         "wall_seconds": manifest["wall_seconds"],
-        "machine": f"{machine['processor']}{cores}",
+        "machine": machine_of(manifest),
         "threads": manifest["threads"],
         "commit": manifest["git_commit"],
         "data_sha256": manifest["data_sha256"],
@@ -90,13 +88,37 @@ def run_row(run: Finished) -> dict[str, object]:
     return row
 
 
-def perturbed_rows(run: Finished) -> list[dict[str, object]]:
-    """Return the rows of a run's robustness.csv, if there is one, for perturbed.csv."""
-    path = run.path / "robustness.csv"
-    if not path.exists():
-        return []
-    with path.open() as stream:
-        return [{"command": run.command, "seed": run.seed, **row} for row in csv.DictReader(stream)]
+def rows_beside(run: Finished, name: str) -> list[dict[str, object]]:
+    """Return the rows of a CSV file that a script has left in a run's directory, if there is one."""
+    path = run.path / name
+    return [{"command": run.command, "seed": run.seed, **row} for row in read(path)] if path.exists() else []
+
+
+def benchmark_rows(path: Path) -> list[dict[str, object]]:
+    """Return the rows of a file of `scripts/benchmark.py --json`, for benchmarks.csv: a row per system.
+
+    Its ratios are those of the first system to this one.
+    """
+    result = json.loads(path.read_text())
+    facts = {
+        "machine": machine_of(result),
+        "threads": result["threads"],
+        "commit": result["git_commit"],
+        "start_to_first_step": round(result["start_to_first_step"], 2),
+    }
+    rows = []
+    for system in result["systems"]:
+        figures = {name: value for name, value in system.items() if not isinstance(value, list)}
+        ratios = {f"{name} ratio": value for name, value in result["ratios"].get(system["name"], {}).items()}
+        figures = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in (figures | ratios).items()}
+        rows.append({"command": " ".join(result["arguments"]), "system": figures.pop("name"), **figures, **facts})
+    return rows
+
+
+def machine_of(manifest: dict) -> str:
+    """Return the processor or accelerator and the number of cores that facts on a run tell."""
+    machine = manifest["machine"]
+    return machine["processor"] + (f", {machine['cores']} cores" if "cores" in machine else "")
 
 
 def gain_rows(runs: list[Finished], command: str, against: str) -> list[dict[str, object]]:

@@ -1,11 +1,9 @@
 """Tables and pictures of the documents, made of results/*.csv; results/tables.yaml says which."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from seqrec.errors import UserError
 from seqrec.evidence.commands import normal
@@ -23,27 +21,20 @@ STYLE = (
 SIZE, LEGEND = (560, 340), 170
 
 
-@dataclass(frozen=True)
 class Results:
-    """The rows of results/*.csv by the normal form of their command."""
+    """The rows of results/*.csv by the normal form of their command; a file that is not there has none."""
 
-    runs: dict[str, list[dict[str, str]]]
-    gains: dict[tuple[str, str, str], dict[str, str]]  # command, against, metric
-    perturbed: dict[str, list[dict[str, str]]]
+    def __init__(self, folder: Path):
+        self.files = {}
+        for path in sorted(folder.glob("*.csv")):
+            rows = self.files.setdefault(path.stem, {})
+            for row in read(path):
+                rows.setdefault(normal(row["command"]), []).append(row)
 
-
-def load(folder: Path) -> tuple[Results, dict[str, dict]]:
-    """Read the results of a folder and the tables that are wanted of them."""
-
-    def by_command(name: str) -> dict[str, list[dict[str, str]]]:
-        rows = {}
-        for row in read(folder / name):
-            rows.setdefault(normal(row["command"]), []).append(row)
-        return rows
-
-    gains = {(normal(row["command"]), normal(row["against"]), row["metric"]): row for row in read(folder / "gains.csv")}
-    results = Results(by_command("runs.csv"), gains, by_command("perturbed.csv"))
-    return results, yaml.safe_load((folder / "tables.yaml").read_text())
+    def rows(self, file: str, command: str, **wanted: object) -> list[dict[str, str]]:
+        """Return the rows of a command that have the wanted values."""
+        found = self.files.get(file, {}).get(normal(command), [])
+        return [row for row in found if all(row[key] == str(value) for key, value in wanted.items())]
 
 
 def share(value: float) -> str:
@@ -64,8 +55,10 @@ def percent(value: str) -> str:
 
 def gain(results: Results, command: str, against: str, metric: str) -> str:
     """Return a relative gain with its interval."""
-    row = results.gains.get((normal(command), normal(against), metric))
-    return f"{percent(row['gain'])} [{percent(row['low'])}, {percent(row['high'])}]" if row else NOT_RUN
+    for row in results.rows("gains", command, metric=metric):
+        if normal(row["against"]) == normal(against):
+            return f"{percent(row['gain'])} [{percent(row['low'])}, {percent(row['high'])}]"
+    return NOT_RUN
 
 
 def markdown(headings: list[str], rows: list[list[str]]) -> str:
@@ -83,7 +76,7 @@ def table_of_runs(results: Results, spec: dict) -> str:
     lines = []
     for row in spec["rows"]:
         line = [row["label"], f"`{row['command']}`" if row["command"] else ""]
-        runs = results.runs.get(normal(row["command"]), [])
+        runs = results.rows("runs", row["command"])
         if runs:
             epochs = ", ".join(f"{run['epochs']} ({run['best_epoch']})" for run in runs if int(run["epochs"]))
             line += [" ".join(run["seed"] for run in runs), epochs]
@@ -106,7 +99,7 @@ def table_of_runs(results: Results, spec: dict) -> str:
 def at_ratio(results: Results, spec: dict, command: str, ratio: float) -> list[dict[str, str]]:
     """Return the runs of a command at a noise ratio, 0 being the clean ones."""
     noise = f" noise={spec['noise']} noise.ratio={ratio}" if ratio else ""
-    return results.runs.get(normal(command + noise), [])
+    return results.rows("runs", command + noise)
 
 
 def table_of_ratios(results: Results, spec: dict) -> str:
@@ -128,14 +121,10 @@ def table_of_cells(results: Results, spec: dict) -> str:
     """Return a table with a line per command and a column per perturbation of finished runs."""
     metric, lines = spec["metric"], []
     for row in spec["rows"]:
-        found = results.perturbed.get(normal(row["command"]), [])
         line = [row["label"], f"`{row['command']}`"]
         for cell in spec["cells"]:
-            hits = [
-                run
-                for run in found
-                if all(run[key] == str(cell.get(key, "")) for key in ("attack", "position", "k", "ratio"))
-            ]
+            place = {key: cell.get(key, "") for key in ("attack", "position", "k", "ratio")}
+            hits = results.rows("perturbed", row["command"], **place)
             drop = "" if cell["attack"] == "clean" else f" ({mean(hits, f'{metric} drop', _drop)})" if hits else ""
             line.append(f"{mean(hits, metric)}{drop}" if hits else NOT_RUN)
         lines.append(line)
@@ -147,7 +136,21 @@ def _drop(value: float) -> str:
     return f"{-100 * value:+.0f} %"
 
 
-KINDS = {"runs": table_of_runs, "ratios": table_of_ratios, "cells": table_of_cells}
+def table_of_fields(results: Results, spec: dict) -> str:
+    """Return a table with a line per command (and `where`), and columns of any CSV file in a format of their own."""
+    lines = []
+    for row in spec["rows"]:
+        found = results.rows(spec["file"], row["command"], **row.get("where", {}))
+        line = [row["label"], f"`{row['command']}`"]
+        for column in spec["columns"]:
+            values = [run[column["field"]] for run in found]
+            form = f"{{:{column['format']}}}".format
+            line.append(NOT_RUN if not found else "" if "" in values else mean(found, column["field"], form))
+        lines.append(line)
+    return markdown(["", f"`python {spec['script']} ...`", *(column["name"] for column in spec["columns"])], lines)
+
+
+KINDS = {"runs": table_of_runs, "ratios": table_of_ratios, "cells": table_of_cells, "fields": table_of_fields}
 
 
 def picture(results: Results, spec: dict) -> str:
