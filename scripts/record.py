@@ -1,7 +1,7 @@
 """Add finished runs to results/*.csv: `python scripts/record.py outputs/...`, then `python scripts/write_results.py`.
 
-Every complete run directory at or below the folders gives a row of runs.csv, found again by its command (the shortest one
-that gives its configuration) and seed; a robustness.csv in it gives rows of perturbed.csv, a noise_detection.csv rows of
+Every complete run directory at or below the folders gives a row of runs.csv, found again by its command (a short one
+that gives its configuration) and seed; a robustness.json in it gives rows of perturbed.csv, a noise_detection.csv rows of
 detection.csv. The comparisons that results/tables.yaml asks for (`against`) are made where the runs of both sides are among the
 folders. Files of `scripts/benchmark.py --json` give rows of benchmarks.csv.
 """
@@ -26,7 +26,8 @@ def main() -> None:
     import yaml
     from hydra import compose, initialize_config_dir
 
-    from seqrec.evidence.rows import benchmark_rows, finished, gain_rows, merge, rows_beside, run_row
+    from seqrec.evidence.rows import benchmark_rows, detection_rows, finished, gain_rows, merge, perturbed_rows, run_row
+    from seqrec.robustness import SETTING
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         runs = finished(arguments.folders, functools.cache(lambda *overrides: compose("config", list(overrides))))
@@ -37,28 +38,21 @@ def main() -> None:
         for row in table["rows"]
         for against in row.get("against", ())
     }
+    place = ("command", "seed")
     made = {
-        "runs.csv": (map(run_row, runs), ("command", "seed")),
-        "perturbed.csv": (
-            (row for run in runs for row in rows_beside(run, "robustness.csv")),
-            ("command", "seed", "attack", "position", "k", "ratio"),
-        ),
-        "detection.csv": (
-            (row for run in runs for row in rows_beside(run, "noise_detection.csv")),
-            ("command", "seed", "dropped by"),
-        ),
+        "runs.csv": (map(run_row, runs), place),
+        "gains.csv": ((row for pair in pairs for row in gain_rows(runs, *pair)), ("command", "against", "metric")),
+        "perturbed.csv": ((row for run in runs for row in perturbed_rows(run)), (*place, *SETTING), place),
+        "detection.csv": ((row for run in runs for row in detection_rows(run)), (*place, "dropped by"), place),
         "benchmarks.csv": (
             (row for path in arguments.benchmarks for row in benchmark_rows(path)),
             ("command", "system"),
         ),
-        "gains.csv": (
-            (row for pair in pairs for row in gain_rows(runs, *pair)),
-            ("command", "against", "metric"),
-        ),
     }
-    for name, (rows, keys) in made.items():
+    for name, (rows, *keys) in made.items():
         if rows := list(rows):
-            print(f"{arguments.results / name}: {merge(arguments.results / name, rows, keys)} rows new or changed")
+            path = arguments.results / name
+            print(f"{path}: {merge(path, rows, *keys)} rows new or changed")
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def benchmark(
             rival.name += suffix
             rivals.append(rival)
     facts = {
-        **environment(),
+        **environment(experiment.fabric.device),
         **{group: config[group].name for group in ("dataset", "backbone", "method", "loss")},
         "device": str(experiment.fabric.device),
         "threads": torch.get_num_threads(),

@@ -23,6 +23,7 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
     """Train, evaluate once on the test part, fill the run directory; returns the monitored validation metric."""
     began = time.monotonic()
     experiment = build(config)
+    surroundings = environment(experiment.fabric.device)  # now: sources may change while a run goes on
     if experiment.fabric.is_global_zero:
         run_dir.write_config(OmegaConf.to_yaml(config, resolve=True))
         describe(experiment)
@@ -30,10 +31,8 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
     if not experiment.fabric.is_global_zero:
         return state.best
     metrics, test = evaluate(experiment, state, run_dir)
-    device = experiment.fabric.device
-    run_dir.write_portrait(portrait(experiment.method, experiment.split.train, config.max_len, device))
     manifest = {
-        **environment(),
+        **surroundings,
         **facts(experiment),
         **test,
         "epochs": len(state.history),
@@ -43,6 +42,8 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
         "wall_seconds": round(time.monotonic() - began, 2),
         "peak_memory_bytes": peak_memory(),
     }
+    size, device = config.trainer.batch_size, experiment.fabric.device
+    run_dir.write_portrait(portrait(experiment.method, experiment.split.train, config.max_len, size, device))
     run_dir.finish(metrics, manifest)
     log.info("%s", results_table(metrics, run_dir.path))
     return metrics["valid"][config.trainer.monitor]

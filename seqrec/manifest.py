@@ -16,20 +16,20 @@ from seqrec import __version__
 PACKAGES = ("torch", "lightning-fabric", "hydra-core", "numpy", "pandas", "scipy")
 
 
-def environment() -> dict:
-    """Return versions, git commit and machine."""
+def environment(device: torch.device) -> dict:
+    """Return versions, git commit and the machine, named after the device in use."""
     return {
         "versions": {"seqrec": __version__, "python": platform.python_version(), **{n: version(n) for n in PACKAGES}},
         "git_commit": git_commit(),
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
+        "machine": {"processor": processor(device), "cores": os.cpu_count(), "system": platform.system()},
         "command": sys.argv,
     }
 
 
-def processor() -> str:
-    """Return the name of the accelerator in use, else of the processor."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def processor(device: torch.device) -> str:
+    """Return the name of the accelerator, or of the processor if the device is that."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     listed = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*: (.+)$", listed.read_text(), re.MULTILINE) if listed.exists() else []
     return names[0] if names else platform.processor() or platform.machine()

@@ -1,5 +1,6 @@
 """What a trained method does with the items of its training histories, by their place: numbers for pictures."""
 
+import math
 from itertools import islice
 
 import numpy as np
@@ -9,11 +10,13 @@ from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
 from seqrec.methods.base import Method
 
-BATCH, BATCHES = 256, 8  # histories are a sample: means over 2,048 of them are smooth
+SAMPLE = 2048  # histories, at least: their means are smooth
 LEAST = 20  # histories below which a mean says nothing
 
 
-def portrait(method: Method, train: Sequences, max_len: int, device: torch.device) -> dict[str, np.ndarray]:
+def portrait(
+    method: Method, train: Sequences, max_len: int, batch_size: int, device: torch.device
+) -> dict[str, np.ndarray]:
     """Return means over training histories of what `method.portrait` gives, by how far back the items are.
 
     Place 0 is the newest item: [T] for a value per slot, [T, T] for one per pair of slots; NaN where fewer than 20 histories
@@ -23,7 +26,7 @@ def portrait(method: Method, train: Sequences, max_len: int, device: torch.devic
     method.eval()
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        for batch in islice(TrainLoader(train, BATCH, max_len, seed=0).epoch(0), BATCHES):
+        for batch in islice(TrainLoader(train, batch_size, max_len, seed=0).epoch(0), math.ceil(SAMPLE / batch_size)):
             for name, values in method.portrait(batch.to(device)).items():
                 axes = tuple(range(1, values.dim()))
                 known = ~values.isnan()

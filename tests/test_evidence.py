@@ -1,13 +1,14 @@
 """Committed results: the command of a run, rows that are found again, and documents that say what the rows say."""
 
-import csv
 import functools
 import json
 import re
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from seqrec.config import decisive, run_path, settle
 from seqrec.errors import UserError
 from seqrec.evidence import tables
 from seqrec.evidence.commands import command_of, normal
-from seqrec.evidence.rows import finished, gain_rows, merge, read, run_row
+from seqrec.evidence.rows import finished, gain_rows, merge, perturbed_rows, read, run_row
 
 ROOT = Path(entry.__file__).parent
 SMALL = (
@@ -66,10 +67,10 @@ def test_a_command_is_short_and_gives_the_same_configuration(given, expected):
 def test_a_key_that_is_no_longer_there_is_an_error():
     config = OmegaConf.create(OmegaConf.to_container(composed(), resolve=False))
     config.trainer.gone = 1
-    with pytest.raises(UserError, match=r"trainer\.gone: a key that either"):
+    with pytest.raises(UserError, match=r"trainer\.gone: no such key in today's configuration"):
         command_of(config, composed)
     config = OmegaConf.masked_copy(composed("seed=9"), [key for key in composed() if key != "max_len"])
-    with pytest.raises(UserError, match="max_len: a key that either"):
+    with pytest.raises(UserError, match="max_len: no such key in the run's configuration"):
         command_of(config, composed)
 
 
@@ -77,6 +78,11 @@ def test_commands_are_found_whatever_their_order_and_numbers():
     assert normal("b=.10 a=[1, 2]".replace(", ", ",")) == normal("a=[1,2] b=0.1")
     assert normal("a=true") != normal("a=1")
     assert normal("a=0.1") != normal("a=0.11")
+
+
+def write_grid(folder, cells, part="test"):
+    facts = {"part": part, "cutoff": 10, "seed": 0, "source": "uniform", "where": "anywhere"}
+    (folder / "robustness.json").write_text(json.dumps({**facts, "cells": cells}))
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +102,18 @@ def runs(tmp_path_factory):
     broken = folder / "broken"
     shutil.copytree(stage1, broken)
     (broken / "DONE").unlink()
-    (stage1 / "robustness.csv").write_text(
-        "attack,position,k,ratio,draws,NDCG@10,NDCG@10 drop\nclean,,,,1,.5,0\nrandom,last,1,,5,.25,.5\n"
-    )
+    cells = [
+        {"attack": "clean", "draws": 1, "mean": {"NDCG@10": 0.5, "NDCG@10 drop": 0}, "std": {"NDCG@10": None}},
+        {
+            "attack": "random",
+            "position": "last",
+            "k": 1,
+            "draws": 5,
+            "mean": {"NDCG@10": 0.25, "NDCG@10 drop": 0.5},
+            "std": {},
+        },
+    ]
+    write_grid(stage1, cells)
     (stage1 / "noise_detection.csv").write_text("dropped by,AUC\nautosam,.6\nchance,.5\n")
     return folder
 
@@ -115,13 +130,13 @@ def test_rows_say_what_the_run_directories_say(found):
         ("backbone.layers=1", 2),
         ("method=cat", 2),
     ]
-    for run in found:
-        row = run_row(run)
-        metrics = json.loads((run.path / "metrics.json").read_text())
+    for done in found:
+        row = run_row(done)
+        metrics = json.loads((done.run.path / "metrics.json").read_text())
         assert row["test NDCG@10"] == pytest.approx(metrics["test"]["NDCG@10"], abs=1e-6)
         assert row["valid HR@5"] == pytest.approx(metrics["valid"]["HR@5"], abs=1e-6)
         assert (row["width"], row["epochs"], row["noise"]) == (8, 1, "none")
-        assert row["parameters"] == run.manifest["parameters"]
+        assert row["parameters"] == done.run.manifest["parameters"]
 
 
 def test_a_stage_1_is_named_by_its_place_in_the_output_folder(found, runs):
@@ -138,8 +153,8 @@ def test_gains_are_those_of_a_loop_over_users_and_draws(found):
     assert set(rows) == {"HR@10", "NDCG@10"}
     one, other = (next(run for run in found if (run.command, run.seed) == (name, 2)) for name in (cat, plain))
     values = []
-    for run in (one, other):
-        ranks = np.load(run.path / "ranks_test.npz")
+    for done in (one, other):
+        ranks = np.load(done.run.path / "ranks_test.npz")
         # no ties among these scores
         values.append(
             {u: 1 / np.log2(r + 1) if r <= 10 else 0.0 for u, r in zip(ranks["user"], ranks["rank"], strict=True)}
@@ -166,6 +181,59 @@ def test_rows_are_merged_by_their_keys(tmp_path):
     assert merge(path, [{"a": "y", "b": 1}], ("a",)) == 0
     assert merge(path, [{"a": "y", "b": 3, "c": None}], ("a",)) == 1
     assert path.read_text() == "a,b,c\nx,2,\ny,3,\n"
+    assert merge(path, [{"a": "y", "b": 3}], ("a",)) == 0
+    assert merge(path, [{"a": "10", "b": 1}, {"a": "9", "b": 1}], ("a",)) == 2
+    assert [row["a"] for row in read(path)] == ["x", "y", "9", "10"]
+    assert merge(path, [{"a": "z", "b": 2}], ("a", "b"), owner=("b",)) == 1
+    assert [(row["a"], row["b"]) for row in read(path)] == [("y", "3"), ("z", "2"), ("9", "1"), ("10", "1")]
+
+
+def test_runs_that_cannot_be_told_apart_or_compared_are_errors(found, runs, tmp_path):
+    plain = next(done for done in found if "cat" not in done.command)
+    shutil.copytree(plain.run.path, tmp_path / "copy")
+    with pytest.raises(UserError, match=r"seed1-.* and .*copy are runs of the same command and seed"):
+        finished([runs, tmp_path], composed)
+    (tmp_path / "copy" / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match=r"copy: 'test'; leave it out or mend it"):
+        finished([tmp_path], composed)
+    cat = next(done for done in found if "cat" in done.command)
+    other = replace(cat, run=replace(cat.run, protocol={**cat.run.protocol, "ties": "pessimistic"}))
+    base = [done for done in found if "cat" not in done.command]
+    with pytest.raises(UserError, match="were evaluated on other data or by other rules"):
+        gain_rows([*base, other], cat.command, base[0].command)
+
+
+def test_a_grid_on_the_validation_part_is_not_recorded(found, tmp_path):
+    write_grid(tmp_path, [], part="valid")
+    with pytest.raises(UserError, match="--part valid; only the test part"):
+        perturbed_rows(replace(found[0], run=replace(found[0].run, path=tmp_path)))
+
+
+def test_no_path_of_the_machine_comes_into_a_command():
+    config = composed("dataset=file", "dataset.path=/home/me/clicks.csv")
+    with pytest.raises(UserError, match=r"dataset\.path=/home/me/clicks\.csv: neither a path"):
+        command_of(config, composed)
+
+
+def test_a_gain_of_other_seeds_than_its_rows_is_not_shown(tmp_path):
+    def write(name, *rows):
+        merge(tmp_path / name, rows, ("command", "seed") if name == "runs.csv" else ("command", "against", "metric"))
+
+    gain = {"command": "a=1", "against": "b=1", "metric": "NDCG@10", "seeds": "1", "gain": 0.1, "low": 0, "high": 0.2}
+    write("runs.csv", {"command": "a=1", "seed": 1}, {"command": "b=1", "seed": 1})
+    write("gains.csv", gain)
+    assert tables.gain(tables.Results(tmp_path), "a=1", "b=1", "NDCG@10") == "+10.0 % [+0.0 %, +20.0 %]"
+    write("runs.csv", {"command": "a=1", "seed": 2}, {"command": "b=1", "seed": 2})
+    assert tables.gain(tables.Results(tmp_path), "a=1", "b=1", "NDCG@10") == "not run"
+    write("gains.csv", gain | {"seeds": "1 2"})
+    assert tables.gain(tables.Results(tmp_path), "a=1", "b=1", "NDCG@10").startswith("+10.0 %")
+
+
+def test_a_mean_over_seeds_has_an_unsigned_deviation():
+    rows = [{"x": "0.1"}, {"x": "0.3"}]
+    assert tables.mean(rows, "x") == ".2000 ± .1414"
+    assert tables.mean(rows, "x", lambda value: f"{-100 * value:+.0f} %") == "-20 % ± 14 %"
+    assert tables.mean(rows[:1], "x") == ".1000"
 
 
 def wanted_tables():
@@ -263,6 +331,35 @@ times:
 def test_an_unknown_block_is_an_error():
     with pytest.raises(UserError, match=r"<!-- results: gone -->: results/tables\.yaml has here"):
         tables.filled("<!-- results: gone -->\n<!-- end of results -->", None, {"here": {}})
+    spec = {"here": {"kind": "runs", "rows": []}}
+    open_block = "<!-- results: here -->\nprose\n<!-- results: here -->\n<!-- end of results -->"
+    with pytest.raises(UserError, match=r"2 blocks begin with .*, 1 of them end"):
+        tables.filled(open_block, None, spec)
+
+
+def test_labels_are_escaped_in_a_picture(tmp_path):
+    rows = [{"command": c, "seed": 1, "test HR@10": 0.1} for c in ("a=1", "a=1 noise=insert noise.ratio=0.5")]
+    merge(tmp_path / "runs.csv", rows, ("command", "seed"))
+    spec = {
+        "metric": "HR@10",
+        "noise": "insert",
+        "ratios": [0, 0.5],
+        "rows": [{"label": "A & B <1>", "command": "a=1"}],
+    }
+    ElementTree.fromstring(tables.picture(tables.Results(tmp_path), spec))
+
+
+def test_gains_follow_from_the_rows_of_their_runs():
+    runs, gains = ({}, read(ROOT / "results" / "gains.csv"))
+    for row in read(ROOT / "results" / "runs.csv"):
+        runs[normal(row["command"]), row["seed"]] = row
+    for row in gains:
+        ours, theirs = (
+            np.mean([float(runs[normal(row[side]), seed][f"test {row['metric']}"]) for seed in row["seeds"].split()])
+            for side in ("command", "against")
+        )
+        assert float(row["gain"]) == pytest.approx(ours / theirs - 1, abs=1e-4)
+        assert float(row["low"]) <= float(row["gain"]) <= float(row["high"])
 
 
 def test_the_documents_and_pictures_are_those_of_the_committed_results():
@@ -282,16 +379,20 @@ def test_the_documents_and_pictures_are_those_of_the_committed_results():
 def test_every_wanted_command_is_one_of_today_and_in_its_short_form():
     for spec in wanted_tables().values():
         for row in spec["rows"]:
-            config = settle(composed(*row["command"].split()))
-            assert normal(command_of(config, composed)) == normal(row["command"])
+            if "file" not in spec or spec["file"] == "detection":  # the others are no commands of train.py
+                for command in (row["command"], *row.get("against", ())):
+                    config = settle(composed(*command.split()))
+                    assert normal(command_of(config, composed)) == normal(command)
 
 
 def test_every_point_of_a_picture_is_a_figure_of_its_table():
-    results, specs = tables.Results(ROOT / "results"), wanted_tables()
-    spec = specs["robustness"]
-    with (ROOT / "results" / "runs.csv").open() as stream:
-        rows = [row for row in csv.DictReader(stream) if row["noise"] in ("none", "insert")]
-    points = [float(value) for value in re.findall(r'data-y="([^"]+)"', tables.picture(results, spec))]
-    known = {float(row["test NDCG@10"]) for row in rows}
-    assert points
-    assert all(any(abs(point - value) < 1e-9 for value in known) for point in points)
+    results, spec = tables.Results(ROOT / "results"), wanted_tables()["robustness"]
+    curves = re.findall(r'<g class="curve"[^>]*><title>([^<]*)</title>(.*?)</g>', tables.picture(results, spec))
+    assert len(curves) >= 3
+    for label, points in curves:
+        (command,) = [row["command"] for row in spec["rows"] if row["label"] == label]
+        for x, y in re.findall(r'data-x="([^"]+)" data-y="([^"]+)"', points):
+            noise = [f"noise={spec['noise']}", f"noise.ratio={x}"] if float(x) else []
+            wanted = normal(" ".join([command, *noise]))
+            rows = [row for row in read(ROOT / "results" / "runs.csv") if normal(row["command"]) == wanted]
+            assert float(y) == pytest.approx(np.mean([float(row["test NDCG@10"]) for row in rows]))

@@ -13,7 +13,7 @@ from seqrec.build import load
 from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
 from seqrec.methods.matrix_views import rows_to_augment
-from seqrec.portrait import BATCH, BATCHES, LEAST, portrait
+from seqrec.portrait import LEAST, portrait
 
 ROOT = Path(entry.__file__).parent
 MAX_LEN = 6
@@ -47,7 +47,7 @@ def test_means_by_place_are_those_of_a_loop_over_histories():
     train = training_part(300)
     torch.manual_seed(4)
     before = torch.get_rng_state()
-    found = portrait(Fake(), train, MAX_LEN, torch.device("cpu"))
+    found = portrait(Fake(), train, MAX_LEN, 64, torch.device("cpu"))
     assert torch.equal(torch.get_rng_state(), before)
     place, pair = ([[] for _ in range(MAX_LEN)], [[[] for _ in range(MAX_LEN)] for _ in range(MAX_LEN)])
     for start, stop in zip(train.start, train.stop, strict=True):
@@ -64,7 +64,7 @@ def test_means_by_place_are_those_of_a_loop_over_histories():
 def test_places_that_few_histories_reach_have_no_mean():
     items, lengths = np.arange(1, 1 + 30 * 3 + 19 * 2, dtype=np.int32), np.array([3] * 30 + [5] * 19)
     train = Sequences(np.resize(items, lengths.sum()), lengths.cumsum() - lengths, lengths.cumsum())
-    found = portrait(Fake(), train, MAX_LEN, torch.device("cpu"))
+    found = portrait(Fake(), train, MAX_LEN, 64, torch.device("cpu"))
     assert LEAST == 20
     assert np.isfinite(found["item"]).tolist() == [True, True, False, False, False, False]
     assert np.isfinite(found["pair"]).sum() == 4
@@ -78,8 +78,8 @@ def test_a_sample_of_a_large_training_part_is_taken():
             asked.append(len(batch.user))
             return {}
 
-    assert portrait(Counting(), train, MAX_LEN, torch.device("cpu")) == {}
-    assert asked == [BATCH] * BATCHES
+    assert portrait(Counting(), train, MAX_LEN, 300, torch.device("cpu")) == {}
+    assert asked == [300] * 7  # the first number of batches that holds 2,048
 
 
 SMALL = (
@@ -138,7 +138,9 @@ def test_autosam_shows_its_keep_probabilities_and_cat_its_weights(runs):
 
 def test_a_cat_without_weights_shows_nothing(runs):
     method = load(runs["cat"]).method
-    method.weights = "none"
+    method.lambda1 = 0
+    assert method.portrait(Batch(*[torch.ones(1, 2, dtype=torch.long)] * 4)) == {}
+    method.lambda1, method.weights = 1, "none"
     assert method.portrait(Batch(*[torch.ones(1, 2, dtype=torch.long)] * 4)) == {}
 
 

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from seqrec.errors import UserError
 from seqrec.evidence.commands import Compose, command_of, normal
 from seqrec.files import write_atomically
-from seqrec.report.collect import find, per_user, questions_of
+from seqrec.report.collect import UNREADABLE, Run, find
+from seqrec.report.collect import read as read_run
 from seqrec.report.statistics import DRAWS, compare, resampled
-from seqrec.run_dir import DONE
+from seqrec.robustness import SETTING
+from seqrec.run_dir import DONE, RunDir
 
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20", "MRR")
 COMPARED = ("HR@10", "NDCG@10")
@@ -25,56 +28,52 @@ COMPARED = ("HR@10", "NDCG@10")
 class Finished:
     """A complete run directory, and the command it can be had with."""
 
-    path: Path
     command: str  # without seed
-    config: DictConfig
-    manifest: dict
-    metrics: dict
+    run: Run
+    metrics: dict  # of the validation and of the test part
 
     @property
     def seed(self) -> int:
         """Seed of the model."""
-        return self.config.seed
-
-    def values(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the users and a metric of each on the test part, [R] both."""
-        user, _, better, equal = questions_of(self.path)
-        return user, per_user(metric, better, equal)
+        return self.run.config["seed"]
 
 
 def finished(folders: list[Path], compose: Compose) -> list[Finished]:
-    """Read the complete run directories at or below folders, those set aside left out; raises UserError with the directory."""
-    runs = []
+    """Read the complete run directories at or below folders, those set aside left out.
+
+    Raises UserError, naming the directory, for one that cannot be read or put as a command, and for two of one command and seed.
+    """
+    found = {}
     for path in find(folders):
-        if (path / DONE).exists() and ".old-" not in path.name:
-            config = OmegaConf.load(path / "config.yaml")
-            manifest, metrics = (json.loads((path / name).read_text()) for name in ("manifest.json", "metrics.json"))
-            try:
-                command = command_of(config, compose)
-            except UserError as error:
-                raise UserError(f"{path}: {error}") from None
-            runs.append(Finished(path, command, config, manifest, metrics))
-    return runs
+        if not (path / DONE).exists() or ".old-" in path.name:
+            continue
+        try:
+            run = read_run(path, COMPARED)
+            command = command_of(OmegaConf.load(path / "config.yaml"), compose)
+        except (*UNREADABLE, UserError, HydraException) as error:
+            raise UserError(f"{path}: {error}; leave it out or mend it") from error
+        place = normal(command), run.config["seed"]
+        if place in found:
+            raise UserError(f"{found[place].run.path} and {path} are runs of the same command and seed; leave one out")
+        found[place] = Finished(command, run, RunDir(path).metrics())
+    return list(found.values())
 
 
-def run_row(run: Finished) -> dict[str, object]:
-    """Return the row of a run in runs.csv."""
-    config, manifest = run.config, run.manifest
-    noise = config.noise
+def run_row(done: Finished) -> dict[str, object]:
+    """Return the row of a run in runs.csv; a metric that was not asked for is left empty."""
+    config, manifest = done.run.config, done.run.manifest
     row = {
-        "command": run.command,
-        "seed": run.seed,
+        "command": done.command,
+        "seed": done.seed,
         "configuration": manifest["config_hash"],
-        "dataset": config.dataset.name,
-        "noise": noise.name if noise.get("ratio") else "none",
-        "ratio": noise.get("ratio", 0),
-        "backbone": config.backbone.name,
-        "loss": config.loss.name,
-        "method": config.method.name,
-        "width": config.dim,
+        "dataset": config["dataset"]["name"],
+        "noise": done.run.noise.get("name", "none"),
+        "ratio": config["noise"].get("ratio", 0),
+        **{group: config[group]["name"] for group in ("backbone", "loss", "method")},
+        "width": config["dim"],
         "parameters": manifest["parameters"],
         "epochs": manifest["epochs"],
-        "best_epoch": run.metrics["best_epoch"],
+        "best_epoch": done.metrics["best_epoch"],
         "stopped": manifest["stopped"],
         "train_seconds": manifest["train_seconds"],
         "wall_seconds": manifest["wall_seconds"],
@@ -84,14 +83,41 @@ def run_row(run: Finished) -> dict[str, object]:
         "data_sha256": manifest["data_sha256"],
     }
     for part in ("valid", "test"):
-        row |= {f"{part} {name}": round(run.metrics[part][name], 6) for name in METRICS}
+        values = done.metrics[part]
+        row |= {f"{part} {name}": round(values[name], 6) if name in values else None for name in METRICS}
     return row
 
 
-def rows_beside(run: Finished, name: str) -> list[dict[str, object]]:
-    """Return the rows of a CSV file that a script has left in a run's directory, if there is one."""
-    path = run.path / name
-    return [{"command": run.command, "seed": run.seed, **row} for row in read(path)] if path.exists() else []
+def perturbed_rows(done: Finished) -> list[dict[str, object]]:
+    """Return a row per cell of a run's robustness.json, if there is one, for perturbed.csv.
+
+    Raises UserError if it is about another part than the test.
+    """
+    path = done.run.path / "robustness.json"
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())
+    if found["part"] != "test":
+        raise UserError(f"{path}: it is about --part {found['part']}; only the test part is recorded")
+    facts = {name: found[name] for name in ("source", "where", "cutoff")} | {"perturbation seed": found["seed"]}
+    start = {"command": done.command, "seed": done.seed}
+    rows = []
+    for cell in found["cells"]:
+        setting = {name: cell.get(name) for name in SETTING}
+        deviations = {f"{name} sd": value for name, value in cell["std"].items()}
+        rows.append(start | setting | facts | rounded(cell["mean"] | deviations))
+    return rows
+
+
+def detection_rows(done: Finished) -> list[dict[str, object]]:
+    """Return the rows of a run's noise_detection.csv, if there is one, for detection.csv."""
+    path = done.run.path / "noise_detection.csv"
+    return [{"command": done.command, "seed": done.seed, **row} for row in read(path)] if path.exists() else []
+
+
+def rounded(values: dict[str, float | None]) -> dict[str, float | None]:
+    """Return numbers with six significant digits."""
+    return {name: None if value is None else float(f"{value:.6g}") for name, value in values.items()}
 
 
 def benchmark_rows(path: Path) -> list[dict[str, object]]:
@@ -108,10 +134,10 @@ def benchmark_rows(path: Path) -> list[dict[str, object]]:
     }
     rows = []
     for system in result["systems"]:
-        figures = {name: value for name, value in system.items() if not isinstance(value, list)}
+        figures = {name: value for name, value in system.items() if name not in ("name", "epochs", "evaluations")}
         ratios = {f"{name} ratio": value for name, value in result["ratios"].get(system["name"], {}).items()}
-        figures = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in (figures | ratios).items()}
-        rows.append({"command": " ".join(result["arguments"]), "system": figures.pop("name"), **figures, **facts})
+        start = {"command": " ".join(result["arguments"]), "system": system["name"]}
+        rows.append(start | rounded(figures | ratios) | facts)
     return rows
 
 
@@ -125,19 +151,19 @@ def gain_rows(runs: list[Finished], command: str, against: str) -> list[dict[str
     """Compare two commands on the seeds that both have, for gains.csv; empty if there are none.
 
     The gain is relative, of metrics per user averaged over seeds, with a 95 % interval by bootstrap over users and
-    Wilcoxon's p. Raises UserError if the two were asked about different users.
+    Wilcoxon's p. Raises UserError if the two were not evaluated alike.
     """
     ours, theirs = (
-        {run.seed: run for run in runs if normal(run.command) == normal(name)} for name in (command, against)
+        {done.seed: done.run for done in runs if normal(done.command) == normal(name)} for name in (command, against)
     )
     seeds = sorted(set(ours) & set(theirs))
+    sides = [[runs_of[seed] for seed in seeds] for runs_of in (ours, theirs)]
+    for run in (*sides[0], *sides[1]):
+        if run.protocol != sides[0][0].protocol:
+            raise UserError(f"{run.path} and {sides[0][0].path} were evaluated on other data or by other rules")
     rows = []
-    for metric in COMPARED if seeds else ():
-        pairs = [(ours[seed].values(metric), theirs[seed].values(metric)) for seed in seeds]
-        users = pairs[0][0][0]
-        if not all(np.array_equal(asked, users) for pair in pairs for asked, _ in pair):
-            raise UserError(f"'{command}' and '{against}' were not asked about the same users")
-        own, other = (np.mean([pair[side][1] for pair in pairs], axis=0) for side in (0, 1))
+    for metric in (name for name in COMPARED if seeds and name in sides[0][0].values):
+        own, other = (np.mean([run.values[metric] for run in side], axis=0) for side in sides)
         drawn = resampled(np.stack([own, other], axis=1), DRAWS, seed=0)
         low, high = np.quantile(drawn[:, 0] / drawn[:, 1] - 1, [0.025, 0.975])
         rows.append(
@@ -150,32 +176,40 @@ def gain_rows(runs: list[Finished], command: str, against: str) -> list[dict[str
                 "low": round(low, 6),
                 "high": round(high, 6),
                 "p": f"{compare(own, other).p:.3g}",
-                "users": len(users),
+                "users": len(own),
             }
         )
     return rows
 
 
-def merge(path: Path, rows: Iterable[dict[str, object]], keys: tuple[str, ...]) -> int:
+def merge(path: Path, rows: Iterable[dict[str, object]], keys: tuple[str, ...], owner: tuple[str, ...] = ()) -> int:
     """Put rows into a CSV file, in the place of those with the same keys; returns how many rows are new or changed.
 
-    Columns that a row does not have stay empty. The file is sorted by the keys, and written whole or not at all.
+    Rows that have the same `owner` keys as one of the new rows go first: a run's grid is replaced as a whole. Columns that a row
+    does not have stay empty. The file is sorted by the keys, and written whole or not at all.
     """
-    old = read(path) if path.exists() else []
-    table = {tuple(row[key] for key in keys): row for row in old}
-    changed = 0
+    old = {tuple(row[key] for key in keys): row for row in (read(path) if path.exists() else [])}
+    new = {}
     for row in rows:
         row = {name: "" if value is None else str(value) for name, value in row.items()}
-        place = tuple(row[key] for key in keys)
-        changed += table.get(place) != row
-        table[place] = row
+        new[tuple(row[key] for key in keys)] = row
+    gone = {tuple(row[key] for key in owner) for row in new.values()} if owner else set()
+    table = {place: row for place, row in old.items() if tuple(row[key] for key in owner) not in gone} | new
     columns = list(dict.fromkeys(name for row in table.values() for name in row))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table[place] for place in sorted(table))
+    writer.writerows(table[place] for place in sorted(table, key=_numbers_as_numbers))
     write_atomically(path, stream.getvalue().encode())
-    return changed
+    return sum(_filled(old.get(place, {}), columns) != _filled(row, columns) for place, row in new.items())
+
+
+def _numbers_as_numbers(place: tuple[str, ...]) -> list[tuple[int, str]]:
+    return [(int(word) if word.isdigit() else 0, word) for word in place]
+
+
+def _filled(row: dict[str, str], columns: list[str]) -> list[str]:
+    return [row.get(column, "") for column in columns]
 
 
 def read(path: Path) -> list[dict[str, str]]:

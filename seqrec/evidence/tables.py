@@ -1,6 +1,7 @@
 """Tables and pictures of the documents, made of results/*.csv; results/tables.yaml says which."""
 
 import re
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from seqrec.evidence.rows import read
 from seqrec.report.chart import Series, line_chart
 
 NOT_RUN = "not run"
-BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
-COLOURS = ("#5b6472", "#0b63c4", "#cc3d54", "#14804f", "#8044b8", "#b86a00", "#007a86", "#8f5c3f")
+BEGIN = "<!-- results: "
+BLOCK = re.compile(rf"({BEGIN}([\w-]+) -->\n)(?:(?!{BEGIN}).)*?(<!-- end of results -->)", re.DOTALL)
+COLOURS = ("#5b6472", "#0b63c4", "#cc3d54", "#14804f", "#8044b8", "#b86a00", "#007a86", "#8f5c3f", "#b5179e", "#2b2d42")
 STYLE = (
     "text{font:11px system-ui,sans-serif;fill:#5d6875}.x,.label{text-anchor:middle}.y{text-anchor:end}"
     ".grid{stroke:#dfe3e8}.axis{stroke:#5d6875}.curve polyline{fill:none;stroke:var(--c);stroke-width:2}"
@@ -45,7 +47,7 @@ def share(value: float) -> str:
 def mean(rows: list[dict[str, str]], column: str, form=share) -> str:
     """Return the mean over seeds of a column, with ± its standard deviation (n - 1) where there are several."""
     values = [float(row[column]) for row in rows]
-    return form(np.mean(values)) + (f" ± {form(np.std(values, ddof=1))}" if len(values) > 1 else "")
+    return form(np.mean(values)) + (f" ± {form(np.std(values, ddof=1)).lstrip('+-')}" if len(values) > 1 else "")
 
 
 def percent(value: str) -> str:
@@ -55,8 +57,10 @@ def percent(value: str) -> str:
 
 def gain(results: Results, command: str, against: str, metric: str) -> str:
     """Return a relative gain with its interval."""
+    seeds = [{row["seed"] for row in results.rows("runs", side)} for side in (command, against)]
     for row in results.rows("gains", command, metric=metric):
-        if normal(row["against"]) == normal(against):
+        # a gain of other seeds than the rows beside it have would contradict them
+        if normal(row["against"]) == normal(against) and set(row["seeds"].split()) == seeds[0] & seeds[1]:
             return f"{percent(row['gain'])} [{percent(row['low'])}, {percent(row['high'])}]"
     return NOT_RUN
 
@@ -156,7 +160,7 @@ KINDS = {"runs": table_of_runs, "ratios": table_of_ratios, "cells": table_of_cel
 def picture(results: Results, spec: dict) -> str:
     """Return the curves of a table of ratios as an SVG file; commands with fewer than two ratios are left out."""
     series, legend = [], []
-    for row in spec["rows"]:
+    for slot, row in enumerate(spec["rows"]):
         cells = [(ratio, at_ratio(results, spec, row["command"], ratio)) for ratio in spec["ratios"]]
         points = [
             (ratio, float(np.mean([float(run[f"test {spec['metric']}"]) for run in cell])))
@@ -164,13 +168,13 @@ def picture(results: Results, spec: dict) -> str:
             if cell
         ]
         if len(points) > 1:
-            colour = COLOURS[len(series) % len(COLOURS)]
+            colour, label = COLOURS[slot % len(COLOURS)], escape(row["label"])
             x, y = zip(*points, strict=True)
             series.append(Series(row["label"], f"--c:{colour}", list(x), list(y), dots=True))
             top = 38 + 18 * len(legend)
             legend.append(
                 f'<rect x="{SIZE[0] + 8}" y="{top}" width="18" height="3" fill="{colour}"/>'
-                f'<text x="{SIZE[0] + 32}" y="{top + 5}">{row["label"]}</text>'
+                f'<text x="{SIZE[0] + 32}" y="{top + 5}">{label}</text>'
             )
     width = SIZE[0] + LEGEND
     title = f"{spec['metric']} against the ratio of {spec['noise']} noise"
@@ -183,7 +187,7 @@ def picture(results: Results, spec: dict) -> str:
 
 
 def filled(document: str, results: Results, specs: dict[str, dict]) -> str:
-    """Return a document whose marked blocks hold their tables; raises UserError for a block that results/tables.yaml lacks."""
+    """Return a document whose marked blocks hold their tables; raises UserError for one that is not wanted or has no end."""
 
     def table(match: re.Match) -> str:
         begin, name, end = match.groups()
@@ -192,4 +196,7 @@ def filled(document: str, results: Results, specs: dict[str, dict]) -> str:
         spec = specs[name]
         return f"{begin}{KINDS[spec['kind']](results, spec)}{end}"
 
-    return BLOCK.sub(table, document)
+    filled_in, count = BLOCK.subn(table, document)
+    if count != document.count(BEGIN):
+        raise UserError(f"{document.count(BEGIN)} blocks begin with '{BEGIN}NAME -->', {count} of them end")
+    return filled_in

@@ -167,7 +167,7 @@ class CAT(Method):
 
     def portrait(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weight of each item's perturbation, to be drawn."""
-        if self.weights == "none":
+        if self.weights == "none" or not self.lambda1:
             return {}
         return {"weight": self.slot_weights(batch).where(batch.seq > 0, torch.nan)}
 
