@@ -1,0 +1,204 @@
+"""Tables and pictures of committed results, and the documents that hold them."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+
+import train as entry
+from seqrec.config import settle
+from seqrec.errors import UserError
+from seqrec.evidence import tables
+from seqrec.evidence.commands import command_of, normal
+from seqrec.evidence.rows import merge, read
+
+ROOT = Path(entry.__file__).parent
+
+
+def test_a_gain_of_other_seeds_than_its_rows_is_not_shown(tmp_path):
+    def write(name, *rows):
+        merge(tmp_path / name, rows, ("command", "seed") if name == "runs.csv" else ("command", "against", "metric"))
+
+    gain = {"command": "a=1", "against": "b=1", "metric": "NDCG@10", "seeds": "1", "gain": 0.1, "low": 0, "high": 0.2}
+    write("runs.csv", {"command": "a=1", "seed": 1}, {"command": "b=1", "seed": 1})
+    write("gains.csv", gain)
+    assert tables.gain(tables.Results(tmp_path), "a=1", "b=1", "NDCG@10") == "+10.0 % [+0.0 %, +20.0 %]"
+    write("runs.csv", {"command": "a=1", "seed": 2}, {"command": "b=1", "seed": 2})
+    assert tables.gain(tables.Results(tmp_path), "a=1", "b=1", "NDCG@10") == "not run"
+    write("gains.csv", gain | {"seeds": "1 2"})
+    assert tables.gain(tables.Results(tmp_path), "a=1", "b=1", "NDCG@10").startswith("+10.0 %")
+
+
+def test_a_mean_over_seeds_has_an_unsigned_deviation():
+    rows = [{"x": "0.1"}, {"x": "0.3"}]
+    assert tables.mean(rows, "x") == ".2000 ± .1414"
+    assert tables.mean(rows, "x", lambda value: f"{-100 * value:+.0f} %") == "-20 % ± 14 %"
+    assert tables.mean(rows[:1], "x") == ".1000"
+
+
+def wanted_tables():
+    return yaml.safe_load((ROOT / "results" / "tables.yaml").read_text())
+
+
+def command_line(monkeypatch, script, *arguments):
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "scripts" / script), run_name="__main__")
+    assert ended.value.code == 0
+
+
+def test_recorded_runs_come_out_in_a_document(runs, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    results.mkdir()
+    plain = "backbone.layers=1 dataset.clusters=6 dataset.items=110 dataset.users=120 dim=8 trainer.max_epochs=1"
+    (results / "tables.yaml").write_text(
+        f"""
+mine:
+  kind: runs
+  rows:
+    - {{label: base, command: {plain}}}
+    - {{label: other, command: dataset=beauty, against: [{plain}]}}
+curve:
+  kind: ratios
+  metric: HR@10
+  noise: insert
+  ratios: [0, 0.5]
+  picture: true
+  rows: [{{label: base, command: {plain}}}]
+cells:
+  kind: cells
+  metric: NDCG@10
+  cells: [{{attack: clean}}, {{name: newest, attack: random, position: last, k: 1}}, {{attack: random, position: first, k: 1}}]
+  rows: [{{label: base, command: {plain}}}]
+"""
+    )
+    with (results / "tables.yaml").open("a") as stream:
+        stream.write(
+            f"""
+found:
+  kind: fields
+  file: detection
+  script: train.py
+  columns: [{{name: AUC, field: AUC, format: ".3f"}}]
+  rows:
+    - {{label: sampler, command: {plain}, where: {{dropped by: autosam}}}}
+    - {{label: none, command: {plain}, where: {{dropped by: nobody}}}}
+times:
+  kind: fields
+  file: benchmarks
+  script: scripts/benchmark.py
+  columns: [{{name: epoch, field: epoch_median, format: ".2f"}}, {{name: ratio, field: epoch_median ratio, format: ".1f"}}]
+  rows:
+    - {{label: ours, command: loss=bce --against-floor, where: {{system: seqrec}}}}
+    - {{label: floor, command: loss=bce --against-floor, where: {{system: floor}}}}
+"""
+        )
+    timed = {
+        **{"arguments": ["loss=bce", "--against-floor"], "threads": 2, "git_commit": "0", "start_to_first_step": 1.234},
+        "machine": {"processor": "P", "cores": 2},
+        "systems": [
+            {"name": name, "epochs": [1.0, 2.0], "epoch_median": t} for name, t in (("seqrec", 3.0), ("floor", 1.5))
+        ],
+        "ratios": {"floor": {"epoch_median": 2.0}},
+    }
+    (tmp_path / "timed.json").write_text(json.dumps(timed))
+    blocks = "".join(
+        f"<!-- results: {name} -->\nold\n<!-- end of results -->\n"
+        for name in ("mine", "curve", "cells", "found", "times")
+    )
+    (tmp_path / "README.md").write_text(f"Before\n{blocks}After\n")
+    (tmp_path / "docs").mkdir()
+    command_line(monkeypatch, "record.py", runs, "--results", results, "--benchmarks", tmp_path / "timed.json")
+    assert len(read(results / "runs.csv")) == 3
+    command_line(monkeypatch, "write_results.py", "--root", tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    hits = [float(row["test HR@10"]) for row in read(results / "runs.csv") if row["command"] == plain]
+    assert f"{np.mean(hits):.4f}".lstrip("0") + " ± " in text
+    assert "| other | `dataset=beauty` | not run | not run |" in text
+    assert "| .5000 | .2500 (-50 %) | not run |" in text
+    assert f"| sampler | `{plain}` | 0.600 |" in text
+    assert f"| none | `{plain}` | not run |" in text
+    assert "| ours | `loss=bce --against-floor` | 3.00 |  |" in text
+    assert "| floor | `loss=bce --against-floor` | 1.50 | 2.0 |" in text
+    assert read(results / "benchmarks.csv")[0]["machine"] == "P, 2 cores"
+    assert text.startswith("Before\n")
+    assert text.endswith("After\n")
+    assert "old" not in text
+    assert "not run" in text.split("curve -->")[1].split("<!--")[0]  # no run at .5
+    assert (tmp_path / "docs" / "pictures" / "curve.svg").read_text().startswith("<svg xmlns=")
+
+
+def test_an_unknown_block_is_an_error():
+    with pytest.raises(UserError, match=r"<!-- results: gone -->: results/tables\.yaml has here"):
+        tables.filled("<!-- results: gone -->\n<!-- end of results -->", None, {"here": {}})
+    spec = {"here": {"kind": "runs", "rows": []}}
+    open_block = "<!-- results: here -->\nprose\n<!-- results: here -->\n<!-- end of results -->"
+    with pytest.raises(UserError, match=r"2 blocks begin with .*, 1 of them end"):
+        tables.filled(open_block, None, spec)
+
+
+def test_labels_are_escaped_in_a_picture(tmp_path):
+    rows = [{"command": c, "seed": 1, "test HR@10": 0.1} for c in ("a=1", "a=1 noise=insert noise.ratio=0.5")]
+    merge(tmp_path / "runs.csv", rows, ("command", "seed"))
+    spec = {
+        "metric": "HR@10",
+        "noise": "insert",
+        "ratios": [0, 0.5],
+        "rows": [{"label": "A & B <1>", "command": "a=1"}],
+    }
+    ElementTree.fromstring(tables.picture(tables.Results(tmp_path), spec))
+
+
+def test_gains_follow_from_the_rows_of_their_runs():
+    runs, gains = ({}, read(ROOT / "results" / "gains.csv"))
+    for row in read(ROOT / "results" / "runs.csv"):
+        runs[normal(row["command"]), row["seed"]] = row
+    for row in gains:
+        ours, theirs = (
+            np.mean([float(runs[normal(row[side]), seed][f"test {row['metric']}"]) for seed in row["seeds"].split()])
+            for side in ("command", "against")
+        )
+        assert float(row["gain"]) == pytest.approx(ours / theirs - 1, abs=1e-4)
+        assert float(row["low"]) <= float(row["gain"]) <= float(row["high"])
+
+
+def test_the_documents_and_pictures_are_those_of_the_committed_results():
+    results, specs = tables.Results(ROOT / "results"), wanted_tables()
+    used = set()
+    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        text = path.read_text()
+        assert tables.filled(text, results, specs) == text, f"{path}: run scripts/write_results.py"
+        used |= {match.group(2) for match in tables.BLOCK.finditer(text)}
+    assert used == set(specs)
+    for name, spec in specs.items():
+        if spec.get("picture"):
+            assert (ROOT / "docs" / "pictures" / f"{name}.svg").read_text() == tables.picture(results, spec)
+
+
+@pytest.mark.slow
+def test_every_wanted_command_is_one_of_today_and_in_its_short_form(composed):
+    for spec in wanted_tables().values():
+        for row in spec["rows"]:
+            if "file" not in spec or spec["file"] == "detection":  # the others are no commands of train.py
+                for command in (row["command"], *row.get("against", ())):
+                    config = settle(composed(*command.split()))
+                    assert normal(command_of(config, composed)) == normal(command)
+
+
+def test_every_point_of_a_picture_is_a_figure_of_its_table():
+    results, spec = tables.Results(ROOT / "results"), wanted_tables()["robustness"]
+    curves = re.findall(r'<g class="curve"[^>]*><title>([^<]*)</title>(.*?)</g>', tables.picture(results, spec))
+    assert len(curves) >= 3
+    for label, points in curves:
+        (command,) = [row["command"] for row in spec["rows"] if row["label"] == label]
+        for x, y in re.findall(r'data-x="([^"]+)" data-y="([^"]+)"', points):
+            noise = [f"noise={spec['noise']}", f"noise.ratio={x}"] if float(x) else []
+            wanted = normal(" ".join([command, *noise]))
+            rows = [row for row in read(ROOT / "results" / "runs.csv") if normal(row["command"]) == wanted]
+            assert float(y) == pytest.approx(np.mean([float(row["test NDCG@10"]) for row in rows]))
