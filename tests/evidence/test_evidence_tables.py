@@ -48,6 +48,7 @@ def wanted_tables():
 
 def command_line(monkeypatch, script, *arguments):
     monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # else the script sets it itself, for all tests to come
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ROOT / "scripts" / script), run_name="__main__")
     assert ended.value.code == 0
