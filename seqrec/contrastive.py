@@ -71,10 +71,14 @@ def next_item_and_contrast(method, batch: Batch, views: Tensor, taken: Tensor) -
     """Return L_next + weight * L_contrast and its parts, of `method` with its `weight` and `contrast`, in one encoder call."""
     hidden, viewed = encode_with_views(method, batch.seq, views, taken)
     next_item = method.next_item_loss(hidden, batch)
-    anchors, accuracy = method.contrast(viewed, views > 0, batch.user)
+    return weighted_sum(next_item, *method.contrast(viewed, views > 0, batch.user), method.weight)
+
+
+def weighted_sum(next_item: Tensor, anchors: Tensor, accuracy: Tensor, weight: float) -> dict[str, Tensor]:
+    """Return L_next + weight * L_contrast and its parts, of the loss of each anchor and the contrastive accuracy."""
     contrast = anchors.mean()
     return {
-        "loss": next_item + method.weight * contrast,
+        "loss": next_item + weight * contrast,
         "next_item": next_item,
         "contrast": contrast,
         "contrast_accuracy": accuracy,

@@ -54,3 +54,24 @@ class Case:
         asked = replace(self.questions, inputs=self.examiner.visible)
         row, offset = slots(asked.inputs, position, count, self.keys, seed)
         return put(asked.inputs, offset, random_items(asked, row, offset, self.keys, seed, self.foreign))
+
+
+def plain_case():
+    """Return the case of a trained method whose scores lie far apart."""
+    case = Case("plain")
+    with torch.no_grad():
+        case.method.items.weight[1:] *= 20
+    case.examiner = Examiner(case.evaluator, case.method, CPU, case.questions, 5)
+    return case
+
+
+class Recorder(torch.nn.Module):
+    """Passes questions on and remembers them."""
+
+    def __init__(self, method):
+        super().__init__()
+        self.method, self.batches = method, []
+
+    def score(self, batch):
+        self.batches.append(batch)
+        return self.method.score(batch)

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from robustness_setting import CPU, Case
+from robustness_setting import CPU, Case, Recorder, plain_case
 
 from seqrec.attacks import check, newest
 from seqrec.data.split import Questions
 from seqrec.errors import UserError
 from seqrec.noise import OPERATORS, corrupt
-from seqrec.robustness import Examiner, Outcome, attack_cells, changed, noise_cells, top_lists
+from seqrec.robustness import Examiner, Outcome, changed, noise_cells, top_lists
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +22,7 @@ def markov():
 
 @pytest.fixture(scope="module")
 def plain():
-    case = Case("plain")
-    with torch.no_grad():
-        case.method.items.weight[1:] *= 20
-    case.examiner = Examiner(case.evaluator, case.method, CPU, case.questions, 5)
-    return case
+    return plain_case()
 
 
 def lists_of(rows):
@@ -82,18 +78,6 @@ def test_the_clean_outcome_is_the_evaluators(name, request):
     cell = case.examiner.cell({}, [case.questions.inputs])
     for metric in ("HR@5", "NDCG@5"):
         assert cell["mean"][metric] == case.evaluator.metrics(ranks)[metric]
-
-
-class Recorder(torch.nn.Module):
-    """Passes questions on and remembers them."""
-
-    def __init__(self, method):
-        super().__init__()
-        self.method, self.batches = method, []
-
-    def score(self, batch):
-        self.batches.append(batch)
-        return self.method.score(batch)
 
 
 def test_only_inputs_are_perturbed_and_only_changed_rows_are_asked_again(markov):
@@ -229,30 +213,6 @@ def test_noise_goes_where_it_is_told(markov):
     assert begin["mean"]["NDCG@5 drop"] == 0 < anywhere["mean"]["NDCG@5 drop"]
 
 
-@pytest.mark.parametrize("name", ["markov", "plain"])
-def test_the_worst_candidate_of_each_user_is_chosen(name, request):
-    case = request.getfixturevalue(name)
-    outcomes = [case.examiner.after(case.attacked("random", 1, seed=draw))[0] for draw in range(6)]
-    scores = np.stack([outcome.log_score for outcome in outcomes])
-    lowest = outcomes[0]
-    for outcome in outcomes[1:]:
-        lowest = lowest.lower(outcome)
-    assert np.array_equal(lowest.log_score, scores.min(0))
-    which = scores.argmin(0)
-    assert len(set(which.tolist())) > 2
-    for row in range(len(case.keys)):
-        assert lowest.better[row] == outcomes[which[row]].better[row]
-        assert np.array_equal(lowest.lists[row], outcomes[which[row]].lists[row])
-    random, worst = case.attacks("random", draws=6, worst=6)
-    assert worst["attack"] == "worst of 6"
-    assert worst["draws"] == 1
-    assert worst["mean"] == case.examiner.measures(lowest, np.arange(len(case.keys)))
-    assert lowest.log_score.mean() < scores.mean(1).min()
-    assert worst["mean"]["NDCG@5"] < random["mean"]["NDCG@5"]
-    more = case.attacks("random", draws=2, worst=12)[1]
-    assert more["mean"]["NDCG@5"] <= worst["mean"]["NDCG@5"]
-
-
 def test_the_log_score_is_the_log_softmax_over_the_candidates(plain):
     asked, clean = plain.questions, plain.examiner.clean
     plain.method.eval()
@@ -264,38 +224,6 @@ def test_the_log_score_is_the_log_softmax_over_the_candidates(plain):
         logits = plain.method.items.weight.double().detach()[candidates] @ state
         value = logits.log_softmax(0)[candidates.index(asked.target[row])]
         assert clean.log_score[row] == pytest.approx(float(value), rel=1e-4)
-
-
-def test_the_gradient_hurts_more_than_chance(plain):
-    random, gradient = plain.attacks("last", gradient=True, draws=3)
-    assert gradient["draws"] == 1
-    assert gradient["mean"]["shift mean"] > random["mean"]["shift mean"] + 0.1
-    assert plain.attacks("random", gradient=True, draws=3)[1]["draws"] == 3
-
-
-def test_rows_without_an_item_at_the_position_stay(markov):
-    (cell,) = markov.attacks("-6", draws=1)
-    length = newest(markov.questions.inputs, 7).lengths
-    assert 0 < (length >= 6).mean() < 1
-    assert cell["mean"]["changed"] == (length >= 6).mean()
-
-
-def test_no_replacement_is_in_the_history_nor_in_a_noisy_input(markov):
-    """The input of a run that was trained on noise may have items that the history has not, and the other way round."""
-    noisy = corrupt(markov.questions.inputs, markov.keys, ["replace"], 0.8, 0, markov.foreign).rows
-    recorder = Recorder(markov.method)
-    examiner = Examiner(markov.evaluator, recorder, CPU, replace(markov.questions, inputs=noisy), 5)
-    of_user = {user: row for row, user in enumerate(markov.questions.user.tolist())}
-    recorder.batches.clear()
-    for _ in attack_cells(examiner, markov.keys, 0, markov.foreign, ["last"], [3], 40, 0, False):
-        pass
-    assert len(recorder.batches) >= 40
-    histories, inputs = lists_of(markov.questions.history), lists_of(noisy)
-    for batch in recorder.batches:
-        for user, seq in zip(batch.user.tolist(), batch.seq.tolist(), strict=True):
-            row = of_user[user]
-            new = set([item for item in seq if item][-3:])
-            assert not new & (set(histories[row]) | set(inputs[row]))
 
 
 def test_mistakes_are_answered_before_the_grid(markov):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.contrastive import NTXent
+from seqrec.contrastive import NTXent, weighted_sum
 from seqrec.data.sequences import Sequences
 from seqrec.errors import UserError
 from seqrec.losses import NextItemLoss
@@ -205,24 +205,14 @@ class AsarRec(Method):
         kept, extended = (batch.seq > 0).float(), self.extended(batch)
         if extended is None:
             return kept
-        placed = self.placed(extended, draws)[:, :, self.candidates.count :].sum(1)
-        kept[views.rows_to_augment(batch)] *= placed
+        kept[views.rows_to_augment(batch)] *= self.placed(extended, draws)[:, :, self.candidates.count :].sum(1)
         return kept
 
     @torch.no_grad()
     def portrait(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean of each history's matrices, target slot by source slot, and shares of the views by slot, to be drawn."""
-        extended = self.extended(batch)
-        if extended is None:
-            return {}
-        first = self.candidates.count
-        placed, real = self.placed(extended, draws=8), extended.original[:, first:]
-        within = placed[:, first:, first:]
-        return {
-            "dropped": (1 - placed[:, :, first:].sum(1)).where(real, torch.nan),
-            "inserted": (placed * ~extended.original[:, None])[:, first:].sum(2).where(real, torch.nan),
-            "matrix": within.where(real[:, None] & real[:, :, None], torch.nan),
-        }
+        extended, first = self.extended(batch), self.candidates.count
+        return {} if extended is None else views.shares_by_slot(extended, self.placed(extended, draws=8), first)
 
     def placed(self, extended: views.Extended, draws: int) -> Tensor:
         """Return the share of `draws` pairs of views, drawn as in training, that have in a slot the item of a source slot, [R, N, N]."""
@@ -295,14 +285,7 @@ class AsarRec(Method):
         positions = torch.cat([self.main_positions(clean > 0), self.view_positions(extended)])
         hidden = self.encode(torch.cat([clean, items]), positions=positions)
         next_item = self.next_item_loss(hidden[:rows, count:], batch)
-        contrast, accuracy = self.contrast(hidden[rows:], items > 0, views.rows_of(items))
-        contrast = contrast.mean()
-        return {
-            "loss": next_item + self.weight * contrast,
-            "next_item": next_item,
-            "contrast": contrast,
-            "contrast_accuracy": accuracy,
-        }
+        return weighted_sum(next_item, *self.contrast(hidden[rows:], items > 0, views.rows_of(items)), self.weight)
 
     @torch.no_grad()
     def matrix_logs(self, extended, source: Tensor, hard: views.HardViews) -> dict[str, Tensor]:

@@ -114,6 +114,18 @@ def shares(extended: Extended, source: Tensor) -> dict[str, Tensor]:
     }
 
 
+def shares_by_slot(extended: Extended, placed: Tensor, first: int) -> dict[str, Tensor]:
+    """Return, of the history's slots from `first` on, how often an item is dropped or one is inserted, [R, T], and where items
+    go, target by source, [R, T, T]; NaN outside histories. `placed` [R, N, N] is the share of views with a source in a slot.
+    """
+    real = extended.original[:, first:]
+    return {
+        "dropped": (1 - placed[:, :, first:].sum(1)).where(real, torch.nan),
+        "inserted": (placed * ~extended.original[:, None])[:, first:].sum(2).where(real, torch.nan),
+        "matrix": placed[:, first:, first:].where(real[:, None] & real[:, :, None], torch.nan),
+    }
+
+
 def groups(lengths: Tensor, extra: int, shrink: float = 0.65) -> list[slice]:
     """Cut rows of falling lengths [R] into groups; a new one begins where rows with `extra` slots get shorter than
     `shrink` times the widest of the group. An accelerator gets one group: there a launch costs more than padding.
