@@ -100,6 +100,24 @@ def table_of_runs(results: Results, spec: dict) -> str:
     return markdown(headings, lines)
 
 
+def table_of_trials(results: Results, spec: dict) -> str:
+    """Return a table with a line per trial and its validation metric, the best of each label in bold."""
+    trials = [(row, results.rows("runs", row["command"])) for row in spec["rows"]]
+    best, lines = {}, []
+    for row, runs in trials:
+        if runs:
+            best[row["label"]] = max(best.get(row["label"], 0), float(runs[0]["valid NDCG@10"]))
+    for row, runs in trials:
+        line = [row["label"], f"`{row['command']}`"]
+        if runs:
+            run = runs[0]
+            score = share(float(run["valid NDCG@10"]))
+            line.append(f"{run['epochs']} ({run['best_epoch']})")
+            line.append(f"**{score}**" if float(run["valid NDCG@10"]) == best[row["label"]] else score)
+        lines.append(line if runs else [*line, NOT_RUN, NOT_RUN])
+    return markdown(["", "`python train.py ...`", "epochs (best)", "validation NDCG@10"], lines)
+
+
 def at_ratio(results: Results, spec: dict, command: str, ratio: float) -> list[dict[str, str]]:
     """Return the runs of a command at a noise ratio, 0 being the clean ones."""
     noise = f" noise={spec['noise']} noise.ratio={ratio}" if ratio else ""
@@ -154,7 +172,13 @@ def table_of_fields(results: Results, spec: dict) -> str:
     return markdown(["", f"`python {spec['script']} ...`", *(column["name"] for column in spec["columns"])], lines)
 
 
-KINDS = {"runs": table_of_runs, "ratios": table_of_ratios, "cells": table_of_cells, "fields": table_of_fields}
+KINDS = {
+    "runs": table_of_runs,
+    "trials": table_of_trials,
+    "ratios": table_of_ratios,
+    "cells": table_of_cells,
+    "fields": table_of_fields,
+}
 
 
 def picture(results: Results, spec: dict) -> str:

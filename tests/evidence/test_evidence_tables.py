@@ -42,6 +42,19 @@ def test_a_mean_over_seeds_has_an_unsigned_deviation():
     assert tables.mean(rows[:1], "x") == ".1000"
 
 
+def test_the_best_trial_of_each_method_is_in_bold(tmp_path):
+    scores = {"a=1": 0.1, "a=2": 0.3, "a=3": 0.2, "b=1": 0.25}
+    rows = [{"command": c, "seed": 1, "valid NDCG@10": v, "epochs": 20, "best_epoch": 9} for c, v in scores.items()]
+    merge(tmp_path / "runs.csv", rows, ("command", "seed"))
+    trials = [{"label": command[0], "command": command} for command in (*scores, "b=2")]
+    table = tables.table_of_trials(tables.Results(tmp_path), {"rows": trials})
+    assert "| a | `a=1` | 20 (9) | .1000 |" in table
+    assert "| a | `a=2` | 20 (9) | **.3000** |" in table
+    assert "| a | `a=3` | 20 (9) | .2000 |" in table
+    assert "| b | `b=1` | 20 (9) | **.2500** |" in table
+    assert "| b | `b=2` | not run | not run |" in table
+
+
 def wanted_tables():
     return yaml.safe_load((ROOT / "results" / "tables.yaml").read_text())
 
