@@ -8,8 +8,9 @@ import numpy as np
 
 from seqrec.errors import UserError
 from seqrec.evidence.commands import normal
-from seqrec.evidence.rows import read
+from seqrec.evidence.rows import METRICS, read
 from seqrec.report.chart import Series, line_chart
+from seqrec.results import results_table
 
 NOT_RUN = "not run"
 BEGIN = "<!-- results: "
@@ -172,7 +173,21 @@ def table_of_fields(results: Results, spec: dict) -> str:
     return markdown(["", f"`python {spec['script']} ...`", *(column["name"] for column in spec["columns"])], lines)
 
 
+def screen(results: Results, spec: dict) -> str:
+    """Return what the first run of a command without noise shows at its end, as a block of text."""
+    (row,) = spec["rows"]
+    for run in results.rows("runs", row["command"])[:1]:
+        parts = {part: {name: float(run[f"{part} {name}"]) for name in METRICS} for part in ("valid", "test")}
+        folder = Path("outputs", run["dataset"], run["noise"], f"{run['backbone']}-{run['method']}")
+        shown = results_table(
+            parts | {"best_epoch": int(run["best_epoch"])}, folder / f"seed{run['seed']}-{run['configuration']}"
+        )
+        return f"```text\n{shown}\n```\n"
+    return f"{NOT_RUN}\n"
+
+
 KINDS = {
+    "screen": screen,
     "runs": table_of_runs,
     "trials": table_of_trials,
     "ratios": table_of_ratios,

@@ -17,6 +17,7 @@ from seqrec.errors import UserError
 from seqrec.evidence import tables
 from seqrec.evidence.commands import command_of, normal
 from seqrec.evidence.rows import merge, read
+from seqrec.results import results_table
 
 ROOT = Path(entry.__file__).parent
 
@@ -103,6 +104,9 @@ found:
   rows:
     - {{label: sampler, command: {plain}, where: {{dropped by: autosam}}}}
     - {{label: none, command: {plain}, where: {{dropped by: nobody}}}}
+shown:
+  kind: screen
+  rows: [{{label: base, command: {plain}}}]
 times:
   kind: fields
   file: benchmarks
@@ -124,7 +128,7 @@ times:
     (tmp_path / "timed.json").write_text(json.dumps(timed))
     blocks = "".join(
         f"<!-- results: {name} -->\nold\n<!-- end of results -->\n"
-        for name in ("mine", "curve", "cells", "found", "times")
+        for name in ("mine", "curve", "cells", "found", "shown", "times")
     )
     (tmp_path / "README.md").write_text(f"Before\n{blocks}After\n")
     (tmp_path / "docs").mkdir()
@@ -140,6 +144,9 @@ times:
     assert f"| none | `{plain}` | not run |" in text
     assert "| ours | `loss=bce --against-floor` | 3.00 |  |" in text
     assert "| floor | `loss=bce --against-floor` | 1.50 | 2.0 |" in text
+    (folder,) = runs.glob("synthetic/*/sasrec-plain/seed1-*")
+    ended = results_table(json.loads((folder / "metrics.json").read_text()), Path("outputs/synthetic/"))
+    assert f"```text\n{ended}" in text
     assert read(results / "benchmarks.csv")[0]["machine"] == "P, 2 cores"
     assert text.startswith("Before\n")
     assert text.endswith("After\n")
