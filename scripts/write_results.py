@@ -24,17 +24,15 @@ def main() -> None:
 
     results = Results(root / "results")
     specs = yaml.safe_load((root / "results" / "tables.yaml").read_text())
-    for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
-        old = path.read_text()
-        new = filled(old, results, specs)
-        if new != old:
-            write_atomically(path, new.encode())
-            print(path)
+    documents = (root / "README.md", *sorted((root / "docs").rglob("*.md")))
+    wanted = {path: filled(path.read_text(), results, specs) for path in documents}
     for name, spec in specs.items():
         if spec.get("picture"):
-            path = root / "docs" / "pictures" / f"{name}.svg"
+            wanted[root / "docs" / "pictures" / f"{name}.svg"] = picture(results, spec)
+    for path, text in wanted.items():
+        if not path.exists() or path.read_text() != text:
             path.parent.mkdir(exist_ok=True)
-            write_atomically(path, picture(results, spec).encode())
+            write_atomically(path, text.encode())
             print(path)
 
 
