@@ -57,6 +57,9 @@ def guarded(entry: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 141
     except (Exception, JobFailed) as failure:
         error = failure.__cause__ if isinstance(failure, JobFailed) else failure
         message = explain(error)

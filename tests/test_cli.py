@@ -66,6 +66,14 @@ def test_full_error_shows_the_traceback():
     assert "must be a whole number above 0" in answer.stderr
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = "import sys; from seqrec.cli import guarded; sys.exit(guarded(lambda: print('x' * 100_000)))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_a_sweep_gives_one_directory_per_job_and_a_complete_one_is_skipped(tmp_path):
     sweep = ("-m", "method=popularity,markov", "seed=1,2", f"output_dir={tmp_path}")
     first = call(*sweep)
