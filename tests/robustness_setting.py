@@ -75,3 +75,8 @@ class Recorder(torch.nn.Module):
     def score(self, batch):
         self.batches.append(batch)
         return self.method.score(batch)
+
+
+def lists_of(rows):
+    """Return the items of each row as a list."""
+    return [rows.items[a:b].tolist() for a, b in zip(rows.start, rows.stop, strict=True)]

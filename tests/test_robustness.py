@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from robustness_setting import CPU, Case, Recorder, plain_case
+from robustness_setting import CPU, Case, Recorder, lists_of, plain_case
 
 from seqrec.attacks import check, newest
 from seqrec.data.split import Questions
@@ -23,10 +23,6 @@ def markov():
 @pytest.fixture(scope="module")
 def plain():
     return plain_case()
-
-
-def lists_of(rows):
-    return [rows.items[a:b].tolist() for a, b in zip(rows.start, rows.stop, strict=True)]
 
 
 def same(one: Outcome, other: Outcome):

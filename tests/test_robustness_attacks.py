@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from robustness_setting import CPU, Case, Recorder, plain_case
+from robustness_setting import CPU, Case, Recorder, lists_of, plain_case
 
 from seqrec.attacks import newest
 from seqrec.noise import corrupt
@@ -19,10 +19,6 @@ def markov():
 @pytest.fixture(scope="module")
 def plain():
     return plain_case()
-
-
-def lists_of(rows):
-    return [rows.items[a:b].tolist() for a, b in zip(rows.start, rows.stop, strict=True)]
 
 
 @pytest.mark.parametrize("name", ["markov", "plain"])

@@ -103,19 +103,18 @@ def table_of_runs(results: Results, spec: dict) -> str:
 
 def table_of_trials(results: Results, spec: dict) -> str:
     """Return a table with a line per trial and its validation metric, the best of each label in bold."""
-    trials = [(row, results.rows("runs", row["command"])) for row in spec["rows"]]
     best, lines = {}, []
-    for row, runs in trials:
-        if runs:
-            best[row["label"]] = max(best.get(row["label"], 0), float(runs[0]["valid NDCG@10"]))
-    for row, runs in trials:
-        line = [row["label"], f"`{row['command']}`"]
-        if runs:
-            run = runs[0]
-            score = share(float(run["valid NDCG@10"]))
-            line.append(f"{run['epochs']} ({run['best_epoch']})")
-            line.append(f"**{score}**" if float(run["valid NDCG@10"]) == best[row["label"]] else score)
-        lines.append(line if runs else [*line, NOT_RUN, NOT_RUN])
+    trials = [(row, run) for row in spec["rows"] for run in (results.rows("runs", row["command"]) or [None])[:1]]
+    for row, run in trials:
+        if run:
+            best[row["label"]] = max(best.get(row["label"], 0), float(run["valid NDCG@10"]))
+    for row, run in trials:
+        cells = [NOT_RUN, NOT_RUN]
+        if run:
+            value = float(run["valid NDCG@10"])
+            mark = "**" if value == best[row["label"]] else ""
+            cells = [f"{run['epochs']} ({run['best_epoch']})", f"{mark}{share(value)}{mark}"]
+        lines.append([row["label"], f"`{row['command']}`", *cells])
     return markdown(["", "`python train.py ...`", "epochs (best)", "validation NDCG@10"], lines)
 
 
