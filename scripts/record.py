@@ -27,17 +27,12 @@ def main() -> None:
     from hydra import compose, initialize_config_dir
 
     from seqrec.evidence.rows import benchmark_rows, detection_rows, finished, gain_rows, merge, perturbed_rows, run_row
+    from seqrec.evidence.tables import comparisons
     from seqrec.robustness import SETTING
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         runs = finished(arguments.folders, functools.cache(lambda *overrides: compose("config", list(overrides))))
-    tables = yaml.safe_load((arguments.results / "tables.yaml").read_text())
-    pairs = {
-        (row["command"], against): None
-        for table in tables.values()
-        for row in table["rows"]
-        for against in row.get("against", ())
-    }
+    pairs = comparisons(yaml.safe_load((arguments.results / "tables.yaml").read_text()))
     place = ("command", "seed")
     made = {
         "runs.csv": (map(run_row, runs), place),

@@ -10,12 +10,16 @@ from seqrec.errors import UserError
 from seqrec.evidence.commands import normal
 from seqrec.evidence.rows import METRICS, read
 from seqrec.report.chart import Series, line_chart
+from seqrec.report.statistics import LEVEL, holm
 from seqrec.results import results_table
 
 NOT_RUN = "not run"
 BEGIN = "<!-- results: "
 BLOCK = re.compile(rf"({BEGIN}([\w-]+) -->\n)(?:(?!{BEGIN}).)*?(<!-- end of results -->)", re.DOTALL)
-COLOURS = ("#5b6472", "#0b63c4", "#cc3d54", "#14804f", "#8044b8", "#b86a00", "#007a86", "#8f5c3f", "#b5179e", "#2b2d42")
+COLOURS = (
+    *("#5b6472", "#0b63c4", "#7a8f00", "#cc3d54", "#14804f", "#8044b8"),
+    *("#b86a00", "#007a86", "#8f5c3f", "#b5179e", "#2b2d42"),
+)
 STYLE = (
     "text{font:11px system-ui,sans-serif;fill:#5d6875}.x,.label{text-anchor:middle}.y{text-anchor:end}"
     ".grid{stroke:#dfe3e8}.axis{stroke:#5d6875}.curve polyline{fill:none;stroke:var(--c);stroke-width:2}"
@@ -56,14 +60,30 @@ def percent(value: str) -> str:
     return f"{100 * float(value):+.1f} %"
 
 
-def gain(results: Results, command: str, against: str, metric: str) -> str:
-    """Return a relative gain with its interval."""
+def comparison(results: Results, command: str, against: str, metric: str) -> dict[str, str] | None:
+    """Return the row of gains.csv that compares two commands on all seeds that both have."""
     seeds = [{row["seed"] for row in results.rows("runs", side)} for side in (command, against)]
     for row in results.rows("gains", command, metric=metric):
         # a gain of other seeds than the rows beside it have would contradict them
         if normal(row["against"]) == normal(against) and set(row["seeds"].split()) == seeds[0] & seeds[1]:
-            return f"{percent(row['gain'])} [{percent(row['low'])}, {percent(row['high'])}]"
-    return NOT_RUN
+            return row
+    return None
+
+
+def gain(row: dict[str, str] | None) -> str:
+    """Return a relative gain with its interval."""
+    return f"{percent(row['gain'])} [{percent(row['low'])}, {percent(row['high'])}]" if row else NOT_RUN
+
+
+def comparisons(specs: dict[str, dict]) -> list[tuple[str, str]]:
+    """Return the pairs of commands that tables compare."""
+    pairs = {}
+    for spec in specs.values():
+        noises = [noise_of(spec, ratio) for ratio in spec["ratios"]] if spec["kind"] == "gains" else [""]
+        for row in spec["rows"]:
+            for against in row.get("against", ()):
+                pairs |= {(row["command"] + noise, against + noise): None for noise in noises}
+    return list(pairs)
 
 
 def markdown(headings: list[str], rows: list[list[str]]) -> str:
@@ -93,7 +113,8 @@ def table_of_runs(results: Results, spec: dict) -> str:
         if compared:
             line.append(
                 "; ".join(
-                    f"{labels.get(normal(other), f'`{other}`')}: {gain(results, row['command'], other, 'NDCG@10')}"
+                    f"{labels.get(normal(other), f'`{other}`')}: "
+                    + gain(comparison(results, row["command"], other, "NDCG@10"))
                     for other in row.get("against", [])
                 )
             )
@@ -118,10 +139,14 @@ def table_of_trials(results: Results, spec: dict) -> str:
     return markdown(["", "`python train.py ...`", "epochs (best)", "validation NDCG@10"], lines)
 
 
+def noise_of(spec: dict, ratio: float) -> str:
+    """Return the arguments that a noise ratio adds to a command, none for the clean data of ratio 0."""
+    return f" noise={spec['noise']} noise.ratio={ratio}" if ratio else ""
+
+
 def at_ratio(results: Results, spec: dict, command: str, ratio: float) -> list[dict[str, str]]:
-    """Return the runs of a command at a noise ratio, 0 being the clean ones."""
-    noise = f" noise={spec['noise']} noise.ratio={ratio}" if ratio else ""
-    return results.rows("runs", command + noise)
+    """Return the runs of a command at a noise ratio."""
+    return results.rows("runs", command + noise_of(spec, ratio))
 
 
 def table_of_ratios(results: Results, spec: dict) -> str:
@@ -137,6 +162,25 @@ def table_of_ratios(results: Results, spec: dict) -> str:
     headings = ["", *(["`python train.py ...`"] if commands else [])]
     headings += [*(f"{metric} at {ratio:g}" for ratio in ratios), f"left at {ratios[-1]:g}"]
     return markdown(headings, lines)
+
+
+def table_of_gains(results: Results, spec: dict) -> str:
+    """Return a table with a line per comparison and a column per noise ratio: the relative gain at each.
+
+    Gains that chance over users does not explain are in bold: Wilcoxon's p below .05 after Holm's correction for all comparisons
+    of the table.
+    """
+    noises = [noise_of(spec, ratio) for ratio in spec["ratios"]]
+    found = [
+        (row["label"], [comparison(results, row["command"] + noise, other + noise, spec["metric"]) for noise in noises])
+        for row in spec["rows"]
+        for other in row["against"]
+    ]
+    tested = [row for _, rows in found for row in rows if row]
+    corrected = holm(np.array([float(row["p"]) for row in tested]))
+    certain = [row for row, p in zip(tested, corrected, strict=True) if p < LEVEL]
+    lines = [[label, *(f"**{gain(row)}**" if row in certain else gain(row) for row in rows)] for label, rows in found]
+    return markdown(["", *(f"{spec['metric']} at {ratio:g}" for ratio in spec["ratios"])], lines)
 
 
 def table_of_cells(results: Results, spec: dict) -> str:
@@ -190,6 +234,7 @@ KINDS = {
     "runs": table_of_runs,
     "trials": table_of_trials,
     "ratios": table_of_ratios,
+    "gains": table_of_gains,
     "cells": table_of_cells,
     "fields": table_of_fields,
 }

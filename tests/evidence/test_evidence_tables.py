@@ -26,14 +26,45 @@ def test_a_gain_of_other_seeds_than_its_rows_is_not_shown(tmp_path):
     def write(name, *rows):
         merge(tmp_path / name, rows, ("command", "seed") if name == "runs.csv" else ("command", "against", "metric"))
 
+    def shown():
+        return tables.gain(tables.comparison(tables.Results(tmp_path), "a=1", "b=1", "NDCG@10"))
+
     gain = {"command": "a=1", "against": "b=1", "metric": "NDCG@10", "seeds": "1", "gain": 0.1, "low": 0, "high": 0.2}
     write("runs.csv", {"command": "a=1", "seed": 1}, {"command": "b=1", "seed": 1})
     write("gains.csv", gain)
-    assert tables.gain(tables.Results(tmp_path), "a=1", "b=1", "NDCG@10") == "+10.0 % [+0.0 %, +20.0 %]"
+    assert shown() == "+10.0 % [+0.0 %, +20.0 %]"
     write("runs.csv", {"command": "a=1", "seed": 2}, {"command": "b=1", "seed": 2})
-    assert tables.gain(tables.Results(tmp_path), "a=1", "b=1", "NDCG@10") == "not run"
+    assert shown() == "not run"
     write("gains.csv", gain | {"seeds": "1 2"})
-    assert tables.gain(tables.Results(tmp_path), "a=1", "b=1", "NDCG@10").startswith("+10.0 %")
+    assert shown().startswith("+10.0 %")
+
+
+def test_a_table_of_gains_compares_at_each_ratio_and_marks_what_chance_does_not_explain(tmp_path):
+    gains = {("a=1", 0): (0.1, 0.02), ("a=1", 0.5): (0.2, 0.03), ("a=2", 0): (-0.3, 0.001)}
+    runs, rows = [], []
+    for command, ratio in (*gains, ("b=1", 0), ("b=1", 0.5)):
+        noise = f" noise=insert noise.ratio={ratio}" if ratio else ""
+        runs.append({"command": command + noise, "seed": 1})
+        if command != "b=1":
+            value, p = gains[command, ratio]
+            rows.append({"command": command + noise, "against": "b=1" + noise, "seeds": "1", "metric": "NDCG@10"})
+            rows[-1] |= {"gain": value, "low": value - 0.1, "high": value + 0.1, "p": p}
+    merge(tmp_path / "runs.csv", runs, ("command", "seed"))
+    merge(tmp_path / "gains.csv", rows, ("command", "against", "metric"))
+    lines = [{"label": name, "command": f"{name}=1" if name != "c" else "a=2", "against": ["b=1"]} for name in "ac"]
+    spec = {"kind": "gains", "metric": "NDCG@10", "noise": "insert", "ratios": [0, 0.5], "rows": lines}
+    table = tables.table_of_gains(tables.Results(tmp_path), spec).splitlines()
+    assert table[0] == "|  | NDCG@10 at 0 | NDCG@10 at 0.5 |"
+    # Holm over the three: .001 * 3, .02 * 2, and .03 raised to the .04 before it
+    assert table[2] == "| a | **+10.0 % [+0.0 %, +20.0 %]** | **+20.0 % [+10.0 %, +30.0 %]** |"
+    assert table[3] == "| c | **-30.0 % [-40.0 %, -20.0 %]** | not run |"
+    rows[0]["p"] = 0.026  # .026 * 2 is above .05, and so is all that follows
+    merge(tmp_path / "gains.csv", rows, ("command", "against", "metric"))
+    table = tables.table_of_gains(tables.Results(tmp_path), spec).splitlines()
+    assert table[2] == "| a | +10.0 % [+0.0 %, +20.0 %] | +20.0 % [+10.0 %, +30.0 %] |"
+    noisy = " noise=insert noise.ratio=0.5"
+    wanted = [("a=1", "b=1"), ("a=1" + noisy, "b=1" + noisy), ("a=2", "b=1"), ("a=2" + noisy, "b=1" + noisy)]
+    assert tables.comparisons({"here": spec, "other": {"kind": "runs", "rows": lines}}) == wanted
 
 
 def test_a_mean_over_seeds_has_an_unsigned_deviation():
