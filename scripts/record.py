@@ -1,9 +1,10 @@
 """Add finished runs to results/*.csv: `python scripts/record.py outputs/...`, then `python scripts/write_results.py`.
 
 Every complete run directory at or below the folders gives a row of runs.csv, found again by its command (a short one
-that gives its configuration) and seed; a robustness.json in it gives rows of perturbed.csv, a noise_detection.csv rows of
-detection.csv. The comparisons that results/tables.yaml asks for (`against`) are made where the runs of both sides are among the
-folders. Files of `scripts/benchmark.py --json` give rows of benchmarks.csv.
+that gives its configuration) and seed, and one of training.csv, what it logged in its best epoch; a robustness.json in it
+gives rows of perturbed.csv, a noise_detection.csv rows of detection.csv. The comparisons that results/tables.yaml asks for
+(`against`) are made where the runs of both sides are among the folders. Files of `scripts/benchmark.py --json` give rows of
+benchmarks.csv.
 """
 
 import argparse
@@ -26,7 +27,16 @@ def main() -> None:
     import yaml
     from hydra import compose, initialize_config_dir
 
-    from seqrec.evidence.rows import benchmark_rows, detection_rows, finished, gain_rows, merge, perturbed_rows, run_row
+    from seqrec.evidence.rows import (
+        benchmark_rows,
+        detection_rows,
+        finished,
+        gain_rows,
+        merge,
+        perturbed_rows,
+        run_row,
+        training_row,
+    )
     from seqrec.evidence.tables import comparisons
     from seqrec.robustness import SETTING
 
@@ -36,6 +46,7 @@ def main() -> None:
     place = ("command", "seed")
     made = {
         "runs.csv": (map(run_row, runs), place),
+        "training.csv": (map(training_row, (run for run in runs if run.run.trained)), place),
         "gains.csv": ((row for pair in pairs for row in gain_rows(runs, *pair)), ("command", "against", "metric")),
         "perturbed.csv": ((row for run in runs for row in perturbed_rows(run)), (*place, *SETTING), place),
         "detection.csv": ((row for run in runs for row in detection_rows(run)), (*place, "dropped by"), place),

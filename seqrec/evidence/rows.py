@@ -88,6 +88,14 @@ def run_row(done: Finished) -> dict[str, object]:
     return row
 
 
+def training_row(done: Finished) -> dict[str, object]:
+    """Return what a run logged of its training in its best epoch, for training.csv."""
+    epochs = map(json.loads, (done.run.path / "history.jsonl").read_text().splitlines())
+    best = next(logged for logged in epochs if logged["epoch"] == done.metrics["best_epoch"])
+    values = rounded({name: value for name, value in best.items() if name.startswith("train/")})
+    return {"command": done.command, "seed": done.seed, "epoch": best["epoch"], **values}
+
+
 def perturbed_rows(done: Finished) -> list[dict[str, object]]:
     """Return a row per cell of a run's robustness.json, if there is one, for perturbed.csv.
 

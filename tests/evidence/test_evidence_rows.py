@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seqrec.errors import UserError
-from seqrec.evidence.rows import finished, gain_rows, merge, perturbed_rows, read, run_row
+from seqrec.evidence.rows import finished, gain_rows, merge, perturbed_rows, read, run_row, training_row
 
 
 def test_rows_say_what_the_run_directories_say(found):
@@ -25,6 +25,13 @@ def test_rows_say_what_the_run_directories_say(found):
         assert row["valid HR@5"] == pytest.approx(metrics["valid"]["HR@5"], abs=1e-6)
         assert (row["width"], row["epochs"], row["noise"]) == (8, 1, "none")
         assert row["parameters"] == done.run.manifest["parameters"]
+
+
+def test_what_was_logged_is_that_of_the_best_epoch(found, tmp_path):
+    done = replace(found[0], run=replace(found[0].run, path=tmp_path), metrics={"best_epoch": 2})
+    logged = ({"epoch": e, "train/loss": e + 0.123456, "lr/model": 1, "valid/MRR": 0.5} for e in (1, 2, 3))
+    (tmp_path / "history.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in logged))
+    assert training_row(done) == {"command": done.command, "seed": done.seed, "epoch": 2, "train/loss": 2.12346}
 
 
 def test_a_stage_1_is_named_by_its_place_in_the_output_folder(found, runs):
