@@ -135,7 +135,7 @@ def _timed(call: Callable, note: Callable[[float], object]) -> Callable:
 
 
 def _time_stage(experiment, stage, epochs, preparations, make_rival) -> tuple[Timing, Timing | None]:
-    """Train a stage from untrained weights through the trainer itself; the first epoch and ranking only warm up."""
+    """Train a stage through the trainer itself, from the weights that are there; the first epoch and ranking only warm up."""
     questions = experiment.split.test
     ours = Timing("", experiment.loader.targets, len(questions.user))
     theirs = Timing("", ours.targets, ours.users)

@@ -135,10 +135,10 @@ def read(folder: Path, metrics: list[str]) -> Run:
 
 
 def decisive(flat: dict[str, object], trained: bool) -> dict[str, object]:
-    """Return what decides the result of a run but seed, noise and the place of the data."""
+    """Return what decides the result of a run but seed, what follows it, noise and the place of the data."""
     left_out = {*INDIFFERENT, "seed", "dataset.path", "dataset.file"}
     return {
-        key: value
+        key: "${seed}" if key.endswith("_seed") and value == flat["seed"] else value  # configurations are kept resolved
         for key, value in flat.items()
         if key not in left_out
         and not key.startswith("noise.")

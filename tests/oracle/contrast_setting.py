@@ -160,3 +160,8 @@ def train_on_synthetic(noise, epochs, *keys):
         for batch in loader.epoch(epoch):
             logs.append({name: value.item() for name, value in method.optimize(batch, update).items()})
     return method, logs
+
+
+def contrast_is_alive(experiment, log):
+    """Assert that the positive is told from the other views more often than by chance: 1 of 2N - 1 = 127, N = 64."""
+    assert log["train/contrast_accuracy"] > 3 / 127

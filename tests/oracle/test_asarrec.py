@@ -16,6 +16,7 @@ from asarrec_setting import (
     slow_augmenter_loss,
     slow_recommender_loss,
 )
+from contract_setting import Contract
 
 
 @pytest.fixture
@@ -123,3 +124,21 @@ def test_diversity_is_counted_on_hard_views_and_felt_by_soft_ones(train):
     far = build(train, "sasrec", "method.diversity_margin=0")
     far.on_epoch(99)
     assert far.optimize(batch_of(train, far), Steps(far))["diversity"] == 0
+
+
+# --- what tests/contract asks
+
+
+def alive(experiment, log):
+    assert 0.1 <= log["train/changed"] <= 0.6
+    assert log["train/augmenter_gradient"] > 1e-4
+
+
+CONTRACT = Contract(
+    alive,
+    longer={
+        "": ("method.warmup_epochs=2", "trainer.max_epochs=6"),
+        "fmlprec": ("trainer.max_epochs=3",),  # prefix rows make eight times the steps
+    },
+    active=("method.warmup_epochs=0",),
+)

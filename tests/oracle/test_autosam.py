@@ -18,6 +18,7 @@ from autosam_setting import (
     method_of,
     oracle,
 )
+from contract_setting import Contract
 
 from seqrec.batch import Batch
 from seqrec.methods import autosam_rewards as rewards
@@ -248,3 +249,15 @@ def test_rewards_come_from_a_training_pass_unless_switched_off():
             first = reward()
             method.eval()
             assert torch.allclose(first, reward(), atol=1e-6)
+
+
+# --- what tests/contract asks
+
+
+def alive(experiment, log):
+    assert 0.3 <= log["train/kept_share"] <= 0.95
+    assert log["train/keep_probability_sd"] > 0.05
+    assert log["train/perplexity_reward"] > 0.05  # what fits is kept; at random it is near 0
+
+
+CONTRACT = Contract(alive, loss="sampled_softmax", at_test=("sampler.",))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from contract_setting import Contract
 from method_setting import DIM, ITEMS, LOSSES, MAX_LEN, NO_DROPOUT, ROWS, Setting, gradients, slot_loss
 
 
@@ -211,3 +212,23 @@ def test_only_supervised_states_count_where_rows_are_prefixes(setting):
             seq = torch.tensor([row[:-1][-MAX_LEN:]])
             norms.append(case.method.backbone(case.method.items(seq), seq > 0)[0, -1].norm().item())
     assert case.method.user_radius.item() == pytest.approx(sum(norms) / len(norms), rel=1e-5)
+
+
+# --- what tests/contract asks
+
+
+def alive(experiment, log):
+    """Weights rise with position among the items that no other user has."""
+    method = experiment.method
+    tried, rising = 0, 0
+    for batch in experiment.loader.epoch(0):
+        alone = (method.effect == method.direct)[batch.index] & (batch.seq > 0)
+        for weight, own in zip(method.slot_weights(batch), alone, strict=True):
+            chosen = weight[own]
+            tried += len(chosen) > 1
+            rising += len(chosen) > 1 and bool((chosen.diff() > 0).all())
+    assert tried == rising > 0
+
+
+# some items are one user's alone, no row is cut
+CONTRACT = Contract(alive, longer={"": ("method.stage2_epochs=4", "dataset.items=2000", "max_len=64")})

@@ -5,7 +5,16 @@ import math
 
 import pytest
 import torch
-from contrast_setting import DIM, Setting, configure, literal_contrast, literal_next_item, train_on_synthetic
+from contract_setting import Contract
+from contrast_setting import (
+    DIM,
+    Setting,
+    configure,
+    contrast_is_alive,
+    literal_contrast,
+    literal_next_item,
+    train_on_synthetic,
+)
 
 from seqrec.build import make
 from seqrec.errors import UserError
@@ -171,3 +180,9 @@ def test_alive_views_of_a_sequence_find_each_other(noise, version):
     assert accuracy > 20 * chance
     assert sum(log["next_item"] for log in late) < sum(log["next_item"] for log in logs[:10])
     assert all(math.isfinite(log["loss"]) for log in logs)
+
+
+# --- what tests/contract asks
+
+
+CONTRACT = Contract(contrast_is_alive)

@@ -6,11 +6,13 @@ from collections import defaultdict
 
 import pytest
 import torch
+from contract_setting import Contract
 from contrast_setting import (
     ITEMS,
     ROWS,
     Setting,
     configure,
+    contrast_is_alive,
     literal_contrast,
     literal_next_item,
     train_on_synthetic,
@@ -201,3 +203,9 @@ def test_alive_views_of_a_sequence_find_each_other(noise):
     assert sum(log["next_item"] for log in late) < sum(log["next_item"] for log in logs[:10])
     assert sum(log["contrast"] for log in late) < 0.8 * sum(log["contrast"] for log in logs[:10])
     assert not torch.equal(method.similar, method.counted_item)
+
+
+# --- what tests/contract asks
+
+
+CONTRACT = Contract(contrast_is_alive)

@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from contract_setting import Contract
 from method_setting import DIM, ITEMS, LOSSES, NO_DROPOUT, Setting, gradients, slot_loss
 
 from seqrec.methods.base import Method
 from seqrec.methods.irl4rec import dependence, gaussian_divergence
+from seqrec.methods.popularity import Popularity
 
 
 @pytest.fixture
@@ -238,3 +240,28 @@ def test_sampled_preference(setting):
     assert torch.equal(method.score(batch), method.score(batch))  # the mean: nothing is drawn
     fresh = setting(variational=True, spread=0).method.log_variance(torch.randn(2, DIM))
     assert torch.equal(fresh, torch.full((2, DIM), -4.0))
+
+
+# --- what tests/contract asks
+
+
+def alive(experiment, log):
+    """The confounder ranks better than popularity."""
+    evaluator, split = experiment.evaluator, experiment.split
+    popular = Popularity(experiment.dataset.num_items, experiment.method.max_len)
+    popular.setup(split.train)
+    least, of_s = (
+        evaluator.metrics(evaluator.ranks(method, split.valid, torch.device("cpu")))["NDCG@10"]
+        for method in (popular, experiment.method.confounder)
+    )
+    assert of_s > least
+
+
+CONTRACT = Contract(
+    alive,
+    longer={
+        "": ("dataset.users=1200", "dataset.items=600", "dataset.clusters=20"),
+        "gru4rec": ("trainer.optimizer.lr=0.005", "trainer.max_epochs=24"),
+    },
+    loss="bpr",
+)

@@ -5,7 +5,8 @@ import functools
 
 import pytest
 import torch
-from contrast_setting import Setting, configure, train_on_synthetic
+from contract_setting import Contract
+from contrast_setting import Setting, configure, contrast_is_alive, train_on_synthetic
 
 from seqrec.errors import UserError
 
@@ -273,3 +274,15 @@ def test_alive_without_contrast_the_rates_fall():
     keep = torch.cat([torch.sigmoid(gate.logit.detach()) for gate in method.gates])
     assert keep.mean() > 0.5 + 0.0125  # a mean logit of .05
     assert logs[-1]["next_item"] < 0.9 * logs[0]["next_item"]
+
+
+# --- what tests/contract asks
+
+
+def alive(experiment, log):
+    logits = torch.cat([gate.logit.detach() for gate in experiment.method.gates])
+    assert logits.abs().max() > 0.05
+    contrast_is_alive(experiment, log)
+
+
+CONTRACT = Contract(alive, longer={"": ("method.keep_optimizer.lr=0.01", "trainer.max_epochs=12")}, pages=("coserec",))

@@ -34,6 +34,20 @@ def test_seed_noise_and_paths_do_not_make_a_row(rows_from):
     assert [run.path.name for run in row.at({"name": "insert"}, 0)] == ["a", "b"]
 
 
+def test_settings_that_follow_the_seed_do_not_make_a_row(rows_from):
+    rows = rows_from(
+        {
+            "a": {"method.draw_seed": 1},
+            "b": {"seed": 2, "method.draw_seed": 2},
+            "c": {"seed": 3, "method.draw_seed": 7},
+        }
+    )
+    assert sorted((row.differs, len(row.runs)) for row in rows) == [
+        ("method.draw_seed=${seed}", 2),
+        ("method.draw_seed=7", 1),
+    ]
+
+
 def test_rows_are_labelled_by_what_differs(rows_from):
     changes = {
         "a": {},
