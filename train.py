@@ -59,4 +59,4 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(main, "interrupted; the same command goes on from the last checkpoint"))

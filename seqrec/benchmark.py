@@ -151,7 +151,7 @@ def _time_stage(experiment, stage, epochs, preparations, make_rival) -> tuple[Ti
         ours.epochs.append(history[-1]["train_seconds"] + preparations[-1])
         if len(history) == 1:
             rank()
-            ours.peak_memory_bytes = peak_memory()  # before a rival takes its own
+            ours.peak_memory_bytes = peak_memory(experiment.fabric.device)  # before a rival takes its own
             rival = make_rival and make_rival(experiment)
         if rival:
             theirs.name = rival.name

@@ -86,7 +86,7 @@ def refuse_impossible(config: DictConfig, multirun: bool) -> None:
         raise UserError(
             f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
         )
-    if multirun and config.trainer.devices not in (1, "1"):
+    if multirun and config.trainer.devices != 1:
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
 
 
@@ -96,13 +96,7 @@ def build(config: DictConfig) -> Experiment:
     trainer = values["trainer"]
     if trainer["threads"] is not None:
         torch.set_num_threads(trainer["threads"])
-    fabric = Fabric(
-        accelerator=trainer["accelerator"],
-        devices=trainer["devices"],
-        strategy=trainer["strategy"],
-        precision=trainer["precision"],
-    )
-    fabric.launch()
+    fabric = fabric_of(trainer, locate(values["method"]["_target_"]).trained)
     dataset = make(values["dataset"], name=values["dataset"]["name"]).load(values["data_dir"], values["cache_dir"])
     split, noise = make(values["split"])(dataset), {}
     if "_target_" in values["noise"]:
@@ -133,6 +127,34 @@ def build(config: DictConfig) -> Experiment:
     return Experiment(config, fabric, dataset, split, noise, fabric.to_device(method), evaluator, loader)
 
 
+def fabric_of(trainer: dict, trained: bool) -> Fabric:
+    """Return the launched devices; methods that only count need none but the processor.
+
+    Raises UserError for an accelerator that is not there or unknown.
+    """
+    accelerator = trainer["accelerator"] if trained else "cpu"
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            **{key: trainer[key] for key in ("devices", "strategy", "precision")},
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"trainer.accelerator={accelerator} trainer.devices={trainer['devices']}: {error}") from error
+    fabric.launch()
+    return fabric
+
+
+def choose(experiment: Experiment) -> str:
+    """Let a method that is not trained choose what it leaves open, by validation; returns what it says of it."""
+    evaluator, method = experiment.evaluator, experiment.method
+
+    def validate() -> float:
+        ranks = evaluator.ranks(method, experiment.split.valid, experiment.fabric.device)
+        return evaluator.metrics(ranks)[experiment.config.trainer.monitor]
+
+    return method.choose(validate)
+
+
 def load(folder: Path, **overrides) -> Experiment:
     """Build the experiment of a run directory again, at its best epoch; `overrides` replace top-level keys like data_dir."""
     if not (folder / "config.yaml").exists():
@@ -145,6 +167,8 @@ def load(folder: Path, **overrides) -> Experiment:
         if best is None:
             raise UserError(f"{folder} has no best.pt: the run has not finished an epoch")
         experiment.method.load_state_dict(best["model"])
+    else:
+        choose(experiment)
     return experiment
 
 

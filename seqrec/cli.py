@@ -44,10 +44,10 @@ def log_file(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def guarded(entry: Callable[[], None]) -> int:
-    """Run a Hydra entry point; what the user can mend becomes one or two lines on standard error. Returns the exit code.
+def guarded(entry: Callable[[], None], interrupted: str = "interrupted") -> int:
+    """Run an entry point; what the user can mend becomes one or two lines on standard error. Returns the exit code.
 
-    HYDRA_FULL_ERROR=1 shows the traceback instead.
+    `interrupted` is what Ctrl-C is answered with. HYDRA_FULL_ERROR=1 shows the traceback instead.
     """
     if "HYDRA_FULL_ERROR" not in os.environ:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # keeps Hydra from printing its own report and lets the error through
@@ -55,7 +55,7 @@ def guarded(entry: Callable[[], None]) -> int:
     try:
         entry()
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"\n{interrupted}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit

@@ -21,7 +21,6 @@ INDIFFERENT = (
     "dataset.url",
     "dataset.home",
     "trainer.accelerator",
-    "trainer.devices",
     "trainer.strategy",
     "trainer.threads",
     "trainer.progress",
@@ -63,6 +62,8 @@ def decisive(config: DictConfig) -> dict:
         for group in groups:
             node = node[group]
         node.pop(name, None)
+    if values["trainer"]["devices"] == 1:  # on several each sees a part of a batch, as contrasts do
+        del values["trainer"]["devices"]
     return values
 
 
@@ -117,14 +118,30 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "trainer.optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
     "trainer.prefixes": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.devices": (lambda v: v == "auto" or _positive(v), "auto or a whole number above 0"),
+    "trainer.threads": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
+    "trainer.precision": (lambda v: v in ("32-true", "bf16-mixed"), "32-true or bf16-mixed"),
+    "loss.negatives": (_positive, "a whole number above 0"),
+    "loss.chunk": (_positive, "a whole number above 0"),
+    "loss.power": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "loss.calibration": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),
+    "split.quantile": (lambda v: _number(v) and 0 < v < 1, "a number above 0 and below 1"),
+    "backbone.layers": (_positive, "a whole number above 0"),
+    "backbone.heads": (_positive, "a whole number above 0"),
+    "backbone.hidden": (_positive, "a whole number above 0"),
+    "backbone.feedforward": (_positive, "a whole number above 0"),
+    "backbone.activation": (lambda v: v in ("gelu", "relu"), "gelu or relu"),
+    "backbone.count_from": (lambda v: v in ("start", "end"), "start or end"),
 }
+ABSENT = object()
 UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")
 
 
 def check(config: DictConfig) -> None:
     """Raise UserError, naming the key and the value, if a value makes no sense by itself or beside the others."""
     for key, (rule, wanted) in RULES.items():
-        value = OmegaConf.select(config, key)
+        value = OmegaConf.select(config, key, default=ABSENT)
+        if value is ABSENT:  # of a loss, split or backbone that was not chosen
+            continue
         try:
             good = rule(value)
         except TypeError:

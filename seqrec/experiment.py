@@ -6,7 +6,7 @@ import time
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.build import Experiment, build, trainer_of
+from seqrec.build import Experiment, build, choose, trainer_of
 from seqrec.checkpoint import Checkpoints
 from seqrec.config import config_hash
 from seqrec.events import EventWriter
@@ -27,7 +27,8 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
     if experiment.fabric.is_global_zero:
         run_dir.write_config(OmegaConf.to_yaml(config, resolve=True))
         describe(experiment)
-    state = train(experiment, run_dir) if experiment.method.trained else choose(experiment)
+    trained = experiment.method.trained
+    state = train(experiment, run_dir) if trained else State(stopped=choose(experiment) or "not trained")
     if not experiment.fabric.is_global_zero:
         return state.best
     metrics, test = evaluate(experiment, state, run_dir)
@@ -39,8 +40,8 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
         "stopped": state.stopped,
         "train_seconds": round(sum(entry["train_seconds"] for entry in state.history), 2),
         "targets_per_second": rate(state.history),
-        "wall_seconds": round(time.monotonic() - began, 2),
-        "peak_memory_bytes": peak_memory(),
+        "wall_seconds": round(time.monotonic() - began + state.earlier, 2),
+        "peak_memory_bytes": peak_memory(experiment.fabric.device),
     }
     size, device = config.trainer.batch_size, experiment.fabric.device
     run_dir.write_portrait(portrait(experiment.method, experiment.split.train, config.max_len, size, device))
@@ -61,20 +62,10 @@ def train(experiment: Experiment, run_dir: RunDir) -> State:
     state = trainer_of(experiment, run_dir.path, record).fit()
     events.close()
     log.info("training ended: %s", state.stopped)
+    experiment.fabric.barrier()  # the first process writes what all of them read
     best = Checkpoints(run_dir.path, config_hash(experiment.config)).load("best.pt")
     experiment.method.load_state_dict(best["model"])
     return state
-
-
-def choose(experiment: Experiment) -> State:
-    """Let an untrained method choose what it leaves open."""
-    evaluator, method = experiment.evaluator, experiment.method
-
-    def validate() -> float:
-        ranks = evaluator.ranks(method, experiment.split.valid, experiment.fabric.device)
-        return evaluator.metrics(ranks)[experiment.config.trainer.monitor]
-
-    return State(stopped=method.choose(validate) or "not trained")
 
 
 def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dict, dict]:

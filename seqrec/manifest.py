@@ -48,10 +48,10 @@ def git_commit() -> str | None:
         return None
 
 
-def peak_memory() -> int:
-    """Return the largest memory the process has held, in bytes: of the accelerator where there is one, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def peak_memory(device: torch.device) -> int:
+    """Return the largest memory the process has held, in bytes: of the accelerator if that is the device, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

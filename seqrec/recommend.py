@@ -13,7 +13,10 @@ from seqrec.methods.base import Method
 
 @torch.no_grad()
 def recommend(method: Method, dataset: Dataset, users: list[str], top: int, device: torch.device) -> list[list]:
-    """Return the `top` best new items of each user after all of its interactions; raises UserError for an unknown user."""
+    """Return the `top` best new items of each user after all of its interactions, all new ones where there are fewer.
+
+    Raises UserError for an unknown user.
+    """
     place = {str(user): index for index, user in enumerate(dataset.user_ids.tolist())}
     unknown = [user for user in users if user not in place]
     if unknown:
@@ -26,7 +29,7 @@ def recommend(method: Method, dataset: Dataset, users: list[str], top: int, devi
         scores = method.score(batch := batch.to(device))
         scores[:, 0] = -torch.inf
         scores[batch.seen] = -torch.inf
-        best = scores.topk(min(top, dataset.num_items), 1).indices.cpu().numpy()
-        for row, items in zip(chosen, best, strict=True):
-            lists[row] = dataset.item_ids[items].tolist()
+        values, best = (found.cpu().numpy() for found in scores.topk(min(top, dataset.num_items), 1))
+        for row, value, items in zip(chosen, values, best, strict=True):
+            lists[row] = dataset.item_ids[items[value > -np.inf]].tolist()
     return lists

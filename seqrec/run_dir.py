@@ -2,6 +2,8 @@
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +27,19 @@ class RunDir:
         """Whether the run has ended and everything is written."""
         return (self.path / DONE).exists()
 
-    def lock(self) -> FileLock:
-        """Take the directory for this process; raises UserError if another process is at work in it."""
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out of the directory; raises UserError if another one is at work in it."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise UserError(f"another process is at work in {self.path}; wait for it or end it") from None
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
     def set_aside(self) -> None:
         """Rename an existing directory with results to <dir>.old-N, so that a new run starts from nothing."""

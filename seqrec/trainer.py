@@ -1,4 +1,4 @@
-"""The training loop: one update rule, early stopping, exact resume."""
+"""The training loop: one update rule, early stopping, exact resume (with several processes: of all but dropout)."""
 
 import logging
 import time
@@ -29,11 +29,14 @@ class State:
     epoch: int = 0  # epochs finished
     step: int = 0  # batches of the next epoch that are done
     sums: dict[str, float] = field(default_factory=dict)  # of the logged values over these batches
+    targets: int = 0  # supervised items of these batches
+    epoch_seconds: float = 0.0  # spent on them
     best: float | None = None  # monitored metric
     best_epoch: int = 0
     waited: int = 0  # evaluations since the best one
     lr_scale: float = 1.0  # what plateaus have left of the learning rate
-    seconds: float = 0.0
+    seconds: float = 0.0  # of training and validation
+    earlier: float = 0.0  # of these, spent by earlier processes
     history: list[dict] = field(default_factory=list)  # one entry per epoch
     stopped: str = ""  # why training ended
 
@@ -144,32 +147,32 @@ class Trainer:
             self.schedulers[name].step()
 
     def _train_epoch(self) -> None:
-        state, began, first = self.state, time.monotonic(), self.state.step
+        state, first = self.state, self.state.step
+        began = time.monotonic() - state.epoch_seconds
         self.method.train()
-        targets = 0
         with self.progress.epoch(state.epoch, len(self.loader), first) as bar:
             for batch in self.loader.epoch(state.epoch, first):
+                supervised = int((batch.target > 0).sum())
                 if self.fabric.world_size > 1:
                     batch = batch.shard(self.fabric.global_rank, self.fabric.world_size)
-                supervised = int((batch.target > 0).sum())
                 with self.fabric.autocast():
                     logs = self.method.optimize(batch.to(self.fabric.device), self.update)
                 for name, value in logs.items():
                     state.sums[name] = state.sums.get(name, 0.0) + float(value.detach())
                 state.step += 1
-                targets += supervised
+                state.targets += supervised
                 bar.step(loss=float(logs["loss"].detach()), targets=supervised)
-                state.seconds = time.monotonic() - self.started
+                state.epoch_seconds, state.seconds = time.monotonic() - began, time.monotonic() - self.started
                 if self._out_of_time():
                     state.stopped = f"trainer.max_minutes={self.max_minutes} reached"
                     break
                 if time.monotonic() - self.saved > 60 * self.checkpoint_minutes and state.step < len(self.loader):
                     self._save_last()
         seconds = time.monotonic() - began
+        rates = {"targets_per_second": round(state.targets / seconds), "train_seconds": round(seconds, 3)}
         logged = {name: total / state.step for name, total in state.sums.items()}
-        rates = {"targets_per_second": round(targets / seconds), "train_seconds": round(seconds, 3)}
         lr = {f"lr/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
-        state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
+        state.epoch, state.step, state.sums, state.targets, state.epoch_seconds = state.epoch + 1, 0, {}, 0, 0.0
         state.history.append({"epoch": state.epoch, **{f"train/{k}": v for k, v in logged.items()}, **lr, **rates})
 
     def _end_epoch(self) -> None:
@@ -219,6 +222,7 @@ class Trainer:
 
     def _resume(self, saved: dict) -> None:
         self.state = State(**saved["state"])
+        self.state.earlier = self.state.seconds
         self._begin_stage()
         self.method.on_epoch(self.state.epoch)  # it may make buffers that the checkpoint then fills
         self.method.load_state_dict(saved["model"])

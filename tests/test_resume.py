@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 TRAIN, KILLED = ROOT / "train.py", ROOT / "tests" / "killed_run.py"
@@ -51,6 +52,34 @@ def test_a_run_killed_three_times_ends_with_the_same_bits(tmp_path, case):
     last = start(tmp_path / "killed", case, TRAIN)
     assert last.returncode == 0, last.stderr
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+def test_times_count_what_came_before_the_interruption(tmp_path):
+    case = ("trainer.checkpoint_minutes=0",)
+    killed = start(tmp_path / "run", case, KILLED, "step", "7")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    last = tmp_path / "run" / "last.pt"
+    saved = torch.load(last, weights_only=True)
+    assert saved["state"]["epoch_seconds"] > 0
+    saved["state"]["epoch_seconds"] += 1000
+    saved["state"]["seconds"] += 1000
+    torch.save(saved, last)
+    ended = start(tmp_path / "run", case, TRAIN)
+    assert ended.returncode == 0, ended.stderr
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    times = {entry["epoch"]: entry["train_seconds"] for entry in history}
+    assert [epoch for epoch, seconds in times.items() if seconds > 1000] == [saved["state"]["epoch"] + 1]
+    whole = start(tmp_path / "whole", case, TRAIN)
+    assert whole.returncode == 0, whole.stderr
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["wall_seconds"] > 1000
+    slow, usual = (
+        json.loads((tmp_path / name / "history.jsonl").read_text().splitlines()[saved["state"]["epoch"]])
+        for name in ("run", "whole")
+    )
+    # the same targets in the time that it took altogether
+    targets = usual["targets_per_second"] * usual["train_seconds"]
+    assert slow["targets_per_second"] == pytest.approx(targets / slow["train_seconds"], abs=1)
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):

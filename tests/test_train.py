@@ -88,8 +88,11 @@ def test_dry_run_describes_and_leaves_nothing(tmp_path, caplog):
 
 def test_a_second_process_is_kept_out(tmp_path):
     run_dir = RunDir(tmp_path / "run")
-    with run_dir.lock(), pytest.raises(UserError, match="another process is at work"):
-        RunDir(tmp_path / "run").lock()
+    other = RunDir(tmp_path / "run")
+    with run_dir.lock(), pytest.raises(UserError, match="another process is at work"), other.lock():
+        pytest.fail("two processes were let in")
+    with other.lock():
+        pass
 
 
 def test_max_minutes_ends_training_with_a_complete_directory(tmp_path):
@@ -119,7 +122,14 @@ def test_hash_and_path_follow_what_decides_the_result():
     plain = configure()
     for same in ("data_dir=/elsewhere", "output_dir=x", "trainer.devices=1", "force=true", "trainer.progress=false"):
         assert config_hash(configure(same)) == config_hash(plain)
-    for other in ("seed=2", "dim=32", "loss=bce", "trainer.optimizer.lr=0.01", "eval.mask_history=false"):
+    for other in (
+        "seed=2",
+        "dim=32",
+        "trainer.devices=2",
+        "loss=bce",
+        "trainer.optimizer.lr=0.01",
+        "eval.mask_history=false",
+    ):
         assert config_hash(configure(other)) != config_hash(plain)
     assert run_path(plain) == f"synthetic/none/sasrec-plain/seed1-{config_hash(plain)}"
 
@@ -141,6 +151,21 @@ def test_hash_and_path_follow_what_decides_the_result():
         (["trainer.optimizer.lr=fast"], "trainer.optimizer.lr=fast: must be a number above 0"),
         (["trainer.schedule=cosin"], "trainer.schedule=cosin: must be constant, linear or cosine"),
         (["backbone.dropout=1.0"], "backbone.dropout=1.0: must be a number from 0 and below 1"),
+        (["loss=bce", "loss.negatives=0"], "loss.negatives=0: must be a whole number above 0"),
+        (["loss.chunk=0"], "loss.chunk=0: must be a whole number above 0"),
+        (["loss=sampled_softmax", "loss.power=-1"], "loss.power=-1: must be a number from 0"),
+        (["loss=gbce", "loss.calibration=2"], "loss.calibration=2: must be a number from 0 to 1"),
+        (["split=temporal", "split.quantile=1.5"], "split.quantile=1.5: must be a number above 0 and below 1"),
+        (["backbone.count_from=END"], "backbone.count_from=END: must be start or end"),
+        (["backbone.activation=tanh"], "backbone.activation=tanh: must be gelu or relu"),
+        (["backbone.layers=two"], "backbone.layers=two: must be a whole number above 0"),
+        (["backbone.heads=0"], "backbone.heads=0: must be a whole number above 0"),
+        (["trainer.threads=0"], "trainer.threads=0: must be null or a whole number above 0"),
+        (["trainer.precision=16-mixed"], "trainer.precision=16-mixed: must be 32-true or bf16-mixed"),
+        (
+            ["trainer.accelerator=abacus"],
+            "trainer.accelerator=abacus trainer.devices=1: You selected an invalid accelerator",
+        ),
         (["dim=63"], "dim=63 cannot be shared by backbone.heads=2"),
         (["method=popularity", "loss=bce"], "method=popularity with backbone=none loss=bce: it counts"),
         (["method=markov", "backbone=gru4rec"], "method=markov with backbone=gru4rec loss=none: it counts"),

@@ -1,5 +1,6 @@
 """The counting baselines against loops, and against known figures of real data."""
 
+import json
 import math
 import os
 from collections import Counter
@@ -10,14 +11,17 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+import train as entry
 from seqrec.batch import Batch
-from seqrec.build import build
+from seqrec.build import build, load
+from seqrec.errors import UserError
 from seqrec.methods.itemknn import ItemKNN
 from seqrec.methods.markov import CANDIDATE_DECAYS, Markov
 from seqrec.methods.popularity import Popularity
 
 ITEMS, MAX_LEN = 13, 6
 CONF = str(Path(__file__).parents[1] / "conf")
+SMALL = ("dataset.users=120", "dataset.items=110", "dataset.clusters=6")
 
 
 @pytest.fixture
@@ -95,6 +99,23 @@ def test_markov_takes_the_decay_that_is_best_on_validation():
     fixed = Markov(ITEMS, MAX_LEN, 20, 0.8, 10, 0.5)
     assert fixed.choose(lambda: pytest.fail("nothing is open")) == ""
     assert fixed.history_decay == 0.5
+
+
+@pytest.mark.parametrize("decay", ["x", -0.1, 1.5, True])
+def test_markov_refuses_what_is_no_decay(decay):
+    with pytest.raises(UserError, match=f"method.history_decay={decay}: must be auto or a number from 0 to 1"):
+        Markov(ITEMS, MAX_LEN, 20, 0.8, 10, decay)
+
+
+def test_a_finished_run_that_chose_its_decay_is_loaded_with_it(tmp_path):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        # counting needs no accelerator, and there is none here
+        config = compose("config", [*SMALL, "method=markov", "method.history_decay=auto", "trainer.accelerator=gpu"])
+    entry.job(config, tmp_path / "run")
+    experiment = load(tmp_path / "run")
+    ranks = experiment.evaluator.ranks(experiment.method, experiment.split.test, torch.device("cpu"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert experiment.evaluator.metrics(ranks) == pytest.approx(metrics["test"])
 
 
 @pytest.mark.parametrize("shrink", [0.0, 10.0])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
+from seqrec.errors import UserError
 from seqrec.methods.base import Untrained
 
 CANDIDATE_DECAYS = (0.0, 0.3, 0.5, 0.7, 0.9)
@@ -19,12 +20,16 @@ class Markov(Untrained):
 
     The score of j is the sum over the newest `history` items of history_decay^age T[item, j]; with history_decay 0 it is
     the row of the newest item alone. "auto" takes the value of {0, .3, .5, .7, .9} that is best on validation.
+    Raises UserError for another history_decay.
     """
 
     def __init__(
         self, num_items: int, max_len: int, window: int, decay: float, history: int, history_decay: float | str
     ):
         super().__init__(num_items, max_len)
+        number = isinstance(history_decay, int | float) and not isinstance(history_decay, bool)
+        if history_decay != "auto" and not (number and 0 <= history_decay <= 1):
+            raise UserError(f"method.history_decay={history_decay}: must be auto or a number from 0 to 1")
         self.window, self.decay, self.history, self.history_decay = window, decay, history, history_decay
 
     def setup(self, train: Sequences) -> None:
