@@ -30,10 +30,11 @@ def main() -> None:
     parser.add_argument(
         "--converge", action="store_true", help="also train to the end: time to 95 %% of the best metric"
     )
-    parser.add_argument(
+    rival = parser.add_mutually_exclusive_group()
+    rival.add_argument(
         "--against-floor", action="store_true", help="in turns with the least that SASRec's arithmetic takes"
     )
-    parser.add_argument(
+    rival.add_argument(
         "--against-plain", action="store_true", help="in turns with the backbone alone, under the same loss"
     )
     parser.add_argument("--peer", action="append", default=[], choices=("recbole", "rectools"), help="repeatable")

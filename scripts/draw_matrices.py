@@ -5,6 +5,7 @@ are targets, oldest item first; the lines part the candidates from the history. 
 """
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -37,11 +38,11 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of the raw data, if it is no longer where the run found it")
     arguments = parser.parse_args()
 
-    import matplotlib.pyplot as plt
-
     from seqrec.build import load
     from seqrec.errors import UserError
+    from seqrec.files import write_atomically
     from seqrec.methods.asarrec import AsarRec
+    from seqrec.report.figures import plt  # says so where matplotlib is missing
 
     experiment = load(arguments.run, data_dir=arguments.data_dir)
     method, train, dataset = experiment.method.eval(), experiment.split.train, experiment.dataset
@@ -68,7 +69,9 @@ def main() -> None:
             axis.set_yticks(range(len(items)), labels, fontsize=6)
             axis.set(title=f"user {user}, view {view + 1}", xlabel="target slot (item of the history)", ylabel="source")
     figure.tight_layout()
-    figure.savefig(arguments.output, dpi=150)
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=150, format="png")
+    write_atomically(arguments.output, stream.getvalue())
     print(arguments.output)
 
 

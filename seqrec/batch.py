@@ -27,6 +27,11 @@ class Batch:
 
         return Batch(**{field.name: move(getattr(self, field.name)) for field in fields(self)})
 
+    def negatives_at(self, slots: Tensor) -> Tensor | None:
+        """Return the negatives of the chosen slots [B, T]: [n, N], or [N] where the whole batch shares them; None without any."""
+        own = self.negative is not None and self.negative.dim() == 3
+        return self.negative[slots] if own else self.negative
+
     def shard(self, rank: int, world_size: int) -> "Batch":
         """Return every `world_size`-th row from `rank` on; a batch with fewer rows than processes stays whole."""
         if len(self.user) < world_size:

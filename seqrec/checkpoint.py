@@ -2,12 +2,12 @@
 
 import io
 import pickle
-import random
 import zipfile
 import zlib
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from seqrec.errors import UserError
 from seqrec.files import write_atomically
@@ -35,13 +35,8 @@ class Checkpoints:
         path = self.folder / name
         if not path.exists():
             return None
-        content = io.BytesIO(path.read_bytes())
         try:
-            with zipfile.ZipFile(content) as archive:
-                if archive.testzip():  # torch itself does not look at the checksums
-                    raise zipfile.BadZipFile
-            content.seek(0)
-            state = torch.load(content, map_location="cpu", weights_only=True)
+            state = _read(path)
             of = state["config_hash"]
         except DAMAGED as error:
             raise UserError(
@@ -55,10 +50,29 @@ class Checkpoints:
         return state
 
 
+def weights_of(folder: Path, key: str) -> dict[str, Tensor]:
+    """Return the weights of the best epoch in another run's directory; raises UserError, naming `key`, if there are none."""
+    path = folder / "best.pt"
+    if not path.exists():
+        raise UserError(f"{key}={folder}: there is no best.pt in it; give the directory of a run of a trained method")
+    try:
+        return _read(path)["model"]
+    except DAMAGED as error:
+        raise UserError(f"{key}={folder}: best.pt is damaged ({type(error).__name__})") from error
+
+
+def _read(path: Path) -> dict:
+    content = io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(content) as archive:
+        if archive.testzip():  # torch itself does not look at the checksums
+            raise zipfile.BadZipFile
+    content.seek(0)
+    return torch.load(content, map_location="cpu", weights_only=True)
+
+
 def random_state() -> dict:
-    """Return the state of the global generators of torch and Python."""
-    version, words, gauss = random.getstate()
-    state = {"torch": torch.get_rng_state(), "python": [version, list(words), gauss]}
+    """Return the state of torch's global generators."""
+    state = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
@@ -67,7 +81,5 @@ def random_state() -> dict:
 def restore_random_state(state: dict) -> None:
     """Set the global generators to what `random_state` returned."""
     torch.set_rng_state(state["torch"])
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

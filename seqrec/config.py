@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqrec.errors import UserError, nearest
+from seqrec.metrics import TIES
 
 # Keys that say where and how a run is done, not what comes out of it.
 INDIFFERENT = (
@@ -103,7 +104,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
         "a list of whole numbers above 0, like [5,10,20]",
     ),
     "eval.mask_history": (lambda v: isinstance(v, bool), "true or false"),
-    "eval.ties": (lambda v: v in ("expected", "pessimistic", "optimistic"), "expected, pessimistic or optimistic"),
+    "eval.ties": (lambda v: v in TIES, "expected, pessimistic or optimistic"),
     "trainer.batch_size": (_positive, "a whole number above 0"),
     "trainer.max_epochs": (_positive, "a whole number above 0"),
     "trainer.eval_every": (_positive, "a whole number above 0"),

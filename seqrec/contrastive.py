@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec.batch import Batch
-from seqrec.errors import UserError
+from seqrec.errors import UserError, one_of
 
 VECTORS = ("flat", "last")
 
@@ -20,8 +20,7 @@ class NTXent:
     """
 
     def __init__(self, vector: str, cosine: bool, temperature: float):
-        if vector not in VECTORS:
-            raise UserError(f"method.vector={vector}: must be one of {', '.join(VECTORS)}")
+        one_of("method.vector", vector, VECTORS)
         if not temperature > 0:
             raise UserError(f"method.temperature={temperature}: must be a number above 0")
         self.vector, self.cosine, self.temperature = vector, cosine, temperature

@@ -69,7 +69,7 @@ def known_noise(method, train: Sequences, noise: np.ndarray, max_len: int, batch
         )
     drop = 1 - keep.astype(float)
     share = drop.mean()
-    count = np.bincount(train.pairs()[1], minlength=int(train.items.max()) + 1)
+    count = train.item_counts(int(train.items.max()))
     rare = -count[train.items[index]].astype(float)
     rivals = {"inverse popularity": rare, "old items (position)": relative, "all but the last k": age.astype(float)}
     return {

@@ -8,6 +8,12 @@ class UserError(ValueError):
     """Something the user can mend: the message names the file, key or value, and what to do."""
 
 
+def one_of(key: str, value: object, choices: Iterable[str]) -> None:
+    """Raise UserError, naming the key, the value and the choices, unless the value is one of them."""
+    if value not in choices:
+        raise UserError(f"{key}={value}: must be one of {', '.join(choices)}{nearest(str(value), choices)}")
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the closest choice, or "" where none is close."""
     by_lower = {choice.lower(): choice for choice in choices}

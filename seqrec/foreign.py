@@ -30,7 +30,7 @@ class ForeignItems:
             raise UserError(f"noise.power={power}: must be a number from 0")
         self.train, self.num_items, self.source = train, num_items, source
         if source == "popularity":
-            counts = np.bincount(train.pairs()[1], minlength=num_items + 1)[1:].astype(float)
+            counts = train.item_counts(num_items)[1:].astype(float)
             self.ladder = np.cumsum(np.where(counts > 0, counts**power, 0))
         elif source == "cooccurring":
             self.similar, self.degree = _most_similar(train, num_items)

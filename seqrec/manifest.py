@@ -13,6 +13,7 @@ import torch
 
 from seqrec import __version__
 
+ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch", "lightning-fabric", "hydra-core", "numpy", "pandas", "scipy")
 
 
@@ -35,15 +36,15 @@ def processor(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def git_commit() -> str | None:
-    """Return the commit of the source tree, "+changes" appended where it was edited, or None outside a repository."""
-    here = Path(__file__).parent
+def git_commit(root: Path = ROOT) -> str | None:
+    """Return the commit of the source tree, "+changes" appended where code was edited or added, or None outside a repository."""
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+        changed = git("status", "--porcelain", "--", "seqrec", "conf", "train.py")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -66,6 +66,13 @@ def test_full_error_shows_the_traceback():
     assert "must be a whole number above 0" in answer.stderr
 
 
+@pytest.mark.parametrize("arguments", ["", ", 'go on'"])
+def test_what_is_interrupted_says_whether_it_can_go_on(arguments):
+    code = f"import sys; from seqrec.cli import guarded; sys.exit(guarded(lambda: (_ for _ in ()).throw(KeyboardInterrupt){arguments}))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stderr) == (130, "\ngo on\n" if arguments else "\ninterrupted\n")
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     code = "import sys; from seqrec.cli import guarded; sys.exit(guarded(lambda: print('x' * 100_000)))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

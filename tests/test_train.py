@@ -1,6 +1,7 @@
 """What a job does with its directory, within this process."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hydra import compose, initialize_config_dir
 import train
 from seqrec.config import config_hash, run_path
 from seqrec.errors import UserError
+from seqrec.manifest import git_commit
 from seqrec.run_dir import RunDir
 
 CONF = str(Path(train.__file__).parent / "conf")
@@ -84,6 +86,27 @@ def test_dry_run_describes_and_leaves_nothing(tmp_path, caplog):
     assert "'users': 150" in caplog.text
     assert "max_epochs: 2" in caplog.text
     assert not (tmp_path / "a").exists()
+
+
+def test_the_commit_says_whether_code_was_changed_or_added(tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a", *arguments], cwd=tmp_path, check=True)
+
+    assert git_commit(tmp_path) is None
+    (tmp_path / "seqrec").mkdir()
+    for name in ("seqrec/old.py", "train.py", "notes.txt"):
+        (tmp_path / name).write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    commit = git_commit(tmp_path)
+    assert len(commit) == 40
+    (tmp_path / "notes.txt").write_text("2")
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "a.txt").write_text("1")
+    assert git_commit(tmp_path) == commit
+    (tmp_path / "seqrec" / "new.py").write_text("1")
+    assert git_commit(tmp_path) == commit + "+changes"
 
 
 def test_a_second_process_is_kept_out(tmp_path):

@@ -18,7 +18,7 @@ class NegativeSampler:
 
     def __init__(self, train: Sequences, num_items: int, count: int, shared: bool, power: float, seed: int):
         self.train, self.num_items, self.count, self.shared, self.seed = train, num_items, count, shared, seed
-        weight = np.bincount(train.pairs()[1], minlength=num_items + 1)[1:].astype(float) ** power
+        weight = train.item_counts(num_items)[1:].astype(float) ** power
         probability = weight / weight.sum()
         with np.errstate(divide="ignore"):
             self.log_proposal = np.concatenate([[-np.inf], np.log(probability)])  # [V + 1]

@@ -25,6 +25,10 @@ class Sequences:
         """Return the given rows, in the given order."""
         return Sequences(self.items, self.start[rows], self.stop[rows])
 
+    def item_counts(self, num_items: int) -> np.ndarray:
+        """Count the occurrences of each item, [V + 1]."""
+        return np.bincount(self.pairs()[1], minlength=num_items + 1)
+
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Return all (row, item) pairs as two flat arrays."""
         offsets = ranges(self.start, self.stop)

@@ -13,7 +13,7 @@ from seqrec.foreign import ForeignItems
 from seqrec.keyed import uniform, user_keys
 from seqrec.noise import check, corrupt
 
-USERS = 101  # first word of the key that chooses the users; operators have numbers below it
+USERS = 101  # second word, after the seed, of the key that chooses the users; operators have numbers below it
 
 
 class TrainingNoise:

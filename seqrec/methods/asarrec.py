@@ -11,7 +11,7 @@ from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.contrastive import NTXent, weighted_sum
 from seqrec.data.sequences import Sequences
-from seqrec.errors import UserError
+from seqrec.errors import UserError, one_of
 from seqrec.losses import NextItemLoss
 from seqrec.methods import matrix_objectives as objectives
 from seqrec.methods import matrix_views as views
@@ -76,8 +76,9 @@ class AsarRec(Method):
             ("info_mode", info_mode, INFO_SIGN),
             ("invariance", invariance, objectives.INVARIANCE),
         ):
-            if value not in allowed:
-                raise UserError(f"method.{key}={value}: there are {', '.join(allowed)}")
+            one_of(f"method.{key}", value, allowed)
+        if not (isinstance(candidates, int) and candidates >= 0):
+            raise UserError(f"method.candidates={candidates}: must be a whole number from 0")
         if not 0 < stay < 1:
             raise UserError(f"method.stay={stay}: a probability between 0 and 1 is needed")
         super().__init__(

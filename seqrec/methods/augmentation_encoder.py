@@ -1,12 +1,12 @@
 """The augmentation encoder of AsarRec: one probabilistic transition matrix per view; reconstruction: see docs/methods/asarrec.md."""
 
 import math
-import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from seqrec.checkpoint import weights_of
 from seqrec.errors import UserError
 
 VIEWS = 2  # one attention head each
@@ -52,13 +52,7 @@ class AugmentationEncoder(nn.Module):
 
         Raises UserError, which names the configuration `key`, if they are not there or do not fit.
         """
-        path = Path(folder) / "best.pt"
-        if not path.exists():
-            raise UserError(f"{key}={folder}: there is no best.pt in it; give the directory of an AsarRec run")
-        try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)["model"]
-        except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-            raise UserError(f"{key}={folder}: best.pt is damaged ({type(error).__name__})") from error
+        saved = weights_of(Path(folder), key)
         weights = {name.removeprefix(prefix): value for name, value in saved.items() if name.startswith(prefix)}
         own = {name: value.shape for name, value in self.state_dict().items()}
         if weights.keys() != own.keys():

@@ -10,7 +10,7 @@ from torch import Tensor
 from seqrec.backbones.base import Backbone
 from seqrec.backbones.layout import length_blocks
 from seqrec.batch import Batch
-from seqrec.errors import UserError
+from seqrec.errors import UserError, one_of
 from seqrec.losses import CrossEntropy, NextItemLoss, SampledSoftmax
 from seqrec.methods.autosam_rewards import discounted_return, perplexity_reward, reinforce, surprises
 from seqrec.methods.base import Method, ParamGroup
@@ -58,8 +58,8 @@ class AutoSAM(Method):
         reward_rows: float,
     ):
         super().__init__(backbone, loss, num_items, dim, max_len)
-        _one_of("policy", policy, POLICIES)
-        _one_of("inference", inference, INFERENCES)
+        one_of("method.policy", policy, POLICIES)
+        one_of("method.inference", inference, INFERENCES)
         if policy != "learned" and sampler_from is not None:
             raise UserError(f"method.sampler_from={sampler_from}: method.policy={policy} has no sampler; leave one out")
         if not 0 < keep_rate <= 1:
@@ -267,8 +267,3 @@ class AutoSAM(Method):
         sub = compact(batch.seq.repeat(len(kept), 1), kept.flatten(0, 1), self.backbone.positions)
         state = self.encode(sub.seq, positions=sub.positions)[:, -1]
         return state.unflatten(0, kept.shape[:2]).mean(0) @ self.items.weight.T
-
-
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"method.{key}={value}: must be one of {', '.join(choices)}")

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -89,9 +88,7 @@ class Method(nn.Module):
     def next_item_loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Return the mean next-item loss of hidden states [B, T, D] over the supervised slots."""
         supervised = batch.target > 0
-        negative = batch.negative
-        if negative is not None and negative.dim() == 3:
-            negative = negative[supervised]
+        negative = batch.negatives_at(supervised)
         return self.loss(hidden[supervised], batch.target[supervised], self.items.weight, negative)
 
     def encode(self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
@@ -133,8 +130,3 @@ class Untrained(Method):
     def param_groups(self) -> dict[str, ParamGroup]:
         """Return no group: nothing is optimised."""
         return {}
-
-
-def item_counts(train: Sequences, num_items: int) -> np.ndarray:
-    """Count the training interactions of each item, [V + 1]."""
-    return np.bincount(train.pairs()[1], minlength=num_items + 1)

@@ -65,7 +65,7 @@ class Candidates(nn.Module):
         return found
 
     def _similar(self, user: np.ndarray, recent: np.ndarray) -> np.ndarray:
-        """Return the items most similar to `recent` [R, up to 10], [R, count]."""
+        """Return the items most similar to `recent` [R, candidate_recent], [R, count]."""
         row = np.repeat(np.arange(len(user)), recent.shape[1])
         shape = (len(user), self.num_items + 1)
         history = scipy.sparse.coo_array((np.ones(recent.size, np.float32), (row, recent.ravel())), shape=shape).tocsr()

@@ -12,9 +12,9 @@ from seqrec.ascent import DIRECTIONS, Ascent
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.cascade import CROSS, cascade_effects, inverse_weights, others_effects, shuffled
-from seqrec.checkpoint import DAMAGED
+from seqrec.checkpoint import weights_of
 from seqrec.data.sequences import Sequences, right_aligned
-from seqrec.errors import UserError
+from seqrec.errors import UserError, one_of
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method
 
@@ -57,10 +57,10 @@ class CAT(Method):
         prefixes: bool,
     ):
         super().__init__(backbone, loss, num_items, dim, max_len)
-        _one_of("weights", weights, WEIGHTS)
-        _one_of("direction", direction, DIRECTIONS)
-        _one_of("level2", level2, LEVEL2)
-        _one_of("cross", cross, CROSS)
+        one_of("method.weights", weights, WEIGHTS)
+        one_of("method.direction", direction, DIRECTIONS)
+        one_of("method.level2", level2, LEVEL2)
+        one_of("method.cross", cross, CROSS)
         for key, value, least in (
             ("stage2_epochs", stage2_epochs, 1),
             ("lambda1", lambda1, 0),
@@ -74,6 +74,8 @@ class CAT(Method):
             whole = key in ("stage2_epochs", "steps")
             if not isinstance(value, int if whole else int | float) or not value >= least:
                 raise UserError(f"method.{key}={value}: must be a {'whole ' * whole}number of at least {least}")
+        if decay == 0:  # a later prefix would not count at all, and a weight is one over the count
+            raise UserError("method.decay=0: must be above 0")
         self.stage1, self.stage2_epochs = stage1, stage2_epochs
         self.weights, self.clip_weights, self.level2 = weights, clip_weights, level2
         self.lambda1, self.lambda2, self.rho = lambda1, lambda2, rho
@@ -124,9 +126,7 @@ class CAT(Method):
         if not self.adversarial:
             return super().losses(batch)
         supervised = batch.target > 0
-        target, negative = batch.target[supervised], batch.negative
-        if negative is not None and negative.dim() == 3:
-            negative = negative[supervised]
+        target, negative = batch.target[supervised], batch.negatives_at(supervised)
 
         def next_item(hidden: Tensor, **embeddings: Tensor) -> Tensor:
             return self.loss(hidden, target, self.items.weight, negative, **embeddings)
@@ -189,13 +189,7 @@ def stage1_weights(folder: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]
     key = f"method.stage1={folder}"
     if not (folder / "DONE").exists():
         raise UserError(f"{key}: no finished run there; give the run directory of a plain run")
-    try:
-        saved = torch.load(folder / "best.pt", map_location="cpu", weights_only=True)["model"]
-    except (OSError, *DAMAGED) as error:
-        raise UserError(
-            f"{key}: cannot read best.pt ({type(error).__name__}); is it the run of a trained method?"
-        ) from error
-    saved = {name: value for name, value in saved.items() if name.startswith(PLAIN)}
+    saved = {name: value for name, value in weights_of(folder, "method.stage1").items() if name.startswith(PLAIN)}
     for name in wanted | saved:
         here, there = (tuple(state[name].shape) if name in state else "missing" for state in (wanted, saved))
         if here != there:
@@ -203,8 +197,3 @@ def stage1_weights(folder: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]
                 f"{key}: {name} is {there} there and {here} here; take the same dataset, backbone, dim and max_len"
             )
     return saved
-
-
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"method.{key}={value}: choose one of {', '.join(choices)}")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.errors import UserError, nearest
+from seqrec.errors import UserError, one_of
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method
 
@@ -63,10 +63,7 @@ class Irl4Rec(Method):
         variational: bool,
     ):
         super().__init__(backbone, loss, num_items, dim, max_len)
-        if variant not in VARIANTS:
-            raise UserError(
-                f"method.variant={variant}: choose one of {', '.join(VARIANTS)}{nearest(variant, VARIANTS)}"
-            )
+        one_of("method.variant", variant, VARIANTS)
         for key, value in (("gamma", gamma), ("alpha", alpha), ("beta", beta)):
             if not isinstance(value, int | float) or not value >= 0:
                 raise UserError(f"method.{key}={value}: must be a number of at least 0")
@@ -88,9 +85,7 @@ class Irl4Rec(Method):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return J of the chosen variant, and its parts."""
         supervised = batch.target > 0
-        target, negative = batch.target[supervised], batch.negative
-        if negative is not None and negative.dim() == 3:
-            negative = negative[supervised]
+        target, negative = batch.target[supervised], batch.negatives_at(supervised)
 
         def side(method: Method) -> Side:
             looked_up = method.items(batch.seq)

@@ -10,7 +10,7 @@ from seqrec.augment import Views
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.contrastive import encode_with_views
-from seqrec.errors import UserError
+from seqrec.errors import UserError, one_of
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import ParamGroup
 from seqrec.methods.coserec import CoSeRec
@@ -56,10 +56,7 @@ class LMA4Rec(CoSeRec):
         )
         if without not in ABLATIONS:
             raise UserError(f"method.without={without}: must be null, ssl, lma or da")
-        if contrast_gradient not in CONTRAST_GRADIENTS:
-            raise UserError(
-                f"method.contrast_gradient={contrast_gradient}: must be one of {', '.join(CONTRAST_GRADIENTS)}"
-            )
+        one_of("method.contrast_gradient", contrast_gradient, CONTRAST_GRADIENTS)
         self.without, self.contrast_gradient, self.keep_optimizer = without, contrast_gradient, keep_optimizer
         self.logit_range = None if keep_range is None else torch.tensor(keep_range).logit().tolist()
         if without == "da":
@@ -152,9 +149,7 @@ class LMA4Rec(CoSeRec):
     def shares(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Return what each sequence contributes to the mean next-item loss, [B]."""
         supervised = batch.target > 0
-        negative = batch.negative
-        if negative is not None and negative.dim() == 3:
-            negative = negative[supervised]
+        negative = batch.negatives_at(supervised)
         loss = self.loss.per_slot(hidden[supervised].float(), batch.target[supervised], self.items.weight, negative)
         share = loss.new_zeros(len(batch.user)).index_add(0, supervised.nonzero()[:, 0], loss)
         return share / len(loss)

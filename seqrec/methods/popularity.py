@@ -5,7 +5,7 @@ from torch import Tensor
 
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
-from seqrec.methods.base import Untrained, item_counts
+from seqrec.methods.base import Untrained
 
 
 class Popularity(Untrained):
@@ -13,7 +13,7 @@ class Popularity(Untrained):
 
     def setup(self, train: Sequences) -> None:
         """Count the items of the training part."""
-        self.register_buffer("count", torch.from_numpy(item_counts(train, self.num_items)).float())
+        self.register_buffer("count", torch.from_numpy(train.item_counts(self.num_items)).float())
 
     def score(self, batch: Batch) -> Tensor:
         """Return the counts for every row, [B, V + 1]."""

@@ -1,6 +1,5 @@
 """AutoSAM's sampler: the probability with which each item of a history is kept, and draws that never change."""
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from seqrec.backbones.layout import Layout
 from seqrec.backbones.sasrec import SASRecLayer
+from seqrec.checkpoint import weights_of
 from seqrec.errors import UserError
 
 
@@ -56,13 +56,7 @@ class Sampler(nn.Module):
 
     def take_over(self, folder: str) -> None:
         """Load the sampler of the best checkpoint in a run directory; raises UserError if there is none or it does not fit."""
-        prefix = "sampler."
-        try:
-            saved = torch.load(Path(folder) / "best.pt", map_location="cpu", weights_only=True)["model"]
-        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            raise UserError(
-                f"method.sampler_from={folder}: no run directory with a readable best.pt ({type(error).__name__})"
-            ) from error
+        prefix, saved = "sampler.", weights_of(Path(folder), "method.sampler_from")
         weights = {name.removeprefix(prefix): value for name, value in saved.items() if name.startswith(prefix)}
         try:
             self.load_state_dict(weights)

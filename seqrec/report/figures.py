@@ -13,7 +13,7 @@ from seqrec.report.training import Map, Panel
 try:
     import matplotlib as mpl
 except ModuleNotFoundError:
-    raise UserError("the report's pictures need matplotlib: pip install 'seqrec[plots]'") from None
+    raise UserError("pictures need matplotlib: pip install -e '.[plots]' in the folder of seqrec") from None
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -30,7 +30,7 @@ def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarr
     order = np.argsort(split.test.user, kind="stable")
     if not (np.array_equal(split.test.user[order], user) and np.array_equal(split.test.target[order], target)):
         raise UserError(f"'{dataset.name}' gives other test questions than the runs had")
-    count = np.bincount(split.train.pairs()[1], minlength=dataset.num_items + 1)
+    count = split.train.item_counts(dataset.num_items)
     return split.test.history.lengths[order], count[target]
 
 

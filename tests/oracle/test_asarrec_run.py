@@ -158,10 +158,11 @@ def test_the_count_of_changed_views_is_the_logged_share(caplog):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("method.candidate_source=near", "method.candidate_source=near: there are similar, random, popularity"),
-        ("method.info_mode=neutral", "method.info_mode=neutral: there are adversarial, cooperative"),
-        ("method.invariance=B", "method.invariance=B: there are D, C, A"),
+        ("method.candidate_source=near", "method.candidate_source=near: must be one of similar, random, popularity"),
+        ("method.info_mode=neutral", "method.info_mode=neutral: must be one of adversarial, cooperative"),
+        ("method.invariance=B", "method.invariance=B: must be one of D, C, A"),
         ("method.stay=1", "method.stay=1: "),
+        ("method.candidates=-1", "method.candidates=-1: must be a whole number from 0"),
         ("method.temperature=0", "method.temperature=0: "),
     ],
 )

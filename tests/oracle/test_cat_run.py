@@ -68,7 +68,7 @@ def test_a_wrong_stage1_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"method\.stage1=.*missing there|method\.stage1=.*missing here"):
         job(tmp_path / "c", "method=cat", "dim=4", "backbone.layers=2", f"method.stage1={tmp_path / 'plain'}")
     (tmp_path / "plain" / "best.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(UserError, match=r"method\.stage1=.*cannot read best.pt"):
+    with pytest.raises(UserError, match=r"method\.stage1=.*best.pt is damaged"):
         job(tmp_path / "d", "method=cat", "dim=4", f"method.stage1={tmp_path / 'plain'}")
 
 
@@ -76,7 +76,14 @@ def test_a_wrong_stage1_is_refused(tmp_path):
     ("key", "value"),
     [
         *(("weights", "cascades"), ("direction", "up"), ("level2", "users"), ("cross", "all"), ("lambda1", -1)),
-        *(("stage2_epochs", 0), ("stage2_epochs", 2.5), ("steps", 0), ("clip_weights", 0.5), ("rho", "big")),
+        *(
+            ("stage2_epochs", 0),
+            ("stage2_epochs", 2.5),
+            ("steps", 0),
+            ("clip_weights", 0.5),
+            ("rho", "big"),
+            ("decay", 0),
+        ),
     ],
 )
 def test_wrong_values_are_refused(sequences_of, key, value):

@@ -132,7 +132,7 @@ def test_the_command(write_run, tmp_path):
 def test_without_matplotlib_the_command_says_what_to_install(write_run, tmp_path):
     done = command(write_run("a"), blocked="matplotlib", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "error: the report's pictures need matplotlib: pip install 'seqrec[plots]'\n"
+    assert done.stderr == "error: pictures need matplotlib: pip install -e '.[plots]' in the folder of seqrec\n"
 
 
 def test_a_real_run_can_be_read(tmp_path):
