@@ -24,7 +24,7 @@ def main():
     arguments = parser.parse_args()
     initialize_config_dir(str(CONF), version_base="1.3")
     config = compose("config", overrides=[f"dataset={arguments.dataset}", *arguments.overrides])
-    source = make(OmegaConf.to_container(config.dataset, resolve=True), name=config.dataset.name)
+    source = make(OmegaConf.to_container(config.dataset, resolve=True), "dataset", name=config.dataset.name)
     dataset = source.load(config.data_dir, config.cache_dir)
     for name, value in dataset.statistics().items():
         print(f"{name:15} {value}")

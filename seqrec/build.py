@@ -5,6 +5,8 @@ import importlib
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import get_args
 
 import torch
 from lightning_fabric import Fabric
@@ -22,6 +24,7 @@ from seqrec.methods.base import Method
 from seqrec.progress import Progress
 from seqrec.trainer import Trainer
 
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
 OWN_KEYS = ("_target_", "_partial_", "name")
 
 
@@ -43,15 +46,24 @@ def locate(path: str) -> type:
     return found
 
 
-def make(node: dict, **runtime):
-    """Build the object that a configuration node describes, with run-time facts added; raises UserError for a wrong key."""
+def make(node: dict, name: str = "", /, **runtime):
+    """Build the object that a configuration node describes, with run-time facts added.
+
+    Raises UserError for a wrong key, and for a value that is no number where one is wanted, calling it `name`.key.
+    """
     target = locate(node["_target_"])
-    values = {key: value for key, value in node.items() if key not in OWN_KEYS}
-    values = {
-        key: make(value) if isinstance(value, dict) and "_target_" in value else value for key, value in values.items()
-    }
+    parameters = inspect.signature(target).parameters
+    values = {}
+    for key, value in node.items():
+        if key in OWN_KEYS:
+            continue
+        full = f"{name}.{key}".removeprefix(".")
+        nested = isinstance(value, dict) and "_target_" in value
+        values[key] = make(value, full) if nested else value
+        if key in parameters:
+            check_kind(full, values[key], parameters[key].annotation)
     if node.get("_partial_"):
-        unknown = set(values) - set(inspect.signature(target).parameters)
+        unknown = set(values) - set(parameters)
         if unknown:
             raise UserError(f"{node['_target_']}: got an unexpected keyword argument '{unknown.pop()}'")
         return functools.partial(target, **values, **runtime)
@@ -60,6 +72,17 @@ def make(node: dict, **runtime):
     except TypeError as error:
         raise UserError(f"{node['_target_']}: {error}") from None
     return target(**values, **runtime)
+
+
+def check_kind(key: str, value: object, annotation: object) -> None:
+    """Raise UserError if a parameter takes nothing but numbers (or true and false, or null) and the value is none of these."""
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    if not set(kinds) <= set(KINDS):
+        return
+    # a whole number is a number, but true is not, though Python counts it as one
+    fits = type(value) in kinds or (type(value) is int and float in kinds)
+    if not fits:
+        raise UserError(f"{key}={value}: must be {' or '.join(KINDS[kind] for kind in kinds)}")
 
 
 @dataclass
@@ -97,10 +120,12 @@ def build(config: DictConfig) -> Experiment:
     if trainer["threads"] is not None:
         torch.set_num_threads(trainer["threads"])
     fabric = fabric_of(trainer, locate(values["method"]["_target_"]).trained)
-    dataset = make(values["dataset"], name=values["dataset"]["name"]).load(values["data_dir"], values["cache_dir"])
-    split, noise = make(values["split"])(dataset), {}
+    dataset = make(values["dataset"], "dataset", name=values["dataset"]["name"]).load(
+        values["data_dir"], values["cache_dir"]
+    )
+    split, noise = make(values["split"], "split")(dataset), {}
     if "_target_" in values["noise"]:
-        split, noise = make(values["noise"])(dataset, split)
+        split, noise = make(values["noise"], "noise")(dataset, split)
     evaluation = {key: values["eval"][key] for key in ("cutoffs", "mask_history", "ties")}
     evaluator = Evaluator(**evaluation, num_items=dataset.num_items, max_len=values["max_len"])
 
@@ -108,8 +133,12 @@ def build(config: DictConfig) -> Experiment:
     facts = {"num_items": dataset.num_items, "max_len": values["max_len"]}
     loader = None
     if "_target_" in values["loss"]:
-        facts |= {"loss": make(values["loss"]), "backbone": make(values["backbone"]), "dim": values["dim"]}
-    method = make(values["method"], **facts)
+        facts |= {
+            "loss": make(values["loss"], "loss"),
+            "backbone": make(values["backbone"], "backbone"),
+            "dim": values["dim"],
+        }
+    method = make(values["method"], "method", **facts)
     if method.trained:
         negatives = sampler_of(method.loss, split, dataset.num_items, values["seed"])
         loader = TrainLoader(
@@ -205,6 +234,6 @@ def trainer_of(experiment: Experiment, folder: Path, record) -> Trainer:
         record,
         Checkpoints(folder, config_hash(config)),
         Progress(values["progress"], values["monitor"]),
-        make(values["optimizer"]),
+        make(values["optimizer"], "trainer.optimizer"),
         **{key: values[key] for key in settings},
     )

@@ -52,7 +52,7 @@ class Setting:
         self.parts = {"num_items": ITEMS, "max_len": MAX_LEN, "loss": next_item, "dim": DIM}
         self.parts["backbone"] = make(values["backbone"])
         torch.manual_seed(3)
-        self.method = make(values["method"], **self.parts)
+        self.method = make(values["method"], "method", **self.parts)
         self.method.setup(train)
         self.loader = TrainLoader(train, batch_size, MAX_LEN, 1, sampler, prefixes=not self.method.backbone.causal)
         self.batch = next(self.loader.epoch(0))
