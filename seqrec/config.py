@@ -63,14 +63,15 @@ def decisive(config: DictConfig) -> dict:
         for group in groups:
             node = node[group]
         node.pop(name, None)
-    if values["trainer"]["devices"] == 1:  # on several each sees a part of a batch, as contrasts do
-        del values["trainer"]["devices"]
     return values
 
 
 def config_hash(config: DictConfig) -> str:
     """Return 8 hexadecimal digits that differ wherever the results may differ."""
-    return hashlib.sha256(json.dumps(decisive(config), sort_keys=True).encode()).hexdigest()[:8]
+    values = decisive(config)
+    if values["trainer"]["devices"] == 1:  # the rule; of several each contrasts its own part of a batch
+        del values["trainer"]["devices"]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def run_path(config: DictConfig) -> str:

@@ -21,6 +21,7 @@ from seqrec.evidence.commands import command_of, normal
         ("seed=2 noise=insert method=cat", "noise=insert method=cat noise.ratio=0.1"),
         ("noise=insert noise.seed=7", "noise=insert noise.ratio=0.1 noise.seed=7"),
         ("trainer.max_epochs=9 dim=32 backbone=gru4rec", "backbone=gru4rec dim=32 trainer.max_epochs=9"),
+        ("trainer.devices=2", "trainer.devices=2"),
         ("trainer.threads=1 force=true output_dir=there data_dir=here", ""),
         ("method=cl4srec method.views.short=[crop,mask] trainer.clip=5", None),
         ("experiment=lma4rec/ablation variant=without_ssl", None),
