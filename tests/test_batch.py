@@ -24,3 +24,7 @@ def test_every_tensor_moves(batch):
         "meta"
     }
     assert batch.to(torch.device("cpu")).negative is None
+
+
+def test_items_that_do_not_occur_are_counted_as_none(sequences_of):
+    assert sequences_of([[2, 1, 2], [], [2]]).item_counts(4).tolist() == [0, 1, 3, 0, 0]
