@@ -37,6 +37,8 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     config = settle(config)
     check(config)
     run_dir = RunDir(folder)
+    if not config.force:
+        run_dir.refuse_another(config)
     if run_dir.complete and not config.force and not config.dry_run:
         log.info("complete already (force=true does it again)\n%s", results_table(run_dir.metrics(), run_dir.path))
         return run_dir.metrics()["valid"][config.trainer.monitor]
@@ -59,4 +61,4 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, "interrupted; the same command goes on from the last checkpoint"))
+    sys.exit(guarded(main, "interrupted; the same command, without force=true, goes on from the last checkpoint"))

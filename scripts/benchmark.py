@@ -23,10 +23,14 @@ FLOOR_LOSSES = {"bce": "backbone.attention_dropout=.5", "cross_entropy": "backbo
 
 
 def main() -> None:
+    from seqrec.cli import above_zero, file_to_write, set_up_logging
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="as for train.py, like dataset=beauty loss=bce")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs to time, after one that warms up (default 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument(
+        "--epochs", type=above_zero, default=3, help="epochs to time, after one that warms up (default 3)"
+    )
+    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="write all figures to FILE")
     parser.add_argument(
         "--converge", action="store_true", help="also train to the end: time to 95 %% of the best metric"
     )
@@ -38,17 +42,14 @@ def main() -> None:
         "--against-plain", action="store_true", help="in turns with the backbone alone, under the same loss"
     )
     parser.add_argument("--peer", action="append", default=[], choices=("recbole", "rectools"), help="repeatable")
-    parser.add_argument("--peer-epochs", type=int, help="epochs to time of each peer (default: as --epochs)")
+    parser.add_argument("--peer-epochs", type=above_zero, help="epochs to time of each peer (default: as --epochs)")
     parser.add_argument(
         "--venvs", type=Path, help="folder of the peers' virtual environments (default: the cache folder)"
     )
     arguments = parser.parse_intermixed_args()  # overrides may stand anywhere
-    if arguments.epochs < 1:
-        parser.error("--epochs: must be at least 1")
     config = configure(arguments.overrides, arguments.against_floor, bool(arguments.peer))
 
     from seqrec.benchmark import Plain, benchmark, ratios, report  # brings torch
-    from seqrec.cli import set_up_logging
     from seqrec.files import write_json
 
     set_up_logging()

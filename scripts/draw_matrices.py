@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seqrec.cli import guarded
+from seqrec.cli import file_to_write, guarded
 
 
 def matrices(method, train, user: int):
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("users", nargs="+", help="user ids as they stand in the raw data")
-    parser.add_argument("--output", type=Path, default=Path("matrices.png"), help="picture (png)")
+    parser.add_argument("--output", type=file_to_write, default=Path("matrices.png"), help="picture (png)")
     parser.add_argument("--data-dir", help="folder of the raw data, if it is no longer where the run found it")
     arguments = parser.parse_args()
 

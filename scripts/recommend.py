@@ -4,14 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from seqrec.cli import guarded
+from seqrec.cli import above_zero, guarded
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("users", nargs="+", help="user ids as they stand in the raw data")
-    parser.add_argument("--top", type=int, default=10, help="items per user")
+    parser.add_argument("--top", type=above_zero, default=10, help="items per user")
     parser.add_argument("--data-dir", help="folder of the raw data, if it is no longer where the run found it")
     arguments = parser.parse_args()
 

@@ -9,7 +9,7 @@ import itertools
 import sys
 from pathlib import Path
 
-from seqrec.cli import guarded
+from seqrec.cli import above_zero, guarded
 
 
 def words(text: str) -> list[str]:
@@ -18,12 +18,6 @@ def words(text: str) -> list[str]:
 
 def numbers(text: str) -> list[float]:
     return [float(word) for word in words(text)]
-
-
-def above_zero(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
-    return int(text)
 
 
 def counts(text: str) -> list[int]:
@@ -58,10 +52,12 @@ def main() -> None:
     attack.add_argument("--gradient", action="store_true", help="also the items of steepest loss")
     parser.add_argument("--draws", type=above_zero, default=5, help="random draws that are averaged (5)")
     parser.add_argument("--seed", type=int, default=0, help="draw d has this seed + d (0)")
-    parser.add_argument("--cutoff", type=int, default=10, help="K of all measures (10)")
+    parser.add_argument("--cutoff", type=above_zero, default=10, help="K of all measures (10)")
     parser.add_argument("--part", choices=("valid", "test"), default="test")
     parser.add_argument("--data-dir", help="folder of the raw data, if it is no longer where the run found it")
     arguments = parser.parse_args()
+    if not arguments.positions and (arguments.worst or arguments.gradient or arguments.k != [1]):
+        parser.error("--k, --worst and --gradient say what is put at --positions: give some")
 
     from omegaconf import OmegaConf
 
@@ -97,7 +93,12 @@ def main() -> None:
         )
         for line in table(kept(grid, cells)):
             print(line, flush=True)
-        facts = {"run": folder.name, "part": arguments.part, "users": len(questions.user), "cutoff": arguments.cutoff}
+        facts = {
+            "run": folder.resolve().name,
+            "part": arguments.part,
+            "users": len(questions.user),
+            "cutoff": arguments.cutoff,
+        }
         facts |= {"seed": arguments.seed, "source": arguments.source, "power": arguments.power, **place}
         write(folder, facts, cells)
 

@@ -3,7 +3,7 @@
 import functools
 import importlib
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import get_args
@@ -22,6 +22,7 @@ from seqrec.errors import UserError
 from seqrec.evaluate import Evaluator
 from seqrec.methods.base import Method
 from seqrec.progress import Progress
+from seqrec.run_dir import RunDir
 from seqrec.trainer import Trainer
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
@@ -66,7 +67,13 @@ def make(node: dict, name: str = "", /, **runtime):
         unknown = set(values) - set(parameters)
         if unknown:
             raise UserError(f"{node['_target_']}: got an unexpected keyword argument '{unknown.pop()}'")
-        return functools.partial(target, **values, **runtime)
+        made = functools.partial(target, **values, **runtime)
+        if issubclass(target, torch.optim.Optimizer):
+            try:
+                made([torch.nn.Parameter(torch.zeros(1))])
+            except (TypeError, ValueError) as error:
+                raise UserError(f"{name}: {error}") from None
+        return made
     try:
         inspect.signature(target).bind(**values, **runtime)
     except TypeError as error:
@@ -109,6 +116,7 @@ def refuse_impossible(config: DictConfig, multirun: bool) -> None:
         raise UserError(
             f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
         )
+    make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
     if multirun and config.trainer.devices != 1:
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
 
@@ -185,14 +193,22 @@ def choose(experiment: Experiment) -> str:
 
 
 def load(folder: Path, **overrides) -> Experiment:
-    """Build the experiment of a run directory again, at its best epoch; `overrides` replace top-level keys like data_dir."""
+    """Build the experiment of a run directory again, at its best epoch, on one device.
+
+    `overrides` replace top-level keys like data_dir. Raises UserError for other data than the run had.
+    """
     if not (folder / "config.yaml").exists():
         raise UserError(f"{folder} is no run directory: there is no config.yaml in it")
     config = OmegaConf.load(folder / "config.yaml")
     config.update({key: value for key, value in overrides.items() if value is not None})
-    experiment = build(config)
+    alone = config.copy()
+    alone.trainer.update(devices=1, strategy="auto")
+    experiment = replace(build(alone), config=config)
+    run_dir = RunDir(folder)
+    if run_dir.complete:
+        run_dir.refuse_other_data(experiment.dataset.sha256)
     if experiment.method.trained:
-        best = Checkpoints(folder, config_hash(config)).load("best.pt")
+        best = checkpoints_of(experiment, folder).load("best.pt")
         if best is None:
             raise UserError(f"{folder} has no best.pt: the run has not finished an epoch")
         experiment.method.load_state_dict(best["model"])
@@ -208,6 +224,11 @@ def sampler_of(loss, split: Split, num_items: int, seed: int) -> NegativeSampler
     sampler = NegativeSampler(split.train, num_items, loss.negatives, loss.shared, loss.power, seed)
     loss.setup(torch.from_numpy(sampler.log_proposal).float())
     return sampler
+
+
+def checkpoints_of(experiment: Experiment, folder: Path) -> Checkpoints:
+    """Return the checkpoints of an experiment in `folder`."""
+    return Checkpoints(folder, config_hash(experiment.config), experiment.dataset.sha256)
 
 
 def trainer_of(experiment: Experiment, folder: Path, record) -> Trainer:
@@ -232,7 +253,7 @@ def trainer_of(experiment: Experiment, folder: Path, record) -> Trainer:
         experiment.loader,
         validate,
         record,
-        Checkpoints(folder, config_hash(config)),
+        checkpoints_of(experiment, folder),
         Progress(values["progress"], values["monitor"]),
         make(values["optimizer"], "trainer.optimizer"),
         **{key: values[key] for key in settings},

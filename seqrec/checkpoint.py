@@ -21,32 +21,37 @@ DAMAGED = (  # what reading a damaged file has been seen to raise
 class Checkpoints:
     """The two checkpoints of a run directory: `best.pt` (weights) and `last.pt` (everything that moves)."""
 
-    def __init__(self, folder: Path, config_hash: str):
-        self.folder, self.config_hash = folder, config_hash
+    def __init__(self, folder: Path, config_hash: str, data_sha256: str):
+        self.folder = folder
+        self.identity = {"config_hash": config_hash, "data_sha256": data_sha256}
 
     def save(self, name: str, state: dict) -> None:
         """Write a checkpoint; after a crash at any moment the file is the old one or the new one."""
         stream = io.BytesIO()
-        torch.save({**state, "config_hash": self.config_hash}, stream)
+        torch.save({**state, **self.identity}, stream)
         write_atomically(self.folder / name, stream.getvalue())
 
     def load(self, name: str) -> dict | None:
-        """Read a checkpoint, or None where there is none; raises UserError if it is damaged or of another configuration."""
+        """Read a checkpoint, or None where there is none.
+
+        Raises UserError if it is damaged, of another configuration or of other data.
+        """
         path = self.folder / name
         if not path.exists():
             return None
         try:
             state = _read(path)
-            of = state["config_hash"]
+            of = {key: state[key] for key in self.identity}
         except DAMAGED as error:
             raise UserError(
                 f"{path} is damaged ({type(error).__name__}); remove it, or start again with force=true"
             ) from error
-        if of != self.config_hash:
-            raise UserError(
-                f"{path} belongs to another configuration (hash {of}, now {self.config_hash}); "
-                "take another hydra.run.dir, or start again with force=true"
-            )
+        for key, now in self.identity.items():
+            if of[key] != now:
+                raise UserError(
+                    f"{path} belongs to another run ({key} {of[key]}, now {now}); "
+                    "take another hydra.run.dir, or start again with force=true"
+                )
         return state
 
 

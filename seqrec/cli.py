@@ -1,5 +1,6 @@
 """The command line's manners: short answers to mistakes, logging, exit codes."""
 
+import argparse
 import logging
 import os
 import re
@@ -25,6 +26,21 @@ def set_up_logging() -> None:
     log.handlers = [logging.StreamHandler(sys.stdout)]
     log.setLevel(logging.INFO if int(os.environ.get("LOCAL_RANK", 0)) == 0 else logging.ERROR)
     log.propagate = False
+
+
+def above_zero(text: str) -> int:
+    """Return the whole number that an argument of a script stands for; argparse's error if it is not above 0."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
+    return int(text)
+
+
+def file_to_write(text: str) -> Path:
+    """Return the file that an argument of a script names; argparse's error if its folder is not there."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"the folder {path.parent} is not there")
+    return path
 
 
 class JobFailed(BaseException):
@@ -97,21 +113,36 @@ def _unknown_choice(message: str) -> str:
         return message.splitlines()[0]
     group, _, choice = wanted.group(1).rpartition("/")
     choices = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
-    return f"{group}={choice}: no such choice{nearest(choice, choices)}\n  there are: {', '.join(choices)}"
+    if not choices:  # the choice lies in a folder that is not there
+        group, choice, choices = _choices_below(wanted.group(1))
+    hint = '; pip install -e ".[sweep]" adds joblib' if group == "hydra/launcher" else ""
+    return f"{group}={choice}: no such choice{nearest(choice, choices)}\n  there are: {', '.join(choices)}{hint}"
+
+
+def _choices_below(path: str) -> tuple[str, str, list[str]]:
+    """Return the group, the choice and all choices of the group that a path like experiment/coserec/papr begins with."""
+    group, _, choice = path.partition("/")
+    folder = _conf() / group
+    return group, choice, sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
 
 
 def _unknown_key(message: str) -> str:
     wanted = re.search(r"Could not (?:override|delete from config)[^']*'([^']+)'", message)
     if wanted is None:
         return message.splitlines()[0]
-    key = wanted.group(1)
-    return f"{key}: no such key{nearest(key, known_keys())} (python train.py --cfg job shows all)"
+    key, keys = wanted.group(1), known_keys()
+    namesakes = [known for known in keys if known.rpartition(".")[2] == key.rpartition(".")[2]]
+    return f"{key}: no such key{nearest(key, namesakes or keys)} (python train.py --cfg job shows all)"
+
+
+def _conf() -> Path:
+    script = Path(sys.argv[0]).resolve()
+    return next(parent / "conf" for parent in script.parents if (parent / "conf" / "config.yaml").exists())
 
 
 def known_keys() -> list[str]:
     """Return all keys of the configuration that the command line's valid choices give."""
-    script = Path(sys.argv[0]).resolve()
-    folder = next(parent / "conf" for parent in script.parents if (parent / "conf" / "config.yaml").exists())
+    folder = _conf()
     choices = [a for a in sys.argv[1:] if (folder / (a.replace("=", "/", 1) + ".yaml")).exists()]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder), version_base="1.3"):

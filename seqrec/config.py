@@ -95,7 +95,7 @@ def _positive(value) -> bool:
 
 
 RULES: dict[str, tuple[Callable[[object], bool], str]] = {
-    "seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
+    "seed": (lambda v: _whole(v) and 0 <= v < 2**63, "a whole number from 0 and below 2^63"),
     "dim": (_positive, "a whole number above 0"),
     "max_len": (_positive, "a whole number above 0"),
     "force": (lambda v: isinstance(v, bool), "true or false"),
@@ -117,6 +117,8 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "trainer.clip": (lambda v: v is None or (_number(v) and v > 0), "null or a number above 0"),
     "trainer.max_minutes": (lambda v: v is None or (_number(v) and v > 0), "null or a number above 0"),
     "trainer.checkpoint_minutes": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "trainer.progress": (lambda v: v is None or isinstance(v, bool), "null, true or false"),
+    "trainer.optimizer": (OmegaConf.is_dict, "a group with _target_ and lr"),
     "trainer.optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
     "trainer.prefixes": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.devices": (lambda v: v == "auto" or _positive(v), "auto or a whole number above 0"),

@@ -6,8 +6,7 @@ import time
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.build import Experiment, build, choose, trainer_of
-from seqrec.checkpoint import Checkpoints
+from seqrec.build import Experiment, build, checkpoints_of, choose, trainer_of
 from seqrec.config import config_hash
 from seqrec.events import EventWriter
 from seqrec.manifest import environment, parameter_count, peak_memory
@@ -63,7 +62,7 @@ def train(experiment: Experiment, run_dir: RunDir) -> State:
     events.close()
     log.info("training ended: %s", state.stopped)
     experiment.fabric.barrier()  # the first process writes what all of them read
-    best = Checkpoints(run_dir.path, config_hash(experiment.config)).load("best.pt")
+    best = checkpoints_of(experiment, run_dir.path).load("best.pt")
     experiment.method.load_state_dict(best["model"])
     return state
 

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
 
+from seqrec.config import config_hash
 from seqrec.errors import UserError
 from seqrec.files import write_atomically, write_json
 
 DONE = "DONE"
 PORTRAIT = "portrait.npz"
+TRACES = {DONE, "config.yaml", "metrics.json", "run.log"}  # any of them makes a folder a run directory
 
 
 class RunDir:
@@ -26,6 +29,26 @@ class RunDir:
     def complete(self) -> bool:
         """Whether the run has ended and everything is written."""
         return (self.path / DONE).exists()
+
+    def refuse_another(self, config: DictConfig) -> None:
+        """Raise UserError if the directory holds a run of another configuration."""
+        path = self.path / "config.yaml"
+        if not path.exists():
+            return
+        of, now = config_hash(OmegaConf.load(path)), config_hash(config)
+        if of != now:
+            raise UserError(
+                f"{self.path} holds a run of another configuration (hash {of}, now {now}); "
+                "take another hydra.run.dir, or start again with force=true"
+            )
+
+    def refuse_other_data(self, sha256: str) -> None:
+        """Raise UserError unless `sha256` is that of the data which the run had; the run must be complete."""
+        of = json.loads((self.path / "manifest.json").read_text())["data_sha256"]
+        if of != sha256:
+            raise UserError(
+                f"{self.path}: the run had data of sha256 {of}, here it is {sha256}; give the run's own data"
+            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -42,9 +65,15 @@ class RunDir:
             lock.release()
 
     def set_aside(self) -> None:
-        """Rename an existing directory with results to <dir>.old-N, so that a new run starts from nothing."""
-        if not any(self.path.glob("*")):
+        """Rename an existing run directory to <dir>.old-N, so that a new run starts from nothing.
+
+        Raises UserError if there is something in the directory, but no run.
+        """
+        there = {path.name for path in self.path.iterdir()}
+        if not there:
             return
+        if not there & TRACES:
+            raise UserError(f"force=true: there is no run in {self.path}, but other files; take another hydra.run.dir")
         number = 1
         while (old := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1

@@ -9,10 +9,12 @@ import torch
 from seqrec.checkpoint import Checkpoints, random_state, restore_random_state, weights_of
 from seqrec.errors import UserError
 
+IDENTITY = {"config_hash": "aaaa", "data_sha256": "dddd"}
+
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    return Checkpoints(tmp_path, "aaaa")
+    return Checkpoints(tmp_path, **IDENTITY)
 
 
 def state(value=1.0):
@@ -44,16 +46,17 @@ def assert_same(one, other):
 def test_round_trip(checkpoints):
     assert checkpoints.load("last.pt") is None
     checkpoints.save("last.pt", state())
-    assert_same(checkpoints.load("last.pt"), state() | {"config_hash": "aaaa"})
+    assert_same(checkpoints.load("last.pt"), state() | IDENTITY)
     checkpoints.save("last.pt", state(2.0))
-    assert_same(checkpoints.load("last.pt"), state(2.0) | {"config_hash": "aaaa"})
+    assert_same(checkpoints.load("last.pt"), state(2.0) | IDENTITY)
     assert [path.name for path in checkpoints.folder.iterdir()] == ["last.pt"]
 
 
-def test_another_configuration_is_refused(checkpoints, tmp_path):
+@pytest.mark.parametrize("key", IDENTITY)
+def test_another_configuration_and_other_data_are_refused(checkpoints, tmp_path, key):
     checkpoints.save("last.pt", state())
-    with pytest.raises(UserError, match=r"last.pt belongs to another configuration \(hash aaaa, now bbbb\)"):
-        Checkpoints(tmp_path, "bbbb").load("last.pt")
+    with pytest.raises(UserError, match=rf"last.pt belongs to another run \({key} {IDENTITY[key]}, now bbbb\)"):
+        Checkpoints(tmp_path, **IDENTITY | {key: "bbbb"}).load("last.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 500, b"PK\3\4", b"not a checkpoint", bytes(range(256)) * 12])
@@ -89,7 +92,7 @@ def test_code_in_a_file_is_not_run(checkpoints, tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "trapped"),)
 
-    torch.save({"model": Trap(), "config_hash": "aaaa"}, tmp_path / "best.pt")
+    torch.save({"model": Trap(), **IDENTITY}, tmp_path / "best.pt")
     with pytest.raises(UserError, match=r"best.pt is damaged"):
         checkpoints.load("best.pt")
     assert not (tmp_path / "trapped").exists()
@@ -134,7 +137,7 @@ def test_a_write_that_dies_leaves_the_old_file(checkpoints, monkeypatch, place, 
         checkpoints.save("best.pt", state(2.0))
     monkeypatch.undo()
     assert [path.name for path in checkpoints.folder.iterdir()] == ["last.pt"]
-    assert_same(checkpoints.load("last.pt"), state(1.0) | {"config_hash": "aaaa"})
+    assert_same(checkpoints.load("last.pt"), state(1.0) | IDENTITY)
 
 
 def test_the_generators_go_on_where_they_were(checkpoints):

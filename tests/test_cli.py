@@ -1,11 +1,14 @@
 """What the command line answers, in separate processes as a user meets it."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from seqrec.build import load
 
 ROOT = Path(__file__).parents[1]
 WITHOUT_TORCH = """
@@ -45,6 +48,8 @@ def test_help_lists_groups_and_common_keys_without_torch():
         ("bakbone=gru4rec", "bakbone: no such key; did you mean 'backbone'?"),
         ("backbone=sasrecc", "backbone=sasrecc: no such choice; did you mean 'sasrec'?"),
         ("dataset=beuty", "dataset=beuty: no such choice; did you mean 'beauty'?"),
+        ("experiment=lma4rec/papr", "experiment=lma4rec/papr: no such choice; did you mean 'lma4rec/paper'?"),
+        ("trainer.lr=.1", "trainer.lr: no such key; did you mean 'trainer.optimizer.lr'?"),
         ("trainer.batch_size=-3", "trainer.batch_size=-3: must be a whole number above 0"),
         ("output_dir=/dev/null/runs", "/dev/null/runs"),
         ("seed=[1", "LexerNoViableAltException|missing|mismatched|no viable"),
@@ -113,3 +118,8 @@ def test_two_processes_train_together(tmp_path):
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.count("epoch   1*") == 1
     assert (tmp_path / "run" / "DONE").exists()
+    experiment = load(tmp_path / "run")
+    assert experiment.fabric.world_size == 1
+    ranks = experiment.evaluator.ranks(experiment.method, experiment.split.test, experiment.fabric.device)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert experiment.evaluator.metrics(ranks) == metrics["test"]

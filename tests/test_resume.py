@@ -80,12 +80,3 @@ def test_times_count_what_came_before_the_interruption(tmp_path):
     # the same targets in the time that it took altogether
     targets = usual["targets_per_second"] * usual["train_seconds"]
     assert slow["targets_per_second"] == pytest.approx(targets / slow["train_seconds"], abs=1)
-
-
-def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
-    killed = start(tmp_path / "run", (), KILLED, "checkpoint", "3")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    other = start(tmp_path / "run", ("trainer.optimizer.lr=0.01",), TRAIN)
-    assert other.returncode == 1
-    assert "belongs to another configuration" in other.stderr
-    assert "Traceback" not in other.stderr

@@ -126,8 +126,12 @@ def test_the_script_asks_the_validation_part_with_another_cutoff(runs, capsys):
     assert f"{runs[0]}, valid" in capsys.readouterr().out
 
 
-def test_the_script_refuses_what_cannot_be(runs):
+def test_the_script_refuses_what_cannot_be(runs, capsys):
     with pytest.raises(UserError, match="Markov has no item embeddings"):
         call(runs[1], "--positions=last", "--gradient")
     with pytest.raises(UserError, match=r"position 'lats'.*did you mean 'last'"):
         call(runs[1], "--positions=lats")
+    for alone in (["--worst", "3"], ["--gradient"], ["--k", "2"]):
+        with pytest.raises(SystemExit):
+            call(runs[1], *alone)
+    assert "--k, --worst and --gradient say what is put at --positions: give some" in capsys.readouterr().err

@@ -77,6 +77,49 @@ def test_a_complete_directory_is_kept_and_force_renames_it(tmp_path):
     assert (folder / "DONE").stat().st_mtime_ns != stamp
 
 
+@pytest.mark.parametrize("end", ["complete", "interrupted"])
+def test_the_directory_of_another_configuration_is_refused(tmp_path, end):
+    train.job(configure("method=popularity", *SMALL[:3]), tmp_path)
+    if end == "interrupted":
+        (tmp_path / "DONE").unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"holds a run of another configuration \(hash \w+, now \w+\).*force=true"):
+        train.job(configure("method=itemknn", *SMALL[:3]), tmp_path)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("method", ["popularity", "plain"])
+def test_other_data_than_the_run_had_is_refused(tmp_path, method):
+    from seqrec.build import load
+
+    def write(last: int) -> None:
+        events = [f"u{user},i{(user + 3 * event) % 25},{event}" for user in range(20) for event in range(5)]
+        (tmp_path / "own.csv").write_text("\n".join(["user,item,time", *events[:-1], f"u19,i{last},4"]))
+
+    write(last=2)
+    columns = [f"dataset.{name}_column={name}" for name in ("user", "item", "time")]
+    short = SHORT[3:] if method == "plain" else []
+    config = configure("dataset=file", f"dataset.path={tmp_path}/own.csv", *columns, *short, f"method={method}")
+    config.cache_dir = str(tmp_path / "cache")
+    train.job(config, tmp_path / "run")
+    load(tmp_path / "run")
+    write(last=3)
+    with pytest.raises(UserError, match=r"run: the run had data of sha256 \w+, here it is \w+"):
+        load(tmp_path / "run")
+    (tmp_path / "run" / "DONE").unlink()
+    if method == "plain":
+        with pytest.raises(UserError, match=r"last.pt belongs to another run \(data_sha256 \w+, now \w+\)"):
+            train.job(config, tmp_path / "run")
+
+
+def test_force_leaves_other_files_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    config = configure("method=popularity", *SMALL[:3], "force=true")
+    with pytest.raises(UserError, match=r"force=true: there is no run in .*, but other files"):
+        train.job(config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
 def test_dry_run_describes_and_leaves_nothing(tmp_path, caplog):
     config = configure(*SHORT, "dry_run=true")
     (tmp_path / "a" / "run").mkdir(parents=True)
@@ -194,6 +237,14 @@ def test_hash_and_path_follow_what_decides_the_result():
         (["method=cl4srec", "method.views.threshold=x"], "method.views.threshold=x: must be a whole number"),
         (["method=asarrec", "method.warmup_epochs=2.5"], "method.warmup_epochs=2.5: must be a whole number"),
         (["method=asarrec", "method.clip=no"], "method.clip=no: must be a number or null"),
+        (["trainer.progress=maybe"], "trainer.progress=maybe: must be null, true or false"),
+        (["seed=18446744073709551616"], "seed=18446744073709551616: must be a whole number from 0 and below 2.63"),
+        (["trainer.optimizer=null"], "trainer.optimizer=None: must be a group with _target_ and lr"),
+        (["trainer.optimizer.weight_decay=-1"], "trainer.optimizer: Invalid weight_decay value: -1"),
+        (["trainer.optimizer.betas=[2,.9]"], "trainer.optimizer: Invalid beta parameter"),
+        (["trainer.optimizer.betas=.9"], "trainer.optimizer: "),
+        (["trainer.optimizer._target_=torch.optim.SGD", "dry_run=true"], "unexpected keyword argument 'betas'"),
+        (["method=asarrec", "method.augmenter_optimizer.lr=-1"], "method.augmenter_optimizer: Invalid learning rate"),
         (["trainer.optimizer.weight_decay=some"], "trainer.optimizer.weight_decay=some: must be a number"),
         (["dim=63"], "dim=63 cannot be shared by backbone.heads=2"),
         (["method=popularity", "loss=bce"], "method=popularity with backbone=none loss=bce: it counts"),

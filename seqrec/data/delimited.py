@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from seqrec.data.raw import Raw
-from seqrec.data.text import fault, refuse_binary, typed_ids, words
+from seqrec.data.text import blank, fault, refuse_binary, typed_ids, words
 from seqrec.errors import UserError
 
 BLANKS = r"\s+"  # any run of blanks and tabs parts the columns
@@ -51,8 +51,9 @@ def read_delimited(content: bytes, layout: Layout, where: object) -> Raw:
         time = seconds(frame[layout.time]) if layout.dates else frame[layout.time].to_numpy(np.float64)
     rating = None if layout.rating is None else frame[layout.rating].to_numpy(np.float64)
     numbers = [column for column in (time, rating) if column is not None]
-    if "" in user_ids or "" in item_ids or not all(np.isfinite(column).all() for column in numbers):
+    if blank(user_ids).any() or blank(item_ids).any() or not all(np.isfinite(column).all() for column in numbers):
         _blame(content, layout, where)
+        raise UserError(f"{where}: an id is empty, or a number is not finite; correct or remove the line")
     return Raw(user, item, typed_ids(user_ids), typed_ids(item_ids), time, rating)
 
 

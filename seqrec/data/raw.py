@@ -80,6 +80,8 @@ class RawFile:
 def _readable(file: RawFile) -> Iterator[None]:
     try:
         yield
+    except RuntimeError as error:  # what zipfile raises for an archive that wants a password
+        raise UserError(f"{file} cannot be unpacked: {error}") from error
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{file} is damaged or cut short ({error}); get the file again") from error
     except OSError as error:

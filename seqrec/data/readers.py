@@ -1,7 +1,7 @@
 """Readers: one per file layout, each from a raw file to flat arrays."""
 
 import json
-import math
+import sys
 from array import array
 from collections.abc import Callable
 from dataclasses import replace
@@ -117,7 +117,7 @@ def _field(review: object, name: str, kind: type, file: RawFile, line: int):
     value = review.get(name) if isinstance(review, dict) else None
     if value is None or value == "":
         raise fault(file, line, f"no field '{name}'")
-    if not isinstance(value, kind) or (kind is not str and not math.isfinite(value)):
+    if not isinstance(value, kind) or (kind is not str and not abs(value) <= sys.float_info.max):
         raise fault(file, line, f"{name} {json.dumps(value)} is not a {'string' if kind is str else 'finite number'}")
     return value
 

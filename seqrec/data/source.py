@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 
@@ -50,10 +51,10 @@ class FileDataset:
         check_reader(self.reader)
         if self.reader != "table" and self.columns != Columns():
             raise UserError(f"dataset.reader={self.reader} knows its columns: leave out dataset.*_column and separator")
-        if not isinstance(self.k_core, int | None) or not isinstance(self.min_rating, int | float | None):
-            raise UserError(
-                f"dataset.k_core={self.k_core}, dataset.min_rating={self.min_rating}: must be numbers or null"
-            )
+        if self.k_core is not None and (type(self.k_core) is not int or self.k_core < 1):
+            raise UserError(f"dataset.k_core={self.k_core}: must be null or a whole number above 0")
+        if type(self.min_rating) not in (int, float, NoneType):
+            raise UserError(f"dataset.min_rating={self.min_rating}: must be null or a number")
 
     @property
     def columns(self) -> Columns:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from seqrec.data.delimited import BLANKS, Layout, is_number, lines_of, numbered, read_delimited, seconds
 from seqrec.data.raw import Raw, RawFile
-from seqrec.data.text import refuse_binary, typed_ids
+from seqrec.data.text import blank, refuse_binary, typed_ids
 from seqrec.errors import UserError, nearest
 
 PARQUET = b"PAR1"
@@ -36,6 +36,9 @@ class Columns:
     def check(self, names: list[str], where: object) -> None:
         """Raise UserError if a needed column is not named in the configuration, or a named one not in the file."""
         there = f"\n  columns of {where}: {', '.join(names)}"
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"{where} has two columns '{twice}': rename one{there}")
         for role in ("user", "item"):
             if role not in self.wanted:
                 raise UserError(
@@ -80,12 +83,12 @@ def _found_separator(content: bytes, columns: Columns, file: RawFile) -> str:
 
 def _first_rows(content: bytes, separator: str, file: RawFile) -> list[list[str]]:
     layout = Layout([], "", "", separator=separator, quoted=True)
-    return [row for _, row in itertools.islice(lines_of(content, layout, file), 2)]
+    return [[word.strip() for word in row] for _, row in itertools.islice(lines_of(content, layout, file), 2)]
 
 
 def _read_parquet(content: bytes, columns: Columns, file: RawFile) -> Raw:
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import ArrowException, parquet, types
     except ImportError:
         raise UserError(f"{file} is a Parquet file, which needs pyarrow: pip install 'seqrec[parquet]'") from None
     try:
@@ -97,21 +100,27 @@ def _read_parquet(content: bytes, columns: Columns, file: RawFile) -> Raw:
     if frame.empty:
         raise UserError(f"{file} has no rows")
     for name in columns.wanted.values():
-        missing = frame[name].isna().to_numpy()
-        if missing.any():
-            raise UserError(
-                f"{file}, row {missing.argmax() + 1}: the column '{name}' is empty; correct or remove the row"
-            )
+        if types.is_nested(table.schema_arrow.field(name).type):
+            raise UserError(f"{file}: the column '{name}' holds lists or records; a column of single values is needed")
+        _refuse(frame[name].isna().to_numpy(), f"the column '{name}' is empty", file)
     user, user_ids = numbered(frame[columns.user])
     item, item_ids = numbered(frame[columns.item])
+    for name, number, ids in ((columns.user, user, user_ids), (columns.item, item, item_ids)):
+        _refuse(blank(ids)[number], f"the column '{name}' is empty", file)
     time, rating = (None if name is None else _numbers(frame[name], file) for name in (columns.time, columns.rating))
     return Raw(user, item, typed_ids(user_ids), typed_ids(item_ids), time, rating)
 
 
 def _numbers(column: pd.Series, file: RawFile) -> np.ndarray:
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return seconds(column)
-    try:
-        return column.to_numpy(np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{file}: the column '{column.name}' holds neither numbers nor dates ({error})") from error
+    """Return finite numbers as they are, and dates as unix seconds."""
+    if pd.api.types.is_datetime64_any_dtype(column) or not is_number(str(column.iloc[0])):
+        numbers = seconds(column)
+    else:
+        numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    _refuse(~np.isfinite(numbers), f"the column '{column.name}' holds neither a finite number nor a date", file)
+    return numbers
+
+
+def _refuse(rows: np.ndarray, problem: str, file: RawFile) -> None:
+    if rows.any():
+        raise UserError(f"{file}, row {rows.argmax() + 1}: {problem}; correct or remove the row")

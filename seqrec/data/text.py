@@ -34,6 +34,11 @@ def words(content: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return begin, end, np.searchsorted(np.flatnonzero(letter == 10), begin)
 
 
+def blank(ids: np.ndarray) -> np.ndarray:
+    """Tell which str ids have nothing in them but blanks, [N] bool."""
+    return np.char.strip(ids) == ""
+
+
 def typed_ids(ids: np.ndarray) -> np.ndarray:
     """Return str ids as int64 if every one of them is an integer as Python writes it ("007" is not), else unchanged."""
     try:

@@ -15,9 +15,8 @@ import yaml
 from seqrec.config import INDIFFERENT
 from seqrec.errors import UserError, nearest
 from seqrec.metrics import hit_rate, ndcg, reciprocal_rank, settle_ties, summarise
-from seqrec.run_dir import DONE, PORTRAIT
+from seqrec.run_dir import DONE, PORTRAIT, TRACES
 
-TRACES = {DONE, "config.yaml", "metrics.json", "run.log"}  # any of them makes a folder a run directory
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, yaml.YAMLError)
 TRAINING_ONLY = ("trainer.", "backbone.", "loss.", "dim")  # settings that mean nothing to an untrained method
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

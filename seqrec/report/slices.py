@@ -8,6 +8,7 @@ from seqrec.errors import UserError
 from seqrec.report.analysis import Report
 from seqrec.report.collect import questions_of
 from seqrec.report.grids import Grid
+from seqrec.run_dir import RunDir
 
 LENGTHS = (1, 5, 10, 20, 50)  # first length of each slice
 COUNTS = (0, 1, 5, 20, 100)  # first count of each slice
@@ -23,8 +24,7 @@ def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarr
     run = report.runs[0]
     values = {key: value for key, value in run.config["dataset"].items() if key != "url"}
     dataset = make(values, name=values["name"]).load(data_dir or run.config["data_dir"], run.config["cache_dir"])
-    if dataset.sha256 != run.manifest["data_sha256"]:
-        raise UserError(f"'{dataset.name}' has sha256 {dataset.sha256}, the runs had {run.manifest['data_sha256']}")
+    RunDir(run.path).refuse_other_data(dataset.sha256)
     split = make(run.config["split"])(dataset)
     user, target, *_ = questions_of(run.path)
     order = np.argsort(split.test.user, kind="stable")

@@ -14,6 +14,7 @@ from seqrec.report.tables import cells_csv, grid_csv, latex, markdown
 from seqrec.report.training import conditions, maps, panels
 
 DEFAULT_BASELINE = "plain"
+PAGE = "index.html"
 PANELS_A_SHEET = 24
 OWN = (
     "table-*",
@@ -56,8 +57,9 @@ def report(
     general = [grids.noise_floor(found), *by_slice, grids.left_out(found)]
 
     (output / "figures").mkdir(parents=True, exist_ok=True)
-    for old in (path for pattern in OWN for path in output.glob(pattern)):
-        old.unlink()  # an earlier report's file on noise that this one does not have would pass for this one's
+    if (output / PAGE).exists():  # an earlier report's file on noise that this one lacks would pass for this one's
+        for old in (path for pattern in OWN for path in output.glob(pattern)):
+            old.unlink()
     for table in found.tables:
         name = f"table-{grids.slug(table.label)}"
         for ending, text in (("md", markdown(table)), ("csv", cells_csv(table)), ("tex", latex(table))):
@@ -74,6 +76,6 @@ def report(
     drawn = maps(found)
     for first in range(0, len(drawn), PANELS_A_SHEET):
         figures.maps(drawn[first : first + PANELS_A_SHEET], output / "figures" / f"maps-{first // PANELS_A_SHEET + 1}")
-    target = output / "index.html"
+    target = output / PAGE
     write_atomically(target, page(found, small, general, [note] if note else []).encode())
     return target

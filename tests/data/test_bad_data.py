@@ -87,6 +87,13 @@ BAD = {
         {"member": "b"},
         "{file} is a zip archive: dataset.member=b is not in it\n  it holds: a",
     ),
+    "zip with a password": (
+        zipped("a")
+        .replace(b"PK\3\4\x14\0\0", b"PK\3\4\x14\0\1")
+        .replace(b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1"),
+        {},
+        re.compile(r"{file}:a cannot be unpacked: .*encrypted.*"),
+    ),
     "non-integer id": (b"1 2 3\n2 4 x5\n", {}, "{file}, line 2: 'x5' is not a non-negative integer" + MEND),
     "fraction": (b"1 2 3\n\n2 4.0\n", {}, "{file}, line 3: '4.0' is not a non-negative integer" + MEND),
     "commas": (b"1,2,3\n", {}, "{file}, line 1: '1,2,3' is not a non-negative integer" + MEND),
@@ -211,10 +218,16 @@ BAD = {
         TABLE | {"separator": "::"},
         "dataset.separator=::: must be one character, or null to find it from the header",
     ),
+    "table: nothing but quotes": (
+        b'uid,iid\na,b\n""',
+        TABLE,
+        "{file}: an id is empty, or a number is not finite" + MEND,
+    ),
+    "table: a quoted tab": (b'uid,iid\na,b\n"\t",c\n', TABLE, "{file}, line 3: the column 'uid' is empty" + MEND),
     "table: column twice": (
         b"uid,iid,iid\na,b,c\n",
         TABLE,
-        "{file} cannot be read: Duplicate names are not allowed.",
+        "{file} has two columns 'iid': rename one\n  columns of {file}: uid, iid, iid",
     ),
     "table: cut Parquet": (
         b"PAR1 and so on",
@@ -247,6 +260,11 @@ BAD = {
         REVIEW.replace(b"10}", b'"x"}'),
         {"reader": "amazon_json"},
         '{file}, line 1: unixReviewTime "x" is not a finite number' + MEND,
+    ),
+    "JSON: time beyond all numbers": (
+        REVIEW.replace(b"10}", b"1" + b"0" * 400 + b"}"),
+        {"reader": "amazon_json"},
+        "{file}, line 1: unixReviewTime 1" + "0" * 400 + " is not a finite number" + MEND,
     ),
     "JSON: rating NaN": (
         REVIEW.replace(b"5.0", b"NaN"),

@@ -20,8 +20,10 @@ BAD = {
     "k_core of text": (
         b"1 2\n",
         {"k_core": "five"},
-        "dataset.k_core=five, dataset.min_rating=None: must be numbers or null",
+        "dataset.k_core=five: must be null or a whole number above 0",
     ),
+    "k_core below 1": (b"1 2\n", {"k_core": 0}, "dataset.k_core=0: must be null or a whole number above 0"),
+    "min_rating of text": (b"1 2\n", {"min_rating": "4"}, "dataset.min_rating=4: must be null or a number"),
     "k_core removes everything": (
         b"1 2 3\n2 3\n",
         {"k_core": 2},

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -176,16 +177,33 @@ def test_parquet(tmp_path, unit, zone):
     assert rows == [(7, "x", 1.0, 3.0), (5, "y", 2.0, 1.0), (7, "x", 3.0, 2.0)]
 
 
-def test_parquet_with_a_hole(tmp_path):
-    pd.DataFrame({"uid": ["a", None], "iid": [1, 2]}).to_parquet(tmp_path / "raw")
+@pytest.mark.parametrize("hole", [None, "", " \t"])
+def test_parquet_with_a_hole(tmp_path, hole):
+    pd.DataFrame({"uid": ["a", hole], "iid": [1, 2]}).to_parquet(tmp_path / "raw")
     with pytest.raises(ValueError, match=r"raw, row 2: the column 'uid' is empty; correct or remove the row$"):
         read(RawFile(tmp_path / "raw"), "table", Columns("uid", "iid"))
 
 
-def test_parquet_with_time_as_text(tmp_path):
-    pd.DataFrame({"uid": ["a"], "iid": [1], "when": ["soon"]}).to_parquet(tmp_path / "raw")
-    with pytest.raises(ValueError, match=r"raw: the column 'when' holds neither numbers nor dates"):
+@pytest.mark.parametrize(
+    "when", [["1970-01-02", "1970-01-01T00:00:01Z"], [date(1970, 1, 2), date(1970, 1, 1)], ["86400", "1"]]
+)
+def test_parquet_with_dates_and_numbers_as_text(tmp_path, when):
+    pd.DataFrame({"uid": ["a", "b"], "iid": [1, 2], "when": when}).to_parquet(tmp_path / "raw")
+    raw = read(RawFile(tmp_path / "raw"), "table", Columns("uid", "iid", "when"))
+    assert raw.time.tolist() == [86400.0, 0.0 if isinstance(when[1], date) else 1.0]
+
+
+@pytest.mark.parametrize("when", [[1.0, float("inf")], ["1970-01-02", "soon"], ["3", "1970-01-02"]])
+def test_parquet_with_something_else_than_a_time(tmp_path, when):
+    pd.DataFrame({"uid": ["a", "b"], "iid": [1, 2], "when": when}).to_parquet(tmp_path / "raw")
+    with pytest.raises(ValueError, match=r"raw, row 2: the column 'when' holds neither a finite number nor a date"):
         read(RawFile(tmp_path / "raw"), "table", Columns("uid", "iid", "when"))
+
+
+def test_parquet_with_lists(tmp_path):
+    pd.DataFrame({"uid": ["a"], "iid": [[1, 2]]}).to_parquet(tmp_path / "raw")
+    with pytest.raises(ValueError, match=r"raw: the column 'iid' holds lists or records"):
+        read(RawFile(tmp_path / "raw"), "table", Columns("uid", "iid"))
 
 
 def test_zip_member_and_its_hash(tmp_path):
