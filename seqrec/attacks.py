@@ -14,6 +14,7 @@ from seqrec.foreign import ForeignItems
 from seqrec.keyed import key, uniform
 from seqrec.losses import CrossEntropy
 from seqrec.methods.base import Method
+from seqrec.methods.players import frozen
 
 NAMED = ("first", "middle", "last", "random")
 SLOT, ITEM = 1001, 1002  # what a number is drawn for; apart from the words of seqrec/noise.py
@@ -96,19 +97,17 @@ def gradient_items(method: Method, asked: Questions, offset: np.ndarray, device:
     wanted[offset] = True
     chunk = min(ROWS_AT_ONCE, max(16, SCORES_AT_ONCE // len(table)))
     loss = CrossEntropy(chunk)
-    was_training = method.training
-    method.eval()
     for _, batch in QuestionLoader(asked, chunk, int(asked.inputs.lengths.max())):
         hit = torch.from_numpy(wanted[batch.index.numpy()]) & (batch.index >= 0)
         batch = batch.to(device)
         x = table[batch.seq].requires_grad_()
-        value = loss.per_slot(method.encode(batch.seq, x=x)[:, -1], batch.target[:, -1], table).sum()
-        (gradient,) = torch.autograd.grad(value, x)
+        with frozen(method.parameters(), method):
+            value = loss.per_slot(method.encode(batch.seq, x=x)[:, -1], batch.target[:, -1], table).sum()
+            (gradient,) = torch.autograd.grad(value, x)
         gain = gradient[hit.to(device)] @ table.T
         owned = torch.zeros(len(batch.seq), len(table), dtype=torch.bool, device=device)
         owned[batch.seen] = True
         owned[:, 0] = True
         gain.masked_fill_(owned[hit.nonzero()[:, 0].to(device)], -torch.inf)
         chosen[batch.index.cpu()[hit]] = gain.argmax(1).cpu().numpy()
-    method.train(was_training)
     return chosen[offset]

@@ -24,7 +24,8 @@ def direct_effects(train: Sequences, max_len: int, prefixes: bool, decay: float)
     power_sum = np.concatenate([[0.0], np.cumsum(decay ** np.arange(max_len))])
     seen = first <= (last if prefixes else 0)
     effect = np.zeros(len(train.items))
-    effect[offsets] = np.where(seen, power_sum[last + 1] - power_sum[np.minimum(first, last + 1)], 0)
+    # not a difference of two sums of powers: far back it would be lost in their rounding
+    effect[offsets] = np.where(seen, decay**first * power_sum[np.maximum(last - first + 1, 0)], 0)
     return torch.from_numpy(effect)
 
 

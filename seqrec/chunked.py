@@ -47,4 +47,6 @@ def chunked_cross_entropy(hidden: Tensor, target: Tensor, table: Tensor, chunk: 
 
     At most `chunk` x (V + 1) logits exist at a time, in single precision also under autocast. First derivatives only.
     """
+    if not torch.is_grad_enabled():  # inside `apply` one cannot tell
+        hidden, table = hidden.detach(), table.detach()
     return _ChunkedCrossEntropy.apply(hidden.float(), target, table.float(), chunk)

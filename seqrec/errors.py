@@ -1,6 +1,7 @@
 """The error that is shown to a user as one or two lines, without a traceback."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -12,6 +13,13 @@ def one_of(key: str, value: object, choices: Iterable[str]) -> None:
     """Raise UserError, naming the key, the value and the choices, unless the value is one of them."""
     if value not in choices:
         raise UserError(f"{key}={value}: must be one of {', '.join(choices)}{nearest(str(value), choices)}")
+
+
+def within(key: str, value: float, least: float, most: float = math.inf) -> None:
+    """Raise UserError, naming the key, the value and the bounds, unless the value lies between them."""
+    if not least <= value <= most:
+        bounds = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise UserError(f"{key}={value}: must be a number {bounds}")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

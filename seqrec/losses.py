@@ -55,7 +55,7 @@ class CrossEntropy(NextItemLoss):
             logits = hidden[at] @ table.T
             if positive is not None:
                 own = (hidden[at] * positive[at]).sum(-1, keepdim=True)
-                logits = logits.scatter(1, target[at, None], own)
+                logits = logits.scatter(1, target[at, None], own.to(logits.dtype))
             logits[:, 0] = -math.inf
             losses.append(F.cross_entropy(logits, target[at], reduction="none"))
         return torch.cat(losses)

@@ -9,8 +9,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
+from seqrec import attacks, noise
 from seqrec.attacks import check, gradient_items, joined, newest, random_items, replaced, slots
 from seqrec.build import make
+from seqrec.data import training_noise
 from seqrec.data.sequences import Sequences
 from seqrec.data.split import Questions
 from seqrec.errors import UserError
@@ -146,6 +148,22 @@ def table():
     return values
 
 
+def test_the_items_put_at_several_places_of_a_row_are_drawn_apart(sequences_of):
+    rows = sequences_of([[1, 2]] * 500)
+    asked = Questions(np.arange(500), np.full(500, 3), rows, rows)
+    keys = user_keys(asked.user)
+    row, offset = slots(rows, "last", 2, keys, 0)
+    train = sequences_of([[1, 2, 3, 4, 5, 6, 7, 8, 9]] * 500)
+    item = random_items(asked, row, offset, keys, 0, ForeignItems(train, keys, ITEMS, "uniform", 0.0)).reshape(-1, 2)
+    assert np.mean(item[:, 0] == item[:, 1]) == pytest.approx(1 / 7, abs=0.05)
+
+
+def test_what_numbers_are_drawn_for_has_words_of_its_own():
+    second = [*range(len(noise.OPERATORS)), training_noise.USERS, attacks.SLOT, attacks.ITEM]
+    assert len(set(second)) == len(second)
+    assert len({noise.COUNT, noise.PLACE, noise.ITEM, noise.SHIFT}) == 4
+
+
 def free_items(asked, row):
     return sorted(set(range(1, ITEMS + 1)) - set(lists_of(asked.history)[row]))
 
@@ -200,3 +218,21 @@ def test_every_backbone_gives_the_gradient_row_by_row(asked, rows, backbone):
         gain = table @ x.grad[0, at]
         assert item in free_items(asked, r)
         assert gain[item] == pytest.approx(float(gain[free_items(asked, r)].max()), rel=1e-4)
+
+
+def test_a_recurrent_layer_is_differentiated_in_the_only_mode_that_cudnn_can(asked, rows):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        values = OmegaConf.to_container(compose("config", ["backbone=gru4rec"]), resolve=True)
+    method = Method(make(values["backbone"]), CrossEntropy(8), ITEMS, dim=values["dim"], max_len=7).eval()
+    modes = {}
+
+    def look(module, _):
+        modes[type(module)] = module.training
+
+    for module in method.modules():
+        if isinstance(module, nn.GRU | nn.Dropout):
+            module.register_forward_pre_hook(look)
+    gradient_items(method, asked, slots(rows, "last", 1, user_keys(asked.user), 0)[1], CPU)
+    assert modes == {nn.GRU: True, nn.Dropout: False}
+    assert not method.training
+    assert all(parameter.requires_grad for parameter in method.parameters())

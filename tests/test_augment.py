@@ -233,3 +233,10 @@ def test_wrong_values_are_named():
         views(crop=1.5)
     with pytest.raises(UserError, match=r"views.short: no operator 'swap'"):
         views(short=["swap"])
+
+
+def test_two_views_by_the_same_operator_are_drawn_apart():
+    seq = left_padded([list(range(1, 41))] * 20, 40)
+    for operator in SET:
+        one, other = views(long=[operator], crop=0.3)(seq, SIMILAR)[0].chunk(2)
+        assert (one != other).any(1).float().mean() > 0.8, operator

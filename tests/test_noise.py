@@ -282,3 +282,40 @@ def test_keyed_numbers_are_uniform_and_differ_by_every_word():
 def test_wrong_values_are_named(operator, ratio, options, message):
     with pytest.raises(UserError, match=message):
         run([[1, 2]], operator, ratio, **options)
+
+
+def test_operators_of_a_mix_count_and_choose_apart():
+    """One number for both would put the second operator where the first is, and in the same rows alone."""
+    short = [[row % 30 + 1] for row in range(2000)]
+    inserted = [len(noisy) - 1 for noisy in run(short, "insert", 0.5)[0]]
+    repeated = [len(noisy) - 1 for noisy in run(short, "burst", 0.5)[0]]
+    assert np.mean(np.equal(inserted, repeated)) == pytest.approx(0.5, abs=0.05)
+    long = [list(range(1, 11))] * 2000
+    replaced = [noise.index(True) for noise in run(long, "replace", 0.1)[1]]
+    deleted = [(set(range(1, 11)) - set(noisy)).pop() - 1 for noisy in run(long, "delete", 0.1)[0]]
+    assert np.mean(np.equal(replaced, deleted)) == pytest.approx(0.1, abs=0.03)
+
+
+def test_the_foreign_items_of_a_row_are_drawn_apart():
+    found = run([list(range(1, 11))] * 200, "replace", 1.0)[0]
+    assert np.mean([len(set(noisy)) for noisy in found]) == pytest.approx(30 * (1 - (29 / 30) ** 10), abs=0.3)
+
+
+def test_a_repeated_item_stands_behind_the_one_it_repeats():
+    found, labels, _ = run([[1, 2, 3, 4, 5]] * 20, "burst", 0.2)
+    for noisy, noise in zip(found, labels, strict=True):
+        assert [item for item, bad in zip(noisy, noise, strict=True) if not bad] == [1, 2, 3, 4, 5]
+        at = noise.index(True)
+        assert noisy[at] == noisy[at - 1]
+        assert not noise[0]
+
+
+def test_a_donor_is_kept_while_its_items_are_the_rows_own():
+    """Ten donors with three items each; a row has the first of each, so that a third of the proposals fails."""
+    donors = [[3 * d + 1, 3 * d + 2, 3 * d + 3] for d in range(10)]
+    row = [3 * d + 1 for d in range(10)]
+    alike = []
+    for seed in range(60):
+        found, _, _ = run([*donors, row], "replace", 1.0, seed=seed, source="donor")
+        alike.extend(np.diff([(item - 1) // 3 for item in found[10]]) == 0)
+    assert np.mean(alike) > 0.75  # about half if a failed proposal took another donor

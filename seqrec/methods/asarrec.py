@@ -11,7 +11,7 @@ from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.contrastive import NTXent, weighted_sum
 from seqrec.data.sequences import Sequences
-from seqrec.errors import UserError, one_of
+from seqrec.errors import UserError, one_of, within
 from seqrec.losses import NextItemLoss
 from seqrec.methods import matrix_objectives as objectives
 from seqrec.methods import matrix_views as views
@@ -77,8 +77,22 @@ class AsarRec(Method):
             ("invariance", invariance, objectives.INVARIANCE),
         ):
             one_of(f"method.{key}", value, allowed)
-        if not (isinstance(candidates, int) and candidates >= 0):
-            raise UserError(f"method.candidates={candidates}: must be a whole number from 0")
+        for key, value, *bounds in (
+            ("candidates", candidates, 0),
+            ("candidate_recent", candidate_recent, 1),
+            ("gumbel", gumbel, 0),
+            ("iterations", iterations, 1),
+            ("power", power, 1),
+            ("threshold", threshold, 0, 1),
+            ("least", least, 0, 1),
+            ("info_weight", info_weight, 0),
+            ("diversity_weight", diversity_weight, 0),
+            ("diversity_margin", diversity_margin, 0),
+            ("invariance_weight", invariance_weight, 0),
+            ("budget", budget, 0, 1),
+            ("warmup_epochs", warmup_epochs, 0),
+        ):
+            within(f"method.{key}", value, *bounds)
         if not 0 < stay < 1:
             raise UserError(f"method.stay={stay}: a probability between 0 and 1 is needed")
         super().__init__(
@@ -122,7 +136,7 @@ class AsarRec(Method):
                     *(100 * share, epoch, 100 * ALIVE[0], 100 * ALIVE[1]),
                     "lower method.stay or raise method.gumbel or method.info_weight"
                     if share < ALIVE[0]
-                    else "raise method.stay or method.invariance_weight",
+                    else "raise method.stay or lower method.diversity_weight",
                 )
             self.warned.fill_(outside)
             self.changed.zero_()

@@ -10,7 +10,7 @@ from torch import Tensor
 from seqrec.backbones.base import Backbone
 from seqrec.backbones.layout import length_blocks
 from seqrec.batch import Batch
-from seqrec.errors import UserError, one_of
+from seqrec.errors import UserError, one_of, within
 from seqrec.losses import CrossEntropy, NextItemLoss, SampledSoftmax
 from seqrec.methods.autosam_rewards import discounted_return, perplexity_reward, reinforce, surprises
 from seqrec.methods.base import Method, ParamGroup
@@ -27,7 +27,7 @@ class AutoSAM(Method):
 
     The sampler learns by policy gradient from two rewards: how much better the kept items predict the next kept one
     than the whole history does, and how well an item fits its sequence. The policies "random" and "last" are controls
-    without a sampler that keep the share `keep_rate`. Reconstruction: see docs/methods/autosam.md, also for the keys.
+    without a sampler that keep the share `keep_rate`. docs/methods/autosam.md explains the keys and what differs from the authors' code.
     """
 
     def __init__(
@@ -62,9 +62,11 @@ class AutoSAM(Method):
         one_of("method.inference", inference, INFERENCES)
         if policy != "learned" and sampler_from is not None:
             raise UserError(f"method.sampler_from={sampler_from}: method.policy={policy} has no sampler; leave one out")
-        if not 0 < keep_rate <= 1:
-            raise UserError(f"method.keep_rate={keep_rate}: must be above 0 and at most 1")
-        self.policy, self.keep_rate = policy, keep_rate
+        for key, value in (("keep_rate", keep_rate), ("reward_rows", reward_rows)):
+            if not 0 < value <= 1:
+                raise UserError(f"method.{key}={value}: must be above 0 and at most 1")
+        within("method.draws", draws, 1)
+        self.policy, self.keep_rate = policy, float(keep_rate)
         self.inference, self.draws, self.draw_seed = inference, draws, draw_seed
         self.sampler_optimizer, self.sampler_from = sampler_optimizer, sampler_from
         self.future_weight, self.perplexity_weight = future_weight, perplexity_weight

@@ -46,7 +46,7 @@ class Candidates(nn.Module):
         for first in range(0, len(train), CHUNK):
             rows = np.arange(first, min(first + CHUNK, len(train)))
             offset = last[rows, None] - np.arange(self.recent)
-            recent = np.where(offset >= train.start[rows, None], train.items[offset], 0)
+            recent = np.where(offset >= train.start[rows, None], train.items[offset.clip(0)], 0)
             table[rows] = self._similar(rows, recent)
         self.register_buffer("last", torch.from_numpy(last), persistent=False)
         self.register_buffer("table", torch.from_numpy(table.astype(np.int32)), persistent=False)

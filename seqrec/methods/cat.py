@@ -14,7 +14,7 @@ from seqrec.batch import Batch
 from seqrec.cascade import CROSS, cascade_effects, inverse_weights, others_effects, shuffled
 from seqrec.checkpoint import weights_of
 from seqrec.data.sequences import Sequences, right_aligned
-from seqrec.errors import UserError, one_of
+from seqrec.errors import UserError, one_of, within
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method
 
@@ -71,9 +71,7 @@ class CAT(Method):
             ("clip_weights", 1 if clip_weights is None else clip_weights, 1),
             ("decay", decay, 0),
         ):
-            whole = key in ("stage2_epochs", "steps")
-            if not isinstance(value, int if whole else int | float) or not value >= least:
-                raise UserError(f"method.{key}={value}: must be a {'whole ' * whole}number of at least {least}")
+            within(f"method.{key}", value, least)
         if decay == 0:  # a later prefix would not count at all, and a weight is one over the count
             raise UserError("method.decay=0: must be above 0")
         self.stage1, self.stage2_epochs = stage1, stage2_epochs
@@ -95,7 +93,7 @@ class CAT(Method):
         stop = train.stop[user] - 1
         index = right_aligned(np.maximum(train.start[user], stop - self.max_len), stop)
         sample = torch.from_numpy(np.where(index >= 0, train.items[index], 0).astype(np.int64))
-        for name, value in (("effect", effect.float()), ("direct", direct.float()), ("sample", sample)):
+        for name, value in (("effect", effect), ("direct", direct), ("sample", sample)):
             self.register_buffer(name, value, persistent=False)
 
     def on_stage(self, stage: int) -> int | None:
@@ -135,8 +133,8 @@ class CAT(Method):
         hidden = self.encode(batch.seq, x=x)[supervised]
         sampled = {} if negative is None else {"sampled": self.items(negative)}
         clean = next_item(hidden, **sampled)
-        points = [x, hidden, *sampled.values()]
-        x_gradient, *gradients = torch.autograd.grad(clean, points, retain_graph=True)
+        points = [hidden, *sampled.values(), *([x] if self.lambda1 else [])]
+        gradients = torch.autograd.grad(clean, points, retain_graph=True)
 
         logs = {"loss": clean, "loss_clean": clean}
         if self.lambda1:
@@ -144,7 +142,7 @@ class CAT(Method):
             radius = self.item_radius * weight[..., None]
             encode = partial(self.encode, batch.seq)
             (shift,) = self.ascent(
-                lambda s: next_item(encode(x=x.detach() + s)[supervised], **sampled), [x_gradient], [radius]
+                lambda s: next_item(encode(x=x.detach() + s)[supervised], **sampled), gradients[-1:], [radius]
             )
             logs["loss_adv1"] = next_item(encode(x=x + shift)[supervised], **sampled)
             logs["loss"] = logs["loss"] + self.lambda1 * logs["loss_adv1"]
@@ -152,7 +150,7 @@ class CAT(Method):
         if self.lambda2:
             matched = {"hidden": hidden, "positive": self.items(target), **sampled}
             # every loss falls with the target's score, so its gradient there is a negative multiple of the hidden state
-            gradients = [gradients[0], -hidden.detach(), *gradients[1:]]
+            gradients = [gradients[0], -hidden.detach(), *gradients[1 : 1 + len(sampled)]]
             user_radius = self.user_radius if self.level2 == "both" else torch.zeros_like(self.user_radius)
             radii = [user_radius] + [self.item_radius] * (len(matched) - 1)
 
@@ -175,12 +173,12 @@ class CAT(Method):
         """Return w(u, t) of every slot, [B, T]: mean 1 over the real slots of a row, 0 at padding."""
         mask = batch.seq > 0
         if self.weights == "uniform":
-            return mask.to(self.effect.dtype)
+            return mask.to(self.items.weight.dtype)
         effect = self.effect[batch.index]
         if self.cross == "batch":
             user = batch.user[:, None].expand_as(mask)[mask]
             effect[mask] += others_effects(user, batch.seq[mask], self.direct[batch.index[mask]])
-        weight = inverse_weights(effect, mask, self.clip_weights)
+        weight = inverse_weights(effect, mask, self.clip_weights).to(self.items.weight.dtype)
         return shuffled(weight, mask) if self.weights == "shuffled" else weight
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.errors import UserError, one_of
+from seqrec.errors import UserError, one_of, within
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method
 
@@ -65,8 +65,7 @@ class Irl4Rec(Method):
         super().__init__(backbone, loss, num_items, dim, max_len)
         one_of("method.variant", variant, VARIANTS)
         for key, value in (("gamma", gamma), ("alpha", alpha), ("beta", beta)):
-            if not isinstance(value, int | float) or not value >= 0:
-                raise UserError(f"method.{key}={value}: must be a number of at least 0")
+            within(f"method.{key}", value, 0)
         if variant == "bottleneck" and gamma > 1:
             raise UserError(
                 f"method.gamma={gamma}: above 1 the loss of t would be maximised; take a number from 0 to 1"
@@ -117,7 +116,8 @@ class Irl4Rec(Method):
                 bound = 2 * self.chance_level(target, negative)
                 logs["loss_s"], logs["at_bound"] = each.clamp(max=bound).mean(), (each > bound).float().mean()
             else:
-                logs["loss_s"] = predict(self.loss, s)
+                with torch.set_grad_enabled(self.gamma < self.alpha):  # else its weight is 0
+                    logs["loss_s"] = predict(self.loss, s)
             logs["loss_ts"] = predict(self.loss, t.joined(s))
             objective = (
                 (1 - self.gamma) * logs["loss_t"]

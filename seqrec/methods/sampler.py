@@ -35,6 +35,8 @@ class Sampler(nn.Module):
         super().__init__()
         if dim % heads:
             raise UserError(f"method.sampler.heads={heads}: dim={dim} cannot be shared by so many, take a divisor")
+        if not temperature > 0:
+            raise UserError(f"method.sampler.temperature={temperature}: must be a number above 0")
         self.temperature = temperature
         self.block = GatedLayer(dim, heads, feedforward, activation, dropout, attention_dropout, gate)
         self.item = nn.Linear(dim, dim)

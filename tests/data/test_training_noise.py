@@ -116,6 +116,12 @@ def test_every_choice_of_the_group_builds_and_is_independent_of_the_method(name)
     assert sum(one.noise["realised"].values()) == pytest.approx(one.noise["nominal"], rel=0.15)
 
 
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_noise_follows_the_seed_of_the_run(name):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert compose("config", [f"noise={name}", "seed=7"]).noise.seed == 7
+
+
 def test_known_noise_of_the_data_stays_known():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         share = {
@@ -159,3 +165,14 @@ def test_a_million_interactions_take_less_than_two_seconds(dataset_of, name):
     seconds = time.perf_counter() - began
     print(f"\n{name}: {split.train.lengths.sum():,} interactions, {record['realised'][name]:,} hit, {seconds:.2f} s")
     assert seconds < 2
+
+
+def test_other_users_are_hit_under_another_seed(dataset_of):
+    data = dataset_of([[1, 2, 3, 4, 5, 6]] * 200, num_items=30)
+    clean = LeaveOneOut()(data)
+
+    def hit(seed):
+        noisy, _ = noise(users=0.5, ratio=1.0, seed=seed)(data, clean)
+        return noisy.train.lengths > clean.train.lengths
+
+    assert np.mean(hit(1) == hit(2)) == pytest.approx(0.5, abs=0.15)
