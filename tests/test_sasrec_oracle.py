@@ -203,3 +203,12 @@ def test_weights_begin_small_and_without_bias():
                 assert float(module.weight.std()) == pytest.approx(0.02, rel=0.1)
             if isinstance(module, nn.Linear):
                 assert not module.bias.any()
+
+
+def test_fmlprec_drops_embeddings_out_after_the_norm():
+    backbone = FMLPRec(DIM, MAX_LEN, layers=1, feedforward=2, embedding_dropout=0.5, dropout=0.0).train()
+    seen = []
+    backbone.layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    x, mask = example(rows=50)
+    backbone.double()(x, mask)
+    assert (seen[0] == 0).double().mean().item() == pytest.approx(0.5, abs=0.05)  # a norm leaves no zeros

@@ -177,6 +177,15 @@ def test_early_stopping_waits_for_patience_evaluations(tmp_path):
     assert epochs == metrics["best_epoch"] + 2 < 60
 
 
+def test_patience_begins_where_the_method_says(tmp_path):
+    still = ("trainer.optimizer.lr=1e-12", "trainer.patience=2", "trainer.max_epochs=9")
+    for method, epochs in (("plain", 3), ("asarrec", 5)):
+        warm_up = ("method.warmup_epochs=3",) if method == "asarrec" else ()
+        train.job(configure(*SHORT, *still, f"method={method}", *warm_up), tmp_path / method)
+        manifest = json.loads((tmp_path / method / "manifest.json").read_text())
+        assert manifest["epochs"] == epochs, method
+
+
 def test_divergence_ends_with_advice(tmp_path):
     config = configure(*SHORT, "trainer.optimizer.lr=1e30")
     with pytest.raises(UserError, match=r"training diverged: the loss is .* Try a lower trainer.optimizer.lr"):

@@ -72,6 +72,21 @@ def test_each_step_moves_its_own_player_only(train, backbone):
     assert all(torch.isfinite(parameter).all() for parameter in method.parameters())
 
 
+def test_both_steps_meet_the_same_hard_views_and_the_views_of_a_row_are_drawn_apart(train, monkeypatch):
+    method = build(train, "sasrec", "method.gumbel=1")
+    method.on_epoch(99)
+    met = []
+    for name in ("augmenter_losses", "recommender_losses"):
+        real = getattr(method, name)
+        monkeypatch.setattr(method, name, lambda *given, real=real: met.append(given[-1]) or real(*given))
+    method.optimize(batch_of(train, method), Steps(method))
+    assert met[0] is met[1]
+    with torch.no_grad():
+        method.augmenter.query.weight.zero_()  # nothing but the noise tells the views of a row apart
+        soft = [soft for _, soft, _ in method.matrices(method.extended(batch_of(train, method)))]
+    assert all((part[:, 0] - part[:, 1]).abs().amax((1, 2)).min() > 1e-3 for part in soft)
+
+
 def test_warm_up_is_plain_training(train):
     method = build(train, "sasrec", "method.warmup_epochs=4")
     method.on_epoch(3)

@@ -137,7 +137,7 @@ def test_a_run_warns_once_when_its_views_are_inert_or_wild(caplog):
     assert "0.0 % of the views differ" in warned[0][0]
     assert "lower method.stay" in warned[0][0]
     assert "62.0 % of the views differ" in warned[4][0]
-    assert "raise method.stay" in warned[4][0]
+    assert "raise method.stay or lower method.diversity_weight" in warned[4][0]
 
 
 def test_the_count_of_changed_views_is_the_logged_share(caplog):
@@ -162,7 +162,13 @@ def test_the_count_of_changed_views_is_the_logged_share(caplog):
         ("method.info_mode=neutral", "method.info_mode=neutral: must be one of adversarial, cooperative"),
         ("method.invariance=B", "method.invariance=B: must be one of D, C, A"),
         ("method.stay=1", "method.stay=1: "),
-        ("method.candidates=-1", "method.candidates=-1: must be a whole number from 0"),
+        ("method.candidates=-1", "method.candidates=-1: must be a number of at least 0"),
+        ("method.candidate_recent=0", "method.candidate_recent=0: must be a number of at least 1"),
+        ("method.gumbel=-1", "method.gumbel=-1: must be a number of at least 0"),
+        ("method.iterations=-1", "method.iterations=-1: must be a number of at least 1"),
+        ("method.power=-1", "method.power=-1: must be a number of at least 1"),
+        ("method.threshold=2", "method.threshold=2: must be a number from 0 to 1"),
+        ("method.least=2", "method.least=2: must be a number from 0 to 1"),
         ("method.temperature=0", "method.temperature=0: "),
     ],
 )

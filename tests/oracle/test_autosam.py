@@ -231,6 +231,20 @@ def test_reward_weight_does_not_depend_on_trimming(monkeypatch):
         assert float(value.detach()) == pytest.approx(trimmed[name], rel=1e-4, abs=1e-7)
 
 
+def test_each_item_is_kept_with_its_own_probability_and_the_sampler_drops_out_in_training(monkeypatch):
+    method = method_of()
+    batch, modes = batch_of(method), []
+    method.sampler.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    method.train().losses(batch)
+    method.keep_probability(batch)
+    method.losses(batch)
+    assert modes == [True, False, True]
+    wanted = KEPT & (batch.seq > 0)
+    monkeypatch.setattr(method, "probability", lambda seq: wanted.float().requires_grad_())
+    logs = method.losses(batch)
+    assert float(logs["kept_share"]) == pytest.approx(float(wanted.sum() / (batch.seq > 0).sum()))
+
+
 def test_rewards_come_from_a_training_pass_unless_switched_off():
     for switch, same in (("true", False), ("false", True)):
         method = method_of("backbone.dropout=.5", f"method.reward_dropout={switch}")

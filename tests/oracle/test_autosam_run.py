@@ -244,6 +244,14 @@ def test_a_sampler_that_does_not_fit_is_refused(tmp_path):
         method_of(key, "method.policy=last")
 
 
+@pytest.mark.parametrize("policy", ["random", "last"])
+def test_a_control_may_keep_everything(policy):
+    method = method_of(f"method.policy={policy}", "method.keep_rate=1").eval()
+    batch = batch_of(method)
+    assert torch.equal(method.probability(batch.seq), (batch.seq > 0).float())
+    assert torch.isfinite(method.losses(batch)["loss"])
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [
@@ -251,6 +259,9 @@ def test_a_sampler_that_does_not_fit_is_refused(tmp_path):
         ("method.inference=greedy", "method.inference=greedy"),
         ("method.keep_rate=70", "method.keep_rate=70"),
         ("method.sampler.heads=3", "method.sampler.heads=3"),
+        ("method.sampler.temperature=0", "method.sampler.temperature=0: must be a number above 0"),
+        ("method.draws=0", "method.draws=0: must be a number of at least 1"),
+        ("method.reward_rows=0", "method.reward_rows=0: must be above 0 and at most 1"),
     ],
 )
 def test_wrong_values_are_named(override, named):

@@ -50,18 +50,34 @@ def oracle_cascade(rows, prefixes, decay, cross, batch_size):
                 for place, other_item in enumerate(other_row):
                     if other != u and other_item == item and direct[other][place] > 0:
                         x += {"effect": direct[other][place], "count": 1, "none": 0}[cross]
-            effects.append(direct[u][t] + batch_size / m * x if direct[u][t] > 0 else 0)
+            effects.append(direct[u][t] + min(1, batch_size / m) * x if direct[u][t] > 0 else 0)
     return effects
 
 
 @pytest.mark.parametrize("prefixes", [False, True])
 @pytest.mark.parametrize("decay", [1.0, 0.7])
 @pytest.mark.parametrize("cross", ["effect", "count", "none"])
-def test_cascade_effect(sequences_of, prefixes, decay, cross):
-    effect, direct = cascade_effects(sequences_of(ROWS), MAX_LEN, prefixes, decay, cross, batch_size=2)
-    assert effect.tolist() == pytest.approx(oracle_cascade(ROWS, prefixes, decay, cross, 2), rel=1e-12)
+@pytest.mark.parametrize("batch_size", [2, 100])
+def test_cascade_effect(sequences_of, prefixes, decay, cross, batch_size):
+    effect, direct = cascade_effects(sequences_of(ROWS), MAX_LEN, prefixes, decay, cross, batch_size)
+    assert effect.tolist() == pytest.approx(oracle_cascade(ROWS, prefixes, decay, cross, batch_size), rel=1e-12)
     wanted = [value for row in oracle_direct(ROWS, prefixes, decay) for value in row]
     assert direct.tolist() == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize(("decay", "max_len"), [(0.3, 50), (0.8, 200)])
+def test_an_effect_far_back_is_not_lost_in_rounding(sequences_of, decay, max_len):
+    """What is further back than `max_len` reaches the oldest predictions alone: a sum of powers that are all tiny."""
+    length = 2 * max_len
+    effect, _ = cascade_effects(sequences_of([list(range(1, length + 1))]), max_len, True, decay, "none", 1)
+    newest = range(length - 1 - max_len, length - 1)
+    for t in range(length - 1):
+        seen = sum(decay ** (k - t) for k in newest if k - max_len < t <= k)
+        assert float(effect[t]) == pytest.approx(seen, rel=1e-12), t
+    window = effect[None, length - 2 * max_len : length - max_len]
+    weight = inverse_weights(window, window > 0, None)
+    assert torch.isfinite(weight).all()
+    assert float(weight.sum()) == pytest.approx(int((window > 0).sum()))
 
 
 @pytest.mark.parametrize("prefixes", [False, True])

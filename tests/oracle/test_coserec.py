@@ -84,10 +84,10 @@ def test_hybrid_takes_the_nearer_of_both_from_its_epoch_on_and_is_refreshed(sett
     alike = 1 + 0.1 * torch.randn(ITEMS, method.items.embedding_dim)  # embeddings win
     peaked = 0.01 * torch.randn(ITEMS, method.items.embedding_dim)  # counts win, all but one product being small
     peaked[0] = 100.0
-    for table in (alike, peaked, torch.randn(ITEMS, method.items.embedding_dim)):
+    for epoch, table in enumerate((alike, peaked, torch.randn(ITEMS, method.items.embedding_dim)), start=3):
         with torch.no_grad():
             method.items.weight[1:] = table
-        method.on_epoch(3)
+        method.on_epoch(epoch)
         embedded, by_counts = literal_embedded(method.items.weight.tolist()), literal_counted(ROWS)
         for item in range(1, ITEMS + 1):
             count = by_counts.get(item, (int(counted[item]), 0.0))

@@ -209,6 +209,7 @@ def test_defaults_are_the_page_s_and_coserec_s():
         ("method.keep=0", "method.keep=0"),
         ("method.keep=[.5]", "one per layer"),
         ("method.keep_range=[0,.9]", "method.keep_range"),
+        ("method.keep_range=[.9,.1]", "the first must be less than the second"),
     ],
 )
 def test_wrong_values_are_named(setting, key, message):

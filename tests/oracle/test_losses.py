@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from seqrec.chunked import chunked_cross_entropy
 from seqrec.data.negatives import NegativeSampler
@@ -289,3 +290,22 @@ def test_chunked_cross_entropy_works_in_single_precision_under_autocast():
     assert ours[0].dtype == torch.bfloat16
     torch.testing.assert_close(ours[0], theirs[0])
     torch.testing.assert_close(ours[1], theirs[1])
+
+
+def test_perturbed_embeddings_are_taken_under_autocast():
+    torch.manual_seed(0)
+    hidden, table, positive = torch.randn(SLOTS, DIM), torch.randn(ITEMS + 1, DIM), torch.randn(SLOTS, DIM)
+    target = torch.arange(1, SLOTS + 1)
+    exact = CrossEntropy(3).per_slot(hidden, target, table, positive=positive)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        coarse = CrossEntropy(3).per_slot(hidden, target, table, positive=positive)
+    assert torch.allclose(coarse.float(), exact, atol=0.1)
+
+
+def test_no_gradient_is_made_where_none_is_wanted(monkeypatch):
+    hidden, table = torch.randn(SLOTS, DIM, requires_grad=True), torch.randn(ITEMS + 1, DIM, requires_grad=True)
+    target = torch.arange(1, SLOTS + 1)
+    wanted = chunked_cross_entropy(hidden, target, table, 3).item()
+    monkeypatch.setattr(Tensor, "addmm_", lambda *_: pytest.fail("the table's gradient was made"))
+    with torch.no_grad():
+        assert chunked_cross_entropy(hidden, target, table, 3).item() == wanted
