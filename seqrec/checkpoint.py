@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from seqrec.errors import UserError
 from seqrec.files import write_atomically
@@ -55,15 +55,24 @@ class Checkpoints:
         return state
 
 
-def weights_of(folder: Path, key: str) -> dict[str, Tensor]:
-    """Return the weights of the best epoch in another run's directory; raises UserError, naming `key`, if there are none."""
-    path = folder / "best.pt"
+def take_over(module: nn.Module, parts: tuple[str, ...], folder: str, key: str, advice: str) -> None:
+    """Load the weights of `parts`, the beginnings of their names, from the best epoch in another run's directory.
+
+    Raises UserError, naming the configuration `key`, if they are not there or do not fit; `advice` says what must agree.
+    """
+    path = Path(folder) / "best.pt"
     if not path.exists():
         raise UserError(f"{key}={folder}: there is no best.pt in it; give the directory of a run of a trained method")
     try:
-        return _read(path)["model"]
+        there = _read(path)["model"]
     except DAMAGED as error:
         raise UserError(f"{key}={folder}: best.pt is damaged ({type(error).__name__})") from error
+    saved, own = ({n: v for n, v in state.items() if n.startswith(parts)} for state in (there, module.state_dict()))
+    for name in own | saved:
+        shape, here = (tuple(state[name].shape) if name in state else "missing" for state in (saved, own))
+        if shape != here:
+            raise UserError(f"{key}={folder}: {name} is {shape} there and {here} here; {advice}")
+    module.load_state_dict(saved, strict=False)
 
 
 def _read(path: Path) -> dict:

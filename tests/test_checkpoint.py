@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqrec.checkpoint import Checkpoints, random_state, restore_random_state, weights_of
+from seqrec.checkpoint import Checkpoints, random_state, restore_random_state, take_over
 from seqrec.errors import UserError
 
 IDENTITY = {"config_hash": "aaaa", "data_sha256": "dddd"}
@@ -74,17 +74,26 @@ def test_a_file_that_is_no_checkpoint_is_refused(checkpoints, value):
 
 
 def test_weights_of_another_run_are_read_whole_or_not_at_all(checkpoints):
+    module = torch.nn.ModuleDict({"table": torch.nn.Embedding(400, 1), "rest": torch.nn.Linear(1, 1)})
+    given = (module, ("table.",), str(checkpoints.folder), "method.stage1", "take the same dim")
     with pytest.raises(UserError, match=r"method.stage1=.*: there is no best.pt in it"):
-        weights_of(checkpoints.folder, "method.stage1")
-    checkpoints.save("best.pt", {"model": {"items.weight": torch.arange(400.0)}})
-    weights = weights_of(checkpoints.folder, "method.stage1")
-    assert torch.equal(weights["items.weight"], torch.arange(400.0))
+        take_over(*given)
+    checkpoints.save(
+        "best.pt", {"model": {"table.weight": torch.arange(400.0)[:, None], "rest.weight": torch.ones(1, 1)}}
+    )
+    before = module["rest"].weight.clone()
+    take_over(*given)
+    assert torch.equal(module["table"].weight[:, 0], torch.arange(400.0))
+    assert torch.equal(module["rest"].weight, before)
     path = checkpoints.folder / "best.pt"
     content = bytearray(path.read_bytes())
     content[content.find(torch.arange(400.0).numpy().tobytes()) + 9] ^= 1  # torch.load alone would not see it
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"method.stage1=.*: best.pt is damaged"):
-        weights_of(checkpoints.folder, "method.stage1")
+        take_over(*given)
+    checkpoints.save("best.pt", {"model": {"table.weight": torch.zeros(3, 1)}})
+    with pytest.raises(UserError, match=r"table.weight is \(3, 1\) there and \(400, 1\) here; take the same dim"):
+        take_over(*given)
 
 
 def test_code_in_a_file_is_not_run(checkpoints, tmp_path):

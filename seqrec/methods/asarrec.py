@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
+from seqrec.checkpoint import take_over
 from seqrec.contrastive import NTXent, weighted_sum
 from seqrec.data.sequences import Sequences
 from seqrec.errors import UserError, one_of, within
@@ -121,7 +122,8 @@ class AsarRec(Method):
     def on_stage(self, stage: int) -> None:
         """Take the augmenter over from another run, if that is wanted; raises UserError if it is not there or does not fit."""
         if self.augmenter_from is not None:
-            self.augmenter.take_over(self.augmenter_from, "augmenter.", "method.augmenter_from")
+            advice = "give an AsarRec run with the same dim, max_len and method.candidates"
+            take_over(self, ("augmenter.",), self.augmenter_from, "method.augmenter_from", advice)
 
     def on_epoch(self, epoch: int) -> None:
         """End the warm-up when it is time; warn if the views of the last epoch were inert or wild."""

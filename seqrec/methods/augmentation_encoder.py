@@ -1,13 +1,9 @@
 """The augmentation encoder of AsarRec: one probabilistic transition matrix per view; reconstruction: see docs/methods/asarrec.md."""
 
 import math
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-
-from seqrec.checkpoint import weights_of
-from seqrec.errors import UserError
 
 VIEWS = 2  # one attention head each
 
@@ -46,21 +42,3 @@ class AugmentationEncoder(nn.Module):
         if self.training and self.gumbel:
             logits = logits - self.gumbel * torch.empty_like(logits).exponential_().log()
         return logits.softmax(-1)[..., :-1] * item[:, None, :, None]
-
-    def take_over(self, folder: str, prefix: str, key: str) -> None:
-        """Load the weights that stand under `prefix` in best.pt of a run directory, which may be of another data set.
-
-        Raises UserError, which names the configuration `key`, if they are not there or do not fit.
-        """
-        saved = weights_of(Path(folder), key)
-        weights = {name.removeprefix(prefix): value for name, value in saved.items() if name.startswith(prefix)}
-        own = {name: value.shape for name, value in self.state_dict().items()}
-        if weights.keys() != own.keys():
-            raise UserError(f"{key}={folder}: best.pt holds no augmenter; give the directory of an AsarRec run")
-        for name, shape in own.items():
-            if weights[name].shape != shape:
-                raise UserError(
-                    f"{key}={folder}: its {name} is {list(weights[name].shape)}, here it is {list(shape)}; "
-                    "take the same dim, max_len and method.candidates"
-                )
-        self.load_state_dict(weights)

@@ -10,6 +10,7 @@ from torch import Tensor
 from seqrec.backbones.base import Backbone
 from seqrec.backbones.layout import length_blocks
 from seqrec.batch import Batch
+from seqrec.checkpoint import take_over
 from seqrec.errors import UserError, one_of, within
 from seqrec.losses import CrossEntropy, NextItemLoss, SampledSoftmax
 from seqrec.methods.autosam_rewards import discounted_return, perplexity_reward, reinforce, surprises
@@ -89,7 +90,8 @@ class AutoSAM(Method):
     def on_stage(self, stage: int) -> int | None:
         """Begin with the sampler of another run, if one is named; raises UserError if it is not there or does not fit."""
         if self.sampler_from is not None:
-            self.sampler.take_over(self.sampler_from)
+            advice = "give an AutoSAM run with the same dim and method.sampler.*, and with a backbone without positions the same max_len"
+            take_over(self, ("sampler.",), self.sampler_from, "method.sampler_from", advice)
         return None
 
     def on_epoch(self, epoch: int) -> None:

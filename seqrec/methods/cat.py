@@ -12,7 +12,7 @@ from seqrec.ascent import DIRECTIONS, Ascent
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.cascade import CROSS, cascade_effects, inverse_weights, others_effects, shuffled
-from seqrec.checkpoint import weights_of
+from seqrec.checkpoint import take_over
 from seqrec.data.sequences import Sequences, right_aligned
 from seqrec.errors import UserError, one_of, within
 from seqrec.losses import NextItemLoss
@@ -101,8 +101,11 @@ class CAT(Method):
         if stage + 1 < self.stages:
             return None
         if self.stage1 is not None:
-            own = {name: value for name, value in self.state_dict().items() if name.startswith(PLAIN)}
-            self.load_state_dict(stage1_weights(Path(self.stage1), own), strict=False)
+            if not (Path(self.stage1) / "DONE").exists():
+                raise UserError(
+                    f"method.stage1={self.stage1}: no finished run there; give the directory of a plain run"
+                )
+            take_over(self, PLAIN, self.stage1, "method.stage1", "take the same dataset, backbone, dim and max_len")
         self.adversarial = self.weights != "none"
         if self.adversarial:
             self.fix_radii()
@@ -180,18 +183,3 @@ class CAT(Method):
             effect[mask] += others_effects(user, batch.seq[mask], self.direct[batch.index[mask]])
         weight = inverse_weights(effect, mask, self.clip_weights).to(self.items.weight.dtype)
         return shuffled(weight, mask) if self.weights == "shuffled" else weight
-
-
-def stage1_weights(folder: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Read item table and backbone from the best epoch of the run in `folder`; raises UserError, naming method.stage1."""
-    key = f"method.stage1={folder}"
-    if not (folder / "DONE").exists():
-        raise UserError(f"{key}: no finished run there; give the run directory of a plain run")
-    saved = {name: value for name, value in weights_of(folder, "method.stage1").items() if name.startswith(PLAIN)}
-    for name in wanted | saved:
-        here, there = (tuple(state[name].shape) if name in state else "missing" for state in (wanted, saved))
-        if here != there:
-            raise UserError(
-                f"{key}: {name} is {there} there and {here} here; take the same dataset, backbone, dim and max_len"
-            )
-    return saved

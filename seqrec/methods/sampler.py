@@ -1,14 +1,11 @@
 """AutoSAM's sampler: the probability with which each item of a history is kept, and draws that never change."""
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec.backbones.layout import Layout
 from seqrec.backbones.sasrec import SASRecLayer
-from seqrec.checkpoint import weights_of
 from seqrec.errors import UserError
 
 
@@ -55,18 +52,6 @@ class Sampler(nn.Module):
         """Return the probability of keeping each of the cells x [N, D] of a batch, [N]."""
         state = torch.cat([self.block(x, layout), self.item(x)], 1)
         return (self.choose(F.relu(self.join(state))) / self.temperature).softmax(1)[:, 0]
-
-    def take_over(self, folder: str) -> None:
-        """Load the sampler of the best checkpoint in a run directory; raises UserError if there is none or it does not fit."""
-        prefix, saved = "sampler.", weights_of(Path(folder), "method.sampler_from")
-        weights = {name.removeprefix(prefix): value for name, value in saved.items() if name.startswith(prefix)}
-        try:
-            self.load_state_dict(weights)
-        except RuntimeError as error:
-            raise UserError(
-                f"method.sampler_from={folder}: that run has no sampler or one of another shape; it needs the same dim "
-                "and method.sampler.*, and with a backbone without positions the same max_len"
-            ) from error
 
 
 class GatedLayer(SASRecLayer):

@@ -92,9 +92,12 @@ def test_an_augmenter_that_is_taken_over_goes_on_learning(finished, tmp_path):
         ("missing", "there is no best.pt in it"),
         ("damaged", "best.pt is damaged"),
         ("code", "best.pt is damaged"),
-        ("other method", "holds no augmenter"),
-        ("other length", "its position.weight is [55, 8], here it is [25, 8]"),
-        ("other width", "is [55, 8], here it is [55, 16]"),
+        ("other method", "is missing there and ("),
+        (
+            "other length",
+            "augmenter.position.weight is (55, 8) there and (25, 8) here; give an AsarRec run with the same dim",
+        ),
+        ("other width", "is (55, 8) there and (55, 16) here"),
     ],
 )
 def test_an_augmenter_that_cannot_be_taken_over_is_an_error_that_names_the_key(finished, tmp_path, spoil, message):

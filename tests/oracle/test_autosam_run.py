@@ -238,7 +238,7 @@ def test_a_sampler_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"method.sampler_from=.*same dim"):
         method_of(key).on_stage(0)
     torch.save({"model": method_of("method.policy=random").state_dict()}, tmp_path / "best.pt")
-    with pytest.raises(UserError, match=r"method.sampler_from=.*no sampler"):
+    with pytest.raises(UserError, match=r"method.sampler_from=.* is missing there and .*; give an AutoSAM run"):
         method_of(key).on_stage(0)
     with pytest.raises(UserError, match=r"method.policy=last"):
         method_of(key, "method.policy=last")
