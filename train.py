@@ -37,7 +37,7 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     config = settle(config)
     check(config)
     run_dir = RunDir(folder)
-    if not config.force:
+    if not (config.force or config.dry_run):
         run_dir.refuse_another(config)
     if run_dir.complete and not config.force and not config.dry_run:
         log.info("complete already (force=true does it again)\n%s", results_table(run_dir.metrics(), run_dir.path))

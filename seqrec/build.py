@@ -71,7 +71,7 @@ def make(node: dict, name: str = "", /, **runtime):
         if issubclass(target, torch.optim.Optimizer):
             try:
                 made([torch.nn.Parameter(torch.zeros(1))])
-            except (TypeError, ValueError) as error:
+            except (RuntimeError, TypeError, ValueError) as error:
                 raise UserError(f"{name}: {error}") from None
         return made
     try:

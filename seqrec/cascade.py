@@ -6,6 +6,7 @@ from torch import Tensor
 
 from seqrec.data.sequences import Sequences, ranges
 
+LEAST = 1e-30  # of what is not 0; the sum of as many inverses as a sequence has items fits into single precision
 CROSS = ("effect", "count", "batch", "none")
 
 
@@ -58,6 +59,11 @@ def cascade_effects(
     effect = direct[offsets] if cross == "effect" else torch.ones(len(offsets), dtype=torch.double)
     shared = others_effects(user, torch.from_numpy(train.items).long()[offsets], effect)
     return direct.index_add(0, offsets, min(1.0, batch_size / rows) * shared), direct
+
+
+def single(effect: Tensor) -> Tensor:
+    """Return effects in single precision, those between 0 and `LEAST` as `LEAST`."""
+    return effect.clamp(min=LEAST).where(effect > 0, 0).float()
 
 
 def inverse_weights(effect: Tensor, mask: Tensor, clip: float | None) -> Tensor:

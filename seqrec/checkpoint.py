@@ -41,7 +41,11 @@ class Checkpoints:
             return None
         try:
             state = _read(path)
-            of = {key: state[key] for key in self.identity}
+            of = {
+                "data_sha256": self.identity["data_sha256"],
+                **state,
+            }  # early checkpoints do not say which data they had
+            of = {key: of[key] for key in self.identity}
         except DAMAGED as error:
             raise UserError(
                 f"{path} is damaged ({type(error).__name__}); remove it, or start again with force=true"

@@ -113,7 +113,7 @@ def _unknown_choice(message: str) -> str:
         return message.splitlines()[0]
     group, _, choice = wanted.group(1).rpartition("/")
     choices = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
-    if not choices:  # the choice lies in a folder that is not there
+    if not choices:  # Hydra lists the files of the folder alone, and a group may hold nothing but folders
         group, choice, choices = _choices_below(wanted.group(1))
     hint = '; pip install -e ".[sweep]" adds joblib' if group == "hydra/launcher" else ""
     return f"{group}={choice}: no such choice{nearest(choice, choices)}\n  there are: {', '.join(choices)}{hint}"

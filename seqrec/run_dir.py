@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from seqrec.config import config_hash
 from seqrec.errors import UserError
@@ -35,7 +37,11 @@ class RunDir:
         path = self.path / "config.yaml"
         if not path.exists():
             return
-        of, now = config_hash(OmegaConf.load(path)), config_hash(config)
+        now = config_hash(config)
+        try:
+            of = config_hash(OmegaConf.load(path))
+        except (KeyError, TypeError, AttributeError, OmegaConfBaseException, YAMLError):
+            raise UserError(f"{path} is not that of a run; take another hydra.run.dir") from None
         if of != now:
             raise UserError(
                 f"{self.path} holds a run of another configuration (hash {of}, now {now}); "
@@ -69,7 +75,8 @@ class RunDir:
 
         Raises UserError if there is something in the directory, but no run.
         """
-        there = {path.name for path in self.path.iterdir()}
+        # what begins with a dot or is a log may be Hydra's, which writes before the job begins
+        there = {path.name for path in self.path.iterdir() if path.name[0] != "." and path.suffix != ".log"}
         if not there:
             return
         if not there & TRACES:

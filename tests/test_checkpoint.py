@@ -59,6 +59,13 @@ def test_another_configuration_and_other_data_are_refused(checkpoints, tmp_path,
         Checkpoints(tmp_path, **IDENTITY | {key: "bbbb"}).load("last.pt")
 
 
+def test_a_checkpoint_that_does_not_say_which_data_it_had_is_read(checkpoints, monkeypatch):
+    monkeypatch.delitem(checkpoints.identity, "data_sha256")
+    checkpoints.save("last.pt", state())
+    monkeypatch.undo()
+    assert_same(checkpoints.load("last.pt"), state() | {"config_hash": "aaaa"})
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 500, b"PK\3\4", b"not a checkpoint", bytes(range(256)) * 12])
 def test_other_files_are_refused(checkpoints, content):
     (checkpoints.folder / "best.pt").write_bytes(content)

@@ -88,6 +88,21 @@ def test_the_directory_of_another_configuration_is_refused(tmp_path, end):
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("content", ["", "name: thesis", "- 1", "a: [1"])
+def test_a_config_yaml_of_something_else_is_left_alone(tmp_path, content):
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"config.yaml is not that of a run; take another hydra.run.dir"):
+        train.job(configure("method=popularity", *SMALL[:3]), tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == content
+
+
+def test_force_takes_a_fresh_directory_into_which_hydra_has_written(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "train.log").touch()
+    train.job(configure("method=popularity", *SMALL[:3], "force=true"), tmp_path)
+    assert (tmp_path / "DONE").exists()
+
+
 @pytest.mark.parametrize("method", ["popularity", "plain"])
 def test_other_data_than_the_run_had_is_refused(tmp_path, method):
     from seqrec.build import load

@@ -16,7 +16,7 @@ from filelock import FileLock
 from seqrec.errors import UserError
 from seqrec.files import write_atomically
 
-FORMAT = 1  # to be raised whenever a reader or `prepare` gives other arrays for the same file
+FORMAT = 2  # to be raised whenever a reader or `prepare` gives other arrays for the same file
 
 Arrays = dict[str, np.ndarray]
 

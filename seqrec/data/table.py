@@ -2,7 +2,7 @@
 
 import io
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ class Columns:
     def check(self, names: list[str], where: object) -> None:
         """Raise UserError if a needed column is not named in the configuration, or a named one not in the file."""
         there = f"\n  columns of {where}: {', '.join(names)}"
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = next((name for name in self.wanted.values() if names.count(name) > 1), None)
         if twice is not None:
             raise UserError(f"{where} has two columns '{twice}': rename one{there}")
         for role in ("user", "item"):
@@ -55,6 +55,7 @@ def read_table(file: RawFile, columns: Columns) -> Raw:
     if content.startswith(PARQUET):
         return _read_parquet(content, columns, file)
     refuse_binary(content, file)
+    columns = replace(columns, **{role: name.strip() for role, name in columns.wanted.items()})
     separator = _separator(columns.separator) or _found_separator(content, columns, file)
     names, *rows = _first_rows(content, separator, file)
     columns.check(names, file)
@@ -107,17 +108,23 @@ def _read_parquet(content: bytes, columns: Columns, file: RawFile) -> Raw:
     item, item_ids = numbered(frame[columns.item])
     for name, number, ids in ((columns.user, user, user_ids), (columns.item, item, item_ids)):
         _refuse(blank(ids)[number], f"the column '{name}' is empty", file)
-    time, rating = (None if name is None else _numbers(frame[name], file) for name in (columns.time, columns.rating))
+    time = None if columns.time is None else _times(frame[columns.time], file)
+    rating = None if columns.rating is None else _numbers(frame[columns.rating], file)
     return Raw(user, item, typed_ids(user_ids), typed_ids(item_ids), time, rating)
 
 
+def _times(column: pd.Series, file: RawFile) -> np.ndarray:
+    text = pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)
+    if not pd.api.types.is_datetime64_any_dtype(column) and not (text and not is_number(str(column.iloc[0]))):
+        return _numbers(column, file)
+    moments = seconds(column)
+    _refuse(np.isnan(moments), f"the column '{column.name}' holds no date", file)
+    return moments
+
+
 def _numbers(column: pd.Series, file: RawFile) -> np.ndarray:
-    """Return finite numbers as they are, and dates as unix seconds."""
-    if pd.api.types.is_datetime64_any_dtype(column) or not is_number(str(column.iloc[0])):
-        numbers = seconds(column)
-    else:
-        numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-    _refuse(~np.isfinite(numbers), f"the column '{column.name}' holds neither a finite number nor a date", file)
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    _refuse(~np.isfinite(numbers), f"the column '{column.name}' holds no finite number", file)
     return numbers
 
 

@@ -112,7 +112,7 @@ class AsarRec(Method):
         self.augmenter_from, self.augmenter_frozen = augmenter_from, augmenter_frozen
         self.augmenter.requires_grad_(not augmenter_frozen)
         self.augmenting = False
-        self.register_buffer("changed", torch.zeros(2, dtype=torch.float64))  # views that differ, and all, this epoch
+        self.register_buffer("changed", torch.zeros(2, dtype=torch.long))  # views that differ, and all, this epoch
         self.register_buffer("warned", torch.zeros((), dtype=torch.bool))
 
     def setup(self, train: Sequences) -> None:

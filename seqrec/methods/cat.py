@@ -11,7 +11,7 @@ from torch import Tensor
 from seqrec.ascent import DIRECTIONS, Ascent
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.cascade import CROSS, cascade_effects, inverse_weights, others_effects, shuffled
+from seqrec.cascade import CROSS, cascade_effects, inverse_weights, others_effects, shuffled, single
 from seqrec.checkpoint import take_over
 from seqrec.data.sequences import Sequences, right_aligned
 from seqrec.errors import UserError, one_of, within
@@ -93,7 +93,7 @@ class CAT(Method):
         stop = train.stop[user] - 1
         index = right_aligned(np.maximum(train.start[user], stop - self.max_len), stop)
         sample = torch.from_numpy(np.where(index >= 0, train.items[index], 0).astype(np.int64))
-        for name, value in (("effect", effect), ("direct", direct), ("sample", sample)):
+        for name, value in (("effect", single(effect)), ("direct", single(direct)), ("sample", sample)):
             self.register_buffer(name, value, persistent=False)
 
     def on_stage(self, stage: int) -> int | None:
@@ -176,10 +176,10 @@ class CAT(Method):
         """Return w(u, t) of every slot, [B, T]: mean 1 over the real slots of a row, 0 at padding."""
         mask = batch.seq > 0
         if self.weights == "uniform":
-            return mask.to(self.items.weight.dtype)
+            return mask.to(self.effect.dtype)
         effect = self.effect[batch.index]
         if self.cross == "batch":
             user = batch.user[:, None].expand_as(mask)[mask]
             effect[mask] += others_effects(user, batch.seq[mask], self.direct[batch.index[mask]])
-        weight = inverse_weights(effect, mask, self.clip_weights).to(self.items.weight.dtype)
+        weight = inverse_weights(effect, mask, self.clip_weights)
         return shuffled(weight, mask) if self.weights == "shuffled" else weight

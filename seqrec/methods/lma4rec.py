@@ -63,8 +63,8 @@ class LMA4Rec(CoSeRec):
             self.views = views(max_len=max_len, long=[], short=[])
         layers = self.backbone.layers
         keeps = keep if isinstance(keep, list) else [keep] * len(layers)
-        if keep_range is not None and not keep_range[0] < keep_range[1]:
-            raise UserError(f"method.keep_range={keep_range}: the first must be less than the second")
+        if keep_range is not None and not (len(keep_range) == 2 and keep_range[0] < keep_range[1]):
+            raise UserError(f"method.keep_range={keep_range}: two numbers are needed, the lower one first")
         if len(keeps) != len(layers) or not all(0 < value < 1 for value in [*keeps, *(keep_range or [])]):
             raise UserError(
                 f"method.keep={keep}, method.keep_range={keep_range}: must lie between 0 and 1, one keep or one per layer"

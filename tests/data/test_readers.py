@@ -1,5 +1,6 @@
 """Every reader against the rows that were written into its format."""
 
+import functools
 import gzip
 import hashlib
 import json
@@ -193,11 +194,30 @@ def test_parquet_with_dates_and_numbers_as_text(tmp_path, when):
     assert raw.time.tolist() == [86400.0, 0.0 if isinstance(when[1], date) else 1.0]
 
 
-@pytest.mark.parametrize("when", [[1.0, float("inf")], ["1970-01-02", "soon"], ["3", "1970-01-02"]])
-def test_parquet_with_something_else_than_a_time(tmp_path, when):
+@pytest.mark.parametrize(
+    ("when", "wanted"),
+    [([1.0, float("inf")], "finite number"), (["1970-01-02", "soon"], "date"), (["3", "1970-01-02"], "finite number")],
+)
+def test_parquet_with_something_else_than_a_time(tmp_path, when, wanted):
     pd.DataFrame({"uid": ["a", "b"], "iid": [1, 2], "when": when}).to_parquet(tmp_path / "raw")
-    with pytest.raises(ValueError, match=r"raw, row 2: the column 'when' holds neither a finite number nor a date"):
+    with pytest.raises(ValueError, match=rf"raw, row 2: the column 'when' holds no {wanted}"):
         read(RawFile(tmp_path / "raw"), "table", Columns("uid", "iid", "when"))
+
+
+def test_parquet_with_ratings(tmp_path):
+    frame = pd.DataFrame({"uid": ["a", "b"], "iid": [1, 2], "liked": [True, False], "stars": ["2020-01-01"] * 2})
+    frame.to_parquet(tmp_path / "raw")
+    read_with = functools.partial(read, RawFile(tmp_path / "raw"), "table")
+    assert read_with(Columns("uid", "iid", rating="liked")).rating.tolist() == [1.0, 0.0]
+    with pytest.raises(ValueError, match=r"raw, row 1: the column 'stars' holds no finite number"):
+        read_with(Columns("uid", "iid", rating="stars"))
+
+
+def test_blanks_around_the_names_of_columns_do_not_count(tmp_path):
+    (tmp_path / "raw").write_text(" u ,i , t\na,x,3\n")
+    for user in ("u", "u "):
+        raw = read(RawFile(tmp_path / "raw"), "table", Columns(user, "i", "t"))
+        assert rows_of(raw) == [("a", "x", None, 3.0)]
 
 
 def test_parquet_with_lists(tmp_path):

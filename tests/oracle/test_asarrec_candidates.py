@@ -117,6 +117,11 @@ def test_a_place_stays_empty_where_nothing_is_similar(sequences_of):
     assert made.table.tolist() == [[0, 0, 0], [7, 0, 0], [4, 0, 0]]
 
 
+def test_more_recent_items_than_the_whole_training_part_has(sequences_of):
+    rows = sequences_of([[1, 2, 3], [2, 3, 4]])
+    assert torch.equal(candidates(rows, recent=10).table, candidates(rows, recent=3).table)
+
+
 def test_no_candidates_at_all(train):
     batch = next(TrainLoader(train, 4, 8, seed=1).epoch(0))
     for source in ("similar", "random"):

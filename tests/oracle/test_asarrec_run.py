@@ -130,7 +130,7 @@ def test_a_run_warns_once_when_its_views_are_inert_or_wild(caplog):
         warned = []
         for epoch, share in enumerate((0.0, 0.05, 0.05, 0.3, 0.62, 0.7, 0.1, 0.6, 0.02)):
             caplog.clear()
-            method.changed += torch.tensor([share * 1000, 1000])
+            method.changed += torch.tensor([round(share * 1000), 1000])
             method.on_epoch(epoch)
             assert method.changed.tolist() == [0, 0]
             warned.append([record.getMessage() for record in caplog.records if record.levelname == "WARNING"])

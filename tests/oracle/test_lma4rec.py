@@ -209,7 +209,8 @@ def test_defaults_are_the_page_s_and_coserec_s():
         ("method.keep=0", "method.keep=0"),
         ("method.keep=[.5]", "one per layer"),
         ("method.keep_range=[0,.9]", "method.keep_range"),
-        ("method.keep_range=[.9,.1]", "the first must be less than the second"),
+        ("method.keep_range=[.9,.1]", "the lower one first"),
+        ("method.keep_range=[.5]", "two numbers are needed"),
     ],
 )
 def test_wrong_values_are_named(setting, key, message):
