@@ -1,6 +1,8 @@
 """Small things that many tests need."""
 
+import importlib
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
@@ -52,6 +54,13 @@ def dataset_of():
         )
 
     return make
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Function that imports a module of scripts/."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    return importlib.import_module
 
 
 @pytest.fixture

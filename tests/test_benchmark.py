@@ -1,6 +1,5 @@
 """What scripts/benchmark.py measures, and what it measures against."""
 
-import importlib
 import json
 import sys
 import time
@@ -24,13 +23,6 @@ SMALL += ["trainer.batch_size=32", "trainer.progress=false"]
 def configure(*overrides):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", [*SMALL, *overrides])
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Function that imports a module of scripts/."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    return importlib.import_module
 
 
 class FakeRival:

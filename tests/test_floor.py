@@ -1,6 +1,5 @@
 """The floor of scripts/floor.py: as little work as SASRec can do, and not less."""
 
-import importlib
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,6 @@ SMALL += ["trainer.batch_size=32", "trainer.progress=false"]
 def configure(*overrides):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", [*SMALL, *overrides])
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Function that imports a module of scripts/."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    return importlib.import_module
 
 
 def sequences(count, longest, num_items, seed=0):

@@ -2,19 +2,15 @@
 
 import functools
 import math
-from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from method_setting import LOSSES, configure
 
-import train
 from seqrec.build import make
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import LeaveOneOut
 
-CONF = str(Path(train.__file__).parent / "conf")
 ITEMS, MAX_LEN, DIM = 12, 6, 4
 # longer than MAX_LEN, with repeats, too short to train on, empty
 ROWS = [[1, 2, 3, 4, 5, 6, 7, 8], [2, 2, 9, 1], [3], [], [10, 9], [5, 2, 5, 2, 1, 3, 4, 6, 7, 8], [11, 2, 3], [8, 9]]
@@ -28,19 +24,6 @@ SMALL = {
     "gru4rec": ("backbone.layers=2", "backbone.hidden=6"),
     "fmlprec": ("backbone.layers=2",),
 }
-LOSSES = {
-    "bce": (),
-    "bpr": ("loss.negatives=2",),
-    "gbce": ("loss.negatives=3",),
-    "sampled_softmax": ("loss.negatives=4",),
-    "cross_entropy": ("loss.chunk=3",),
-}
-
-
-@functools.cache
-def configure(*overrides: str) -> dict:
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
 
 
 class Setting:
