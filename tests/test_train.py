@@ -2,27 +2,16 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from job_setting import SHORT, SMALL, configure
 
 import train
-from seqrec.config import config_hash, run_path
 from seqrec.errors import UserError
 from seqrec.manifest import git_commit
 from seqrec.run_dir import RunDir
-
-CONF = str(Path(train.__file__).parent / "conf")
-SMALL = ["dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8", "backbone.layers=1"]
-SHORT = [*SMALL, "trainer.max_epochs=2", "trainer.batch_size=32", "trainer.progress=false"]
-
-
-def configure(*overrides: str):
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return compose("config", list(overrides))
 
 
 def test_a_run_leaves_a_complete_directory(tmp_path):
@@ -206,103 +195,3 @@ def test_divergence_ends_with_advice(tmp_path):
     with pytest.raises(UserError, match=r"training diverged: the loss is .* Try a lower trainer.optimizer.lr"):
         train.job(config, tmp_path / "run")
     assert not (tmp_path / "run" / "DONE").exists()
-
-
-def test_hash_and_path_follow_what_decides_the_result():
-    plain = configure()
-    for same in ("data_dir=/elsewhere", "output_dir=x", "trainer.devices=1", "force=true", "trainer.progress=false"):
-        assert config_hash(configure(same)) == config_hash(plain)
-    for other in (
-        "seed=2",
-        "dim=32",
-        "trainer.devices=2",
-        "loss=bce",
-        "trainer.optimizer.lr=0.01",
-        "eval.mask_history=false",
-    ):
-        assert config_hash(configure(other)) != config_hash(plain)
-    assert run_path(plain) == f"synthetic/none/sasrec-plain/seed1-{config_hash(plain)}"
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["trainer.batch_size=-3"], "trainer.batch_size=-3: must be a whole number above 0"),
-        (["trainer.batch_size=big"], "trainer.batch_size=big: must be a whole number above 0"),
-        (["trainer.batch_size=2.5"], "trainer.batch_size=2.5: must be a whole number above 0"),
-        (["seed=-1"], "seed=-1: must be a whole number from 0"),
-        (["eval.cutoffs=10"], r"eval.cutoffs=10: must be a list of whole numbers above 0"),
-        (["eval.cutoffs=[]"], r"eval.cutoffs=\[\]: must be a list"),
-        (["eval.cutoffs=[0,10]"], r"eval.cutoffs=\[0, 10\]: must be a list"),
-        (["eval.ties=first"], "eval.ties=first: must be expected, pessimistic or optimistic"),
-        (["eval.cutoffs=[5,20]"], r"trainer.monitor=NDCG@10: not computed with eval.cutoffs=\[5, 20\]"),
-        (["trainer.monitor=ndcg@10"], "did you mean 'NDCG@10'"),
-        (["trainer.optimizer.lr=0"], "trainer.optimizer.lr=0: must be a number above 0"),
-        (["trainer.optimizer.lr=fast"], "trainer.optimizer.lr=fast: must be a number above 0"),
-        (["trainer.schedule=cosin"], "trainer.schedule=cosin: must be constant, linear or cosine"),
-        (["backbone.dropout=1.0"], "backbone.dropout=1.0: must be a number from 0 and below 1"),
-        (["loss=bce", "loss.negatives=0"], "loss.negatives=0: must be a whole number above 0"),
-        (["loss.chunk=0"], "loss.chunk=0: must be a whole number above 0"),
-        (["loss=sampled_softmax", "loss.power=-1"], "loss.power=-1: must be a number from 0"),
-        (["loss=gbce", "loss.calibration=2"], "loss.calibration=2: must be a number from 0 to 1"),
-        (["split=temporal", "split.quantile=1.5"], "split.quantile=1.5: must be a number above 0 and below 1"),
-        (["backbone.count_from=END"], "backbone.count_from=END: must be start or end"),
-        (["backbone.activation=tanh"], "backbone.activation=tanh: must be gelu or relu"),
-        (["backbone.layers=two"], "backbone.layers=two: must be a whole number above 0"),
-        (["backbone.heads=0"], "backbone.heads=0: must be a whole number above 0"),
-        (["trainer.threads=0"], "trainer.threads=0: must be null or a whole number above 0"),
-        (["trainer.precision=16-mixed"], "trainer.precision=16-mixed: must be 32-true or bf16-mixed"),
-        (
-            ["trainer.accelerator=abacus"],
-            "trainer.accelerator=abacus trainer.devices=1: You selected an invalid accelerator",
-        ),
-        (["method=cl4srec", "method.weight=abc"], "method.weight=abc: must be a number"),
-        (["method=cl4srec", "method.cosine=1"], "method.cosine=1: must be true or false"),
-        (["method=cl4srec", "method.views.threshold=x"], "method.views.threshold=x: must be a whole number"),
-        (["method=asarrec", "method.warmup_epochs=2.5"], "method.warmup_epochs=2.5: must be a whole number"),
-        (["method=asarrec", "method.clip=no"], "method.clip=no: must be a number or null"),
-        (["trainer.progress=maybe"], "trainer.progress=maybe: must be null, true or false"),
-        (["seed=18446744073709551616"], "seed=18446744073709551616: must be a whole number from 0 and below 2.63"),
-        (["trainer.optimizer=null"], "trainer.optimizer=None: must be a group with _target_ and lr"),
-        (["trainer.optimizer.weight_decay=-1"], "trainer.optimizer: Invalid weight_decay value: -1"),
-        (["trainer.optimizer.betas=[2,.9]"], "trainer.optimizer: Invalid beta parameter"),
-        (["trainer.optimizer.betas=.9"], "trainer.optimizer: "),
-        (["trainer.optimizer._target_=torch.optim.SGD", "dry_run=true"], "unexpected keyword argument 'betas'"),
-        (["method=asarrec", "method.augmenter_optimizer.lr=-1"], "method.augmenter_optimizer: Invalid learning rate"),
-        (["trainer.optimizer.weight_decay=some"], "trainer.optimizer.weight_decay=some: must be a number"),
-        (["dim=63"], "dim=63 cannot be shared by backbone.heads=2"),
-        (["method=popularity", "loss=bce"], "method=popularity with backbone=none loss=bce: it counts"),
-        (["method=markov", "backbone=gru4rec"], "method=markov with backbone=gru4rec loss=none: it counts"),
-        (["loss=none"], "method=plain with backbone=sasrec loss=none: it is trained"),
-        (["trainer.optimizer._target_=os.system"], "_target_=os.system: not a class of seqrec or torch.optim"),
-        (["method._target_=seqrec.build.torch.load"], "_target_=seqrec.build.torch.load: not a class"),
-        (["method._target_=seqrec.build.Fabric"], "_target_=seqrec.build.Fabric: not a class"),
-        (["+backbone.colour=red"], "colour"),
-        ([*SMALL, "eval.cutoffs=[10,500]"], "K=500 is larger than the catalogue of 120 items"),
-    ],
-)
-def test_a_wrong_configuration_is_refused_with_a_reason(tmp_path, overrides, message):
-    with pytest.raises(UserError, match=message):
-        train.job(configure(*overrides), tmp_path / "run")
-
-
-def test_impossible_combinations_are_refused_before_data_is_read(tmp_path, monkeypatch):
-    from seqrec.data.synthetic import Synthetic
-
-    monkeypatch.setattr(Synthetic, "load", lambda *_: pytest.fail("the data was read"))
-    with pytest.raises(UserError, match="it counts"):
-        train.job(configure("method=popularity", "loss=bce"), tmp_path / "run")
-
-
-def test_several_devices_are_refused_in_a_multirun(tmp_path):
-    with pytest.raises(UserError, match="does not work inside a multirun"):
-        train.job(configure("trainer.devices=2"), tmp_path / "run", multirun=True)
-
-
-def test_losses_with_negatives_wait_longer_before_the_learning_rate_falls():
-    waits = {
-        loss: configure(f"loss={loss}").trainer.plateau
-        for loss in ("cross_entropy", "bce", "bpr", "gbce", "sampled_softmax")
-    }
-    assert waits == {"cross_entropy": 2, "bce": 5, "bpr": 5, "gbce": 5, "sampled_softmax": 5}
-    assert configure("loss=bce", "trainer.plateau=3").trainer.plateau == 3
