@@ -6,7 +6,7 @@ from torch import Tensor
 
 from seqrec.data.sequences import Sequences, ranges
 
-LEAST = 1e-30  # of what is not 0; the sum of as many inverses as a sequence has items fits into single precision
+LEAST = 1e-30  # the sum of as many inverses as a sequence has items fits into single precision
 CROSS = ("effect", "count", "batch", "none")
 
 
@@ -62,8 +62,8 @@ def cascade_effects(
 
 
 def single(effect: Tensor) -> Tensor:
-    """Return effects in single precision, those between 0 and `LEAST` as `LEAST`."""
-    return effect.clamp(min=LEAST).where(effect > 0, 0).float()
+    """Return effects in single precision, at least `LEAST`."""
+    return effect.clamp(min=LEAST).float()
 
 
 def inverse_weights(effect: Tensor, mask: Tensor, clip: float | None) -> Tensor:
