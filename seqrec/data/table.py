@@ -115,11 +115,11 @@ def _read_parquet(content: bytes, columns: Columns, file: RawFile) -> Raw:
 
 def _times(column: pd.Series, file: RawFile) -> np.ndarray:
     text = pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)
-    if not pd.api.types.is_datetime64_any_dtype(column) and not (text and not is_number(str(column.iloc[0]))):
-        return _numbers(column, file)
-    moments = seconds(column)
-    _refuse(np.isnan(moments), f"the column '{column.name}' holds no date", file)
-    return moments
+    if pd.api.types.is_datetime64_any_dtype(column) or (text and not is_number(str(column.iloc[0]))):
+        moments = seconds(column)
+        _refuse(np.isnan(moments), f"the column '{column.name}' holds no date", file)
+        return moments
+    return _numbers(column, file)
 
 
 def _numbers(column: pd.Series, file: RawFile) -> np.ndarray:
