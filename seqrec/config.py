@@ -135,6 +135,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "backbone.feedforward": (_positive, "a whole number above 0"),
     "backbone.activation": (lambda v: v in ("gelu", "relu"), "gelu or relu"),
     "backbone.count_from": (lambda v: v in ("start", "end"), "start or end"),
+    "backbone.norm_first": (lambda v: isinstance(v, bool) or v == "original", "true, false or original"),
 }
 ABSENT = object()
 UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")

@@ -48,6 +48,7 @@ def test_hash_and_path_follow_what_decides_the_result():
         (["split=temporal", "split.quantile=1.5"], "split.quantile=1.5: must be a number above 0 and below 1"),
         (["backbone.count_from=END"], "backbone.count_from=END: must be start or end"),
         (["backbone.activation=tanh"], "backbone.activation=tanh: must be gelu or relu"),
+        (["backbone.norm_first=1"], "backbone.norm_first=1: must be true, false or original"),
         (["backbone.layers=two"], "backbone.layers=two: must be a whole number above 0"),
         (["backbone.heads=0"], "backbone.heads=0: must be a whole number above 0"),
         (["trainer.threads=0"], "trainer.threads=0: must be null or a whole number above 0"),

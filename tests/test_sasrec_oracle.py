@@ -47,16 +47,17 @@ def feed_forward(vector, layer, activation):
     return layer.outer.weight @ inner + layer.outer.bias
 
 
-def attention(states, layer, heads):
-    """Causal multi-head attention over a list of vectors [D]."""
+def attention(states, layer, heads, context=None):
+    """Causal multi-head attention of a list of vectors [D] over themselves or over a list of as many."""
     size = DIM // heads
-    projected = [layer.query_key_value.weight @ state + layer.query_key_value.bias for state in states]
+    projected = [layer.query_key_value.weight @ state + layer.query_key_value.bias for state in context or states]
+    queries = [layer.query_key_value.weight[:DIM] @ state + layer.query_key_value.bias[:DIM] for state in states]
     results = []
     for now in range(len(states)):
         mixed = []
         for head in range(heads):
             part = slice(head * size, (head + 1) * size)
-            query = projected[now][:DIM][part]
+            query = queries[now][part]
             logits = [sum(query * projected[t][DIM : 2 * DIM][part]) / math.sqrt(size) for t in range(now + 1)]
             weights = [math.exp(logit) for logit in logits]
             values = [projected[t][2 * DIM :][part] for t in range(now + 1)]
@@ -72,7 +73,12 @@ def sasrec_row(backbone, items, positions, heads, activation, norm_first, scale_
     if not norm_first:
         states = [layer_norm(state, backbone.norm) for state in states]
     for layer in backbone.layers:
-        if norm_first:
+        if norm_first == "original":
+            queries = [layer_norm(state, layer.attention_norm) for state in states]
+            summed = [q + a for q, a in zip(queries, attention(queries, layer, heads, states), strict=True)]
+            normed = [layer_norm(state, layer.feedforward_norm) for state in summed]
+            states = [state + feed_forward(state, layer, activation) for state in normed]
+        elif norm_first:
             normed = [layer_norm(state, layer.attention_norm) for state in states]
             states = [s + a for s, a in zip(states, attention(normed, layer, heads), strict=True)]
             states = [s + feed_forward(layer_norm(s, layer.feedforward_norm), layer, activation) for s in states]
@@ -83,7 +89,7 @@ def sasrec_row(backbone, items, positions, heads, activation, norm_first, scale_
     return [layer_norm(state, backbone.norm) for state in states] if norm_first else states
 
 
-@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("norm_first", [True, False, "original"])
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
 @pytest.mark.parametrize("count_from", ["start", "end"])
 @pytest.mark.parametrize("scale_embedding", [True, False])

@@ -14,8 +14,9 @@ class SASRec(Backbone):
     """Transformer encoder with a causal mask.
 
     `norm_first` normalises before each branch (and once at the end), otherwise after each residual sum as in BERT, with
-    a LayerNorm on the embeddings too. `scale_embedding` multiplies item embeddings by sqrt(D) as the original does.
-    `feedforward` is the inner width as a multiple of D; `inner_dropout` acts between its two projections.
+    a LayerNorm on the embeddings too; "original" as the authors' code: keys and values are left as they are, and a
+    residual sum takes the normalised input. `scale_embedding` multiplies item embeddings by sqrt(D) as the original
+    does. `feedforward` is the inner width as a multiple of D; `inner_dropout` acts between its two projections.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class SASRec(Backbone):
         dropout: float,
         attention_dropout: float,
         inner_dropout: float,
-        norm_first: bool,
+        norm_first: bool | str,
         scale_embedding: bool,
         count_from: str,
     ):
@@ -77,16 +78,20 @@ class SASRecLayer(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Run one layer over cells [N, D]."""
+        if self.norm_first == "original":
+            query = self.attention_norm(x)
+            x = self.feedforward_norm(query + self.attend(query, layout, x))
+            return x + self.feed(x)
         if self.norm_first:
             x = x + self.attend(self.attention_norm(x), layout)
             return x + self.feed(self.feedforward_norm(x))
         x = self.attention_norm(x + self.attend(x, layout))
         return self.feedforward_norm(x + self.feed(x))
 
-    def attend(self, x: Tensor, layout: Layout) -> Tensor:
-        """Causal multi-head self-attention within each row, on cells [N, D]."""
+    def attend(self, x: Tensor, layout: Layout, context: Tensor | None = None) -> Tensor:
+        """Causal multi-head attention within each row, of cells x [N, D] over themselves, or over `context` [N, D]."""
         rate = self.attention_dropout if self.training else 0.0
-        projected = self.query_key_value(x)
+        projected = self.query_key_value(x) if context is None else self.project(x, context)
         mixed = []
         for first, rows, width in layout.blocks:
             block = projected[first : first + rows * width].view(rows, width, 3, self.heads, -1)
@@ -94,6 +99,11 @@ class SASRecLayer(nn.Module):
             attended = F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
             mixed.append(attended.transpose(1, 2).reshape(rows * width, -1))
         return self.attention_output_dropout(self.output(torch.cat(mixed)))
+
+    def project(self, x: Tensor, context: Tensor) -> Tensor:
+        """Queries of x [N, D] beside keys and values of `context` [N, D], as [N, 3 D]."""
+        dim, weight, bias = x.shape[1], self.query_key_value.weight, self.query_key_value.bias
+        return torch.cat([F.linear(x, weight[:dim], bias[:dim]), F.linear(context, weight[dim:], bias[dim:])], 1)
 
     def feed(self, x: Tensor) -> Tensor:
         """Feed-forward branch on cells [N, D]."""

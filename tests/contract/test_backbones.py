@@ -25,7 +25,7 @@ DIM, MAX_LEN = 8, 9
 SWITCHES = {
     "sasrec": [
         (f"norm_first={norm}", f"count_from={count}", f"scale_embedding={scale}")
-        for norm, count, scale in itertools.product(("true", "false"), ("start", "end"), ("true", "false"))
+        for norm, count, scale in itertools.product(("true", "false", "original"), ("start", "end"), ("true", "false"))
     ],
     "gru4rec": [("layers=1",), ("layers=2",)],
 }
