@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from seqrec.backbones import gru4rec
 from seqrec.backbones.fmlprec import FMLPRec
 from seqrec.backbones.gru4rec import GRU4Rec
 from seqrec.backbones.sasrec import SASRec
@@ -124,7 +125,7 @@ def test_sasrec(norm_first, activation, count_from, scale_embedding):
 
 @pytest.mark.parametrize("layers", [1, 2])
 @torch.no_grad()
-def test_gru4rec(layers):
+def test_gru4rec(monkeypatch, layers):
     torch.manual_seed(0)
     options = {"hidden": 7, "layers": layers, "embedding_dropout": 0.5, "dropout": 0.5}
     backbone = randomised(GRU4Rec(dim=DIM, max_len=MAX_LEN, **options))
@@ -132,11 +133,23 @@ def test_gru4rec(layers):
     for number, layer in enumerate(backbone.layers):
         for name, parameter in layer.recurrent.named_parameters():
             getattr(reference, name.replace("l0", f"l{number}")).copy_(parameter)
+    monkeypatch.setattr(gru4rec, "STEPS", 3)
     x, mask = example()
     states = backbone(x, mask)
     for row in range(len(x)):
         hidden = reference(x[row, mask[row]][None])[0][0]
         torch.testing.assert_close(states[row, mask[row]], hidden @ backbone.project.weight.T + backbone.project.bias)
+
+
+def test_gru4rec_takes_memory_in_proportion_to_the_length_of_a_row():
+    backbone = GRU4Rec(dim=DIM, max_len=200, hidden=32, layers=1, embedding_dropout=0, dropout=0)
+    allocated = []
+    for width in (50, 200):
+        states = backbone(torch.randn(4, width, DIM), torch.ones(4, width, dtype=torch.bool))
+        with torch.profiler.profile(profile_memory=True) as profile:
+            states.sum().backward()
+        allocated.append(sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages()))
+    assert allocated[1] < 6 * allocated[0]
 
 
 @torch.no_grad()

@@ -1,10 +1,13 @@
 """GRU4Rec: a recurrent encoder of the history (Hidasi et al., ICLR 2016)."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from seqrec.backbones.base import Backbone
 from seqrec.backbones.layout import Layout, packed_steps
+
+STEPS = 16  # of one call on a CPU
 
 
 class GRU4Rec(Backbone):
@@ -49,4 +52,11 @@ class GRULayer(nn.Module):
 
     def forward(self, x: Tensor, batch_sizes: Tensor) -> Tensor:
         """Run over packed cells [N, D]; returns [N, hidden]."""
-        return self.dropout(self.recurrent(PackedSequence(x, batch_sizes))[0].data)
+        # on a CPU the gradient of every step fills a tensor as large as all steps of its call: few steps, small tensors
+        pieces = batch_sizes.split(STEPS if x.device.type == "cpu" else len(batch_sizes))
+        states, hidden = [], None
+        for sizes, cells in zip(pieces, x.split([int(sizes.sum()) for sizes in pieces]), strict=True):
+            running = None if hidden is None else hidden[:, : sizes[0]].contiguous()
+            state, hidden = self.recurrent(PackedSequence(cells, sizes), running)
+            states.append(state.data)
+        return self.dropout(torch.cat(states))
