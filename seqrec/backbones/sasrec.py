@@ -93,9 +93,10 @@ class SASRecLayer(nn.Module):
         rate = self.attention_dropout if self.training else 0.0
         projected = self.query_key_value(x) if context is None else self.project(x, context)
         mixed = []
-        for first, rows, width in layout.blocks:
-            block = projected[first : first + rows * width].view(rows, width, 3, self.heads, -1)
-            query, key, value = block.permute(2, 0, 3, 1, 4)
+        # slices would each have a gradient of all N cells, most of it zeros
+        blocks = projected.split([rows * width for _, rows, width in layout.blocks])
+        for block, (_, rows, width) in zip(blocks, layout.blocks, strict=True):
+            query, key, value = block.view(rows, width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             attended = F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
             mixed.append(attended.transpose(1, 2).reshape(rows * width, -1))
         return self.attention_output_dropout(self.output(torch.cat(mixed)))
