@@ -41,9 +41,11 @@ class FMLPRec(Backbone):
         padding = torch.arange(pad, device=x.device).expand(rows, pad)
         x = x + self.position(torch.cat([padding, positions.view(rows, width)], 1))
         x = self.embedding_dropout(self.norm(x))
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x = layer(x)
-        return x[:, pad:].flatten(0, 1)
+        if layout.newest:
+            return F.pad(self.layers[-1](x, newest=True), (0, 0, width - 1, 0)).flatten(0, 1)
+        return self.layers[-1](x)[:, pad:].flatten(0, 1)
 
 
 class FilterLayer(nn.Module):
@@ -56,8 +58,14 @@ class FilterLayer(nn.Module):
         self.inner, self.outer = nn.Linear(dim, feedforward * dim), nn.Linear(feedforward * dim, dim)
         self.filter_dropout, self.dropout = nn.Dropout(dropout), nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run one layer over all slots [B, L, D]."""
-        spectrum = torch.fft.rfft(x, dim=1, norm="ortho") * torch.view_as_complex(self.filter)
-        x = self.filter_norm(x + self.filter_dropout(torch.fft.irfft(spectrum, n=x.shape[1], dim=1, norm="ortho")))
+    def forward(self, x: Tensor, newest: bool = False) -> Tensor:
+        """Run one layer over all slots [B, L, D]; returns [B, L, D], or with `newest` the last slot alone, [B, 1, D]."""
+        response, slots = torch.view_as_complex(self.filter), x.shape[1]
+        if newest:  # one slot of the circular convolution that the product of spectra stands for
+            taps = torch.fft.irfft(response, n=slots, dim=0).flip(0)
+            filtered, x = (taps * x).sum(1, keepdim=True), x[:, -1:]
+        else:
+            spectrum = torch.fft.rfft(x, dim=1, norm="ortho") * response
+            filtered = torch.fft.irfft(spectrum, n=slots, dim=1, norm="ortho")
+        x = self.filter_norm(x + self.filter_dropout(filtered))
         return self.feedforward_norm(x + self.dropout(self.outer(F.gelu(self.inner(x)))))

@@ -155,9 +155,11 @@ class AsarRec(Method):
         """Return all parameters but the augmenter's."""
         return [parameter for name, parameter in self.named_parameters() if not name.startswith("augmenter.")]
 
-    def encode(self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+    def encode(
+        self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None, newest: bool = False
+    ) -> Tensor:
         """Return hidden states [B, T, D]; by default at the last `max_len` rows of the position table."""
-        return super().encode(seq, x, self.main_positions(seq > 0) if positions is None else positions)
+        return super().encode(seq, x, self.main_positions(seq > 0) if positions is None else positions, newest)
 
     def main_positions(self, mask: Tensor) -> Tensor:
         """Positions of histories without extra slots, mask [B, T]: the oldest item counts from row k where counting starts at it."""

@@ -114,7 +114,7 @@ class AutoSAM(Method):
         kept = torch.rand_like(probability) < probability
         kept[:, -1] |= ~kept.any()  # a batch of which nothing is left would have no loss
         sub = compact(batch.seq, kept, self.backbone.positions)
-        hidden = self.encode(sub.seq, positions=sub.positions)
+        hidden = self.encode(sub.seq, positions=sub.positions, newest=not self.backbone.causal)
         target = sub.targets(batch.target)
         trained = target > 0
         loss = self.loss(hidden[trained], target[trained], self.items.weight, batch.negative)
@@ -244,7 +244,7 @@ class AutoSAM(Method):
         moved = positions[cell] + self.max_len - ahead[mask][:, None]
         place = torch.where(prefix > 0, moved, self.backbone.positions(prefix > 0))
         parts = zip(prefix.split(PREFIXES_AT_ONCE), place.split(PREFIXES_AT_ONCE), strict=True)
-        return torch.cat([self.encode(part, positions=at)[:, -1] for part, at in parts])
+        return torch.cat([self.encode(part, positions=at, newest=True)[:, -1] for part, at in parts])
 
     def states_of_padding(self, mask: Tensor) -> Tensor:
         """Return the state of the padding slot before each row of mask [B, T], [B, D]."""
@@ -269,5 +269,5 @@ class AutoSAM(Method):
             kept = fixed_uniform(self.draw_seed, draws, batch.user, batch.seq.shape[1]) < probability
         kept[..., -1] = True
         sub = compact(batch.seq.repeat(len(kept), 1), kept.flatten(0, 1), self.backbone.positions)
-        state = self.encode(sub.seq, positions=sub.positions)[:, -1]
+        state = self.encode(sub.seq, positions=sub.positions, newest=True)[:, -1]
         return state.unflatten(0, kept.shape[:2]).mean(0) @ self.items.weight.T

@@ -1,7 +1,7 @@
 """The plain method: a backbone trained with a next-item loss. Every other method is built on it."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ class Method(nn.Module):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return scalars by name: "loss" is minimised, the rest is logged."""
-        return {"loss": self.next_item_loss(self.encode(batch.seq), batch)}
+        return {"loss": self.next_item_loss(self.encode(batch.seq, newest=not self.backbone.causal), batch)}
 
     def optimize(self, batch: Batch, update: Callable[..., None]) -> dict[str, Tensor]:
         """Make one step and return what to log; override it only where players alternate."""
@@ -91,17 +91,23 @@ class Method(nn.Module):
         negative = batch.negatives_at(supervised)
         return self.loss(hidden[supervised], batch.target[supervised], self.items.weight, negative)
 
-    def encode(self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
-        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] take the place of the look-up."""
+    def encode(
+        self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None, newest: bool = False
+    ) -> Tensor:
+        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] take the place of the look-up.
+
+        With `newest` only the state of the last slot is right; a backbone may save the work of the others. A backbone
+        that is not causal is trained on no other slot.
+        """
         mask = seq > 0
-        layout = self.backbone.layout(mask)
+        layout = replace(self.backbone.layout(mask), newest=newest)
         positions = self.backbone.positions(mask) if positions is None else positions
         cells = self.items(layout.gather(seq)) if x is None else layout.gather(x)
         return layout.scatter(self.backbone.run(cells, layout.gather(positions), layout))
 
     def score(self, batch: Batch) -> Tensor:
         """Return the score of every item as the next one, [B, V + 1]."""
-        return self.encode(batch.seq)[:, -1] @ self.items.weight.T
+        return self.encode(batch.seq, newest=True)[:, -1] @ self.items.weight.T
 
     def portrait(self, batch: Batch) -> dict[str, Tensor]:
         """Return what the method does with the items of training histories, by name, to be drawn; most have nothing.

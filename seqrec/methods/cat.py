@@ -133,7 +133,8 @@ class CAT(Method):
             return self.loss(hidden, target, self.items.weight, negative, **embeddings)
 
         x = self.items(batch.seq)
-        hidden = self.encode(batch.seq, x=x)[supervised]
+        encode = partial(self.encode, batch.seq, newest=not self.backbone.causal)
+        hidden = encode(x=x)[supervised]
         sampled = {} if negative is None else {"sampled": self.items(negative)}
         clean = next_item(hidden, **sampled)
         points = [hidden, *sampled.values(), *([x] if self.lambda1 else [])]
@@ -143,7 +144,6 @@ class CAT(Method):
         if self.lambda1:
             weight = self.slot_weights(batch)
             radius = self.item_radius * weight[..., None]
-            encode = partial(self.encode, batch.seq)
             (shift,) = self.ascent(
                 lambda s: next_item(encode(x=x.detach() + s)[supervised], **sampled), gradients[-1:], [radius]
             )

@@ -100,13 +100,15 @@ class LMA4Rec(CoSeRec):
         others = [parameter for parameter in self.parameters() if id(parameter) not in own]
         return {"model": ParamGroup(others), "keep": ParamGroup(logits, self.keep_optimizer)}
 
-    def encode(self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+    def encode(
+        self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None, newest: bool = False
+    ) -> Tensor:
         """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] take the place of the look-up."""
         if self.training and self.gates:
             layout = self.backbone.layout(seq > 0)
             for gate in self.gates:
                 gate.layout = layout
-        return super().encode(seq, x, positions)
+        return super().encode(seq, x, positions, newest)
 
     @contextmanager
     def mirrored(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """What every backbone of conf/backbone promises, whatever it computes; its equations have oracles elsewhere."""
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -109,6 +110,19 @@ def test_states_do_not_depend_on_padding_or_on_the_other_rows(backbone, rows):
         torch.testing.assert_close(backbone(*pad([row], len(row)))[0], states[number, -len(row) :])
     again = backbone(*pad(rows[::-1], MAX_LEN))
     torch.testing.assert_close(again.flip(0), states)
+
+
+def test_the_newest_state_alone_is_the_newest_of_all(backbone, rows):
+    (x, mask), newest = with_holes(rows), {}
+    for alone in (False, True):
+        inputs = x.clone().requires_grad_()
+        chosen = dataclasses.replace(backbone.layout(mask), newest=alone)
+        cells = backbone.run(chosen.gather(inputs), chosen.gather(backbone.positions(mask)), chosen)
+        state = chosen.scatter(cells)[:, -1]
+        newest[alone] = state, *torch.autograd.grad(state.square().sum(), [inputs, *backbone.parameters()])
+    assert newest[False][0].any()
+    for value, expected in zip(newest[True], newest[False], strict=True):
+        torch.testing.assert_close(value, expected)
 
 
 def test_content_of_a_masked_slot_does_not_matter(backbone, rows):

@@ -112,7 +112,7 @@ def test_perturbed_look_ups(setting):
     method, batch, seen = case.method, case.batch, []
     method.on_stage(1)
     encode = method.encode
-    method.encode = lambda seq, x=None, positions=None: seen.append(x.detach()) or encode(seq, x, positions)
+    method.encode = lambda seq, x, **options: seen.append(x.detach()) or encode(seq, x, **options)
     method.losses(batch)
     clean, perturbed = seen  # one more encoder pass, no other
     delta, mask = perturbed - clean, batch.seq > 0
