@@ -2,7 +2,7 @@
 
 Every loss takes hidden states [n, D], target ids [n], the item table [V + 1, D] and the negatives of the slots; where a
 method has perturbed embeddings of its own it passes them as `positive` [n, D] and `sampled` [n, N, D] or [N, D], and they
-take the place of the table's rows. `per_slot` gives the value of each slot, calling the loss gives their mean.
+take the place of the table's rows. `per_slot` gives the value of each slot, calling the loss gives their mean, `with_slots` both.
 """
 
 import math
@@ -30,6 +30,13 @@ class NextItemLoss(nn.Module):
         """Return the mean over the slots, a scalar."""
         return self.per_slot(hidden, target, table, negative, **perturbed).mean()
 
+    def with_slots(
+        self, hidden: Tensor, target: Tensor, table: Tensor, negative: Tensor | None = None, **perturbed
+    ) -> tuple[Tensor, Tensor]:
+        """Return the mean over the slots, a scalar, and without a graph the loss of each, [n]."""
+        each = self.per_slot(hidden, target, table, negative, **perturbed)
+        return each.mean(), each.detach()
+
     def per_slot(self, hidden, target, table, negative=None, positive=None, sampled=None) -> Tensor:
         """Return the loss of each slot, [n]."""
         raise NotImplementedError
@@ -43,13 +50,17 @@ class CrossEntropy(NextItemLoss):
         self.chunk = chunk
 
     def forward(self, hidden, target, table, negative=None, **perturbed) -> Tensor:
-        """Return the mean over the slots; without perturbed embeddings the gradient is made chunk by chunk on the way."""
-        if perturbed:
-            return self.per_slot(hidden, target, table, **perturbed).mean()
-        return chunked_cross_entropy(hidden, target, table, self.chunk)
+        """Return the mean over the slots; the gradient is made chunk by chunk on the way."""
+        return self.with_slots(hidden, target, table, **perturbed)[0]
+
+    def with_slots(self, hidden, target, table, negative=None, positive=None, sampled=None) -> tuple[Tensor, Tensor]:
+        """Return the mean over the slots, a scalar, and without a graph the loss of each, [n]."""
+        return chunked_cross_entropy(hidden, target, table, self.chunk, positive)
 
     def per_slot(self, hidden, target, table, negative=None, positive=None, sampled=None) -> Tensor:
         """Return -log softmax at the target of each slot, [n]; `positive` replaces the target's row in its own logit."""
+        if not torch.is_grad_enabled():
+            return self.with_slots(hidden, target, table, positive=positive)[1]
         losses = []
         for at in torch.arange(len(target), device=target.device).split(self.chunk):
             logits = hidden[at] @ table.T

@@ -130,11 +130,11 @@ class LMA4Rec(CoSeRec):
         drawn = None if self.without == "ssl" else self.views(batch.seq, self.similar)
         with self.mirrored():
             hidden, mirrored_anchors, _ = self.states(batch, drawn)
-            mirrored_shares = self.shares(hidden, batch)
+            _, mirrored_shares = self.next_item(hidden, batch)
         hidden, anchors, accuracy = self.states(batch, drawn)
-        next_item = self.next_item_loss(hidden, batch)
+        next_item, shares = self.next_item(hidden, batch)
         logs = {"loss": next_item, "next_item": next_item}
-        changes = [mirrored_shares - self.shares(hidden, batch)]
+        changes = [mirrored_shares - shares]
         if anchors is not None:
             contrast = anchors.mean()
             logs |= {"loss": next_item + self.weight * contrast, "contrast": contrast, "contrast_accuracy": accuracy}
@@ -149,14 +149,13 @@ class LMA4Rec(CoSeRec):
         hidden, viewed = encode_with_views(self, batch.seq, views, taken)
         return hidden, *self.contrast(viewed, views > 0, batch.user)
 
-    @torch.no_grad()
-    def shares(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """Return what each sequence contributes to the mean next-item loss, [B]."""
-        supervised = batch.target > 0
+    def next_item(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the mean next-item loss, and without a graph what each sequence contributes to it, [B]."""
+        supervised, table = batch.target > 0, self.items.weight
         negative = batch.negatives_at(supervised)
-        loss = self.loss.per_slot(hidden[supervised].float(), batch.target[supervised], self.items.weight, negative)
-        share = loss.new_zeros(len(batch.user)).index_add(0, supervised.nonzero()[:, 0], loss)
-        return share / len(loss)
+        mean, each = self.loss.with_slots(hidden[supervised], batch.target[supervised], table, negative)
+        share = table.new_zeros(len(batch.user)).index_add(0, supervised.nonzero()[:, 0], each.to(table.dtype))
+        return mean, share / len(each)
 
     def contrast_change(self, change: Tensor) -> Tensor:
         """Return the change of the contrast that each view answers for, [2B], from the change of each anchor's loss [2B].

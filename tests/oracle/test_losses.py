@@ -104,8 +104,17 @@ class Case:
         ):
             zero = torch.zeros(())
             torch.testing.assert_close(*(zero if one is None else one for one in (ours, theirs)))
-        mean = loss(*arguments, **self.perturbed)
-        torch.testing.assert_close(mean.double(), expected.mean(), rtol=1e-5, atol=1e-6)
+        mean = expected.mean()
+        wanted = torch.autograd.grad(mean, self.inputs, allow_unused=True)
+        both, each = loss.with_slots(*arguments, **self.perturbed)
+        with torch.no_grad():
+            torch.testing.assert_close(loss.per_slot(*arguments, **self.perturbed), expected)
+        torch.testing.assert_close(each, expected.detach())
+        for value in (both, loss(*arguments, **self.perturbed)):
+            torch.testing.assert_close(value, mean)
+            ours = torch.autograd.grad(value, self.inputs, allow_unused=True)
+            for pair in zip(ours, wanted, strict=True):
+                torch.testing.assert_close(*(torch.zeros(()) if one is None else one for one in pair))
 
 
 @pytest.mark.parametrize("perturbed", [False, True])
@@ -232,8 +241,13 @@ def dense_cross_entropy(hidden, target, table):
 def test_chunked_cross_entropy(rows, chunk, upstream, wants):
     hidden, target, table = chunk_example(rows, wants)
     inputs = [tensor for tensor in (hidden, table) if tensor.requires_grad]
-    ours, theirs = chunked_cross_entropy(hidden, target, table, chunk), dense_cross_entropy(hidden, target, table)
+    (ours, each), theirs = (
+        chunked_cross_entropy(hidden, target, table, chunk),
+        dense_cross_entropy(hidden, target, table),
+    )
     torch.testing.assert_close(ours, theirs)
+    assert not each.requires_grad
+    torch.testing.assert_close(each.mean(), theirs)
     for one, other in zip(
         torch.autograd.grad(upstream * ours, inputs), torch.autograd.grad(upstream * theirs, inputs), strict=True
     ):
@@ -243,7 +257,7 @@ def test_chunked_cross_entropy(rows, chunk, upstream, wants):
 def test_chunked_cross_entropy_leaves_its_inputs_alone_and_needs_no_gradient():
     hidden, target, table = chunk_example(20, wants=(False, False))
     before = hidden.clone(), table.clone()
-    value = chunked_cross_entropy(hidden, target, table, 8)
+    value = chunked_cross_entropy(hidden, target, table, 8)[0]
     assert not value.requires_grad
     torch.testing.assert_close(value, dense_cross_entropy(hidden, target, table))
     assert torch.equal(hidden, before[0])
@@ -269,7 +283,7 @@ def test_padding_gets_no_probability(loss):
 def test_chunked_cross_entropy_takes_large_logits():
     hidden, target, table = chunk_example(6)
     ours, theirs = (
-        chunked_cross_entropy(hidden * 1e3, target, table, 4),
+        chunked_cross_entropy(hidden * 1e3, target, table, 4)[0],
         dense_cross_entropy(hidden * 1e3, target, table),
     )
     torch.testing.assert_close(ours, theirs)
@@ -282,7 +296,7 @@ def test_chunked_cross_entropy_works_in_single_precision_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         low = hidden @ torch.eye(DIM)
         assert low.dtype == torch.bfloat16
-        value = chunked_cross_entropy(low, target, table, 16)
+        value = chunked_cross_entropy(low, target, table, 16)[0]
     assert value.dtype == torch.float32
     exact = dense_cross_entropy(low.float(), target, table)
     torch.testing.assert_close(value, exact)
@@ -299,13 +313,15 @@ def test_perturbed_embeddings_are_taken_under_autocast():
     exact = CrossEntropy(3).per_slot(hidden, target, table, positive=positive)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         coarse = CrossEntropy(3).per_slot(hidden, target, table, positive=positive)
+        mean = CrossEntropy(3)(hidden, target, table, positive=positive.bfloat16())
     assert torch.allclose(coarse.float(), exact, atol=0.1)
+    assert torch.allclose(mean, exact.mean(), atol=0.1)
 
 
 def test_no_gradient_is_made_where_none_is_wanted(monkeypatch):
     hidden, table = torch.randn(SLOTS, DIM, requires_grad=True), torch.randn(ITEMS + 1, DIM, requires_grad=True)
     target = torch.arange(1, SLOTS + 1)
-    wanted = chunked_cross_entropy(hidden, target, table, 3).item()
+    wanted = chunked_cross_entropy(hidden, target, table, 3)[0].item()
     monkeypatch.setattr(Tensor, "addmm_", lambda *_: pytest.fail("the table's gradient was made"))
     with torch.no_grad():
-        assert chunked_cross_entropy(hidden, target, table, 3).item() == wanted
+        assert chunked_cross_entropy(hidden, target, table, 3)[0].item() == wanted
