@@ -11,6 +11,7 @@ from torch import nn
 
 from seqrec import attacks, noise
 from seqrec.attacks import check, gradient_items, joined, newest, random_items, replaced, slots
+from seqrec.backbones.dropout import Dropout
 from seqrec.build import make
 from seqrec.data import training_noise
 from seqrec.data.sequences import Sequences
@@ -230,9 +231,9 @@ def test_a_recurrent_layer_is_differentiated_in_the_only_mode_that_cudnn_can(ask
         modes[type(module)] = module.training
 
     for module in method.modules():
-        if isinstance(module, nn.GRU | nn.Dropout):
+        if isinstance(module, nn.GRU | Dropout):
             module.register_forward_pre_hook(look)
     gradient_items(method, asked, slots(rows, "last", 1, user_keys(asked.user), 0)[1], CPU)
-    assert modes == {nn.GRU: True, nn.Dropout: False}
+    assert modes == {nn.GRU: True, Dropout: False}
     assert not method.training
     assert all(parameter.requires_grad for parameter in method.parameters())

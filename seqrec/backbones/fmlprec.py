@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec.backbones.base import Backbone
+from seqrec.backbones.dropout import Dropout
 from seqrec.backbones.layout import Layout, all_cells
 
 
@@ -20,7 +21,7 @@ class FMLPRec(Backbone):
         super().__init__(max_len, count_from="end")
         self.position = nn.Embedding(max_len, dim)
         self.norm = nn.LayerNorm(dim)
-        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.embedding_dropout = Dropout(embedding_dropout)
         self.layers = nn.ModuleList(FilterLayer(dim, max_len, feedforward, dropout) for _ in range(layers))
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
@@ -56,7 +57,7 @@ class FilterLayer(nn.Module):
         self.filter = nn.Parameter(torch.randn(max_len // 2 + 1, dim, 2) * 0.02)  # real and imaginary part
         self.filter_norm, self.feedforward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.inner, self.outer = nn.Linear(dim, feedforward * dim), nn.Linear(feedforward * dim, dim)
-        self.filter_dropout, self.dropout = nn.Dropout(dropout), nn.Dropout(dropout)
+        self.filter_dropout, self.dropout = Dropout(dropout), Dropout(dropout)
 
     def forward(self, x: Tensor, newest: bool = False) -> Tensor:
         """Run one layer over all slots [B, L, D]; returns [B, L, D], or with `newest` the last slot alone, [B, 1, D]."""

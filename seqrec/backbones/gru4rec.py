@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from seqrec.backbones.base import Backbone
+from seqrec.backbones.dropout import Dropout
 from seqrec.backbones.layout import Layout, packed_steps
 
 STEPS = 16  # of one call on a CPU
@@ -18,7 +19,7 @@ class GRU4Rec(Backbone):
 
     def __init__(self, dim: int, max_len: int, hidden: int, layers: int, embedding_dropout: float, dropout: float):
         super().__init__(max_len, count_from="end")
-        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.embedding_dropout = Dropout(embedding_dropout)
         self.layers = nn.ModuleList(GRULayer(dim if i == 0 else hidden, hidden, dropout) for i in range(layers))
         self.project = nn.Linear(hidden, dim)
 
@@ -48,7 +49,7 @@ class GRULayer(nn.Module):
                     nn.init.xavier_uniform_(gate.data) if "ih" in name else nn.init.orthogonal_(gate.data)
             else:
                 nn.init.zeros_(parameter)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, batch_sizes: Tensor) -> Tensor:
         """Run over packed cells [N, D]; returns [N, hidden]."""

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec.backbones.base import Backbone
+from seqrec.backbones.dropout import Dropout, dropout
 from seqrec.backbones.layout import Layout, length_blocks
 
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
@@ -39,7 +40,7 @@ class SASRec(Backbone):
         self.scale = dim**0.5 if scale_embedding else 1.0
         self.position = nn.Embedding(max_len, dim)
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             SASRecLayer(dim, heads, feedforward, activation, dropout, attention_dropout, inner_dropout, norm_first)
             for _ in range(layers)
@@ -73,8 +74,8 @@ class SASRecLayer(nn.Module):
         self.attention_norm, self.feedforward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.query_key_value, self.output = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.inner, self.outer = nn.Linear(dim, feedforward * dim), nn.Linear(feedforward * dim, dim)
-        self.attention_output_dropout, self.inner_dropout = nn.Dropout(dropout), nn.Dropout(inner_dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.attention_output_dropout, self.inner_dropout = Dropout(dropout), Dropout(inner_dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Run one layer over cells [N, D]."""
@@ -97,7 +98,7 @@ class SASRecLayer(nn.Module):
         blocks = projected.split([rows * width for _, rows, width in layout.blocks])
         for block, (_, rows, width) in zip(blocks, layout.blocks, strict=True):
             query, key, value = block.view(rows, width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            attended = F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
+            attended = causal_attention(query, key, value, rate)
             mixed.append(attended.transpose(1, 2).reshape(rows * width, -1))
         return self.attention_output_dropout(self.output(torch.cat(mixed)))
 
@@ -109,3 +110,12 @@ class SASRecLayer(nn.Module):
     def feed(self, x: Tensor) -> Tensor:
         """Feed-forward branch on cells [N, D]."""
         return self.dropout(self.outer(self.inner_dropout(self.activation(self.inner(x)))))
+
+
+def causal_attention(query: Tensor, key: Tensor, value: Tensor, rate: float) -> Tensor:
+    """Attend to oneself and what is older, [rows, heads, T, D / heads] each, with `rate` of the weights dropped."""
+    if not rate or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
+    newer = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).triu(1)
+    logits = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    return dropout(logits.masked_fill(newer, -torch.inf).softmax(-1), rate) @ value
