@@ -117,5 +117,5 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, rate: float) -> 
     if not rate or query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
     newer = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).triu(1)
-    logits = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
-    return dropout(logits.masked_fill(newer, -torch.inf).softmax(-1), rate) @ value
+    logits = (query / query.shape[-1] ** 0.5) @ key.transpose(-2, -1)
+    return dropout(logits.masked_fill_(newer, -torch.inf).softmax(-1), rate) @ value
