@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Mean of -log softmax(hidden @ table.T)[target] without candidate 0, and what each slot adds to it.
+    """Mean of -log softmax(hidden @ table.T)[target] without candidate 0, and the loss of each slot.
 
     One forward pass makes loss and gradients chunk by chunk, so the buffer of logits stays in cache: on a CPU this takes
     less than half the time of materialised logits (scripts/benchmark.py measures it).

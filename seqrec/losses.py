@@ -28,7 +28,7 @@ class NextItemLoss(nn.Module):
         self, hidden: Tensor, target: Tensor, table: Tensor, negative: Tensor | None = None, **perturbed
     ) -> Tensor:
         """Return the mean over the slots, a scalar."""
-        return self.per_slot(hidden, target, table, negative, **perturbed).mean()
+        return self.with_slots(hidden, target, table, negative, **perturbed)[0]
 
     def with_slots(
         self, hidden: Tensor, target: Tensor, table: Tensor, negative: Tensor | None = None, **perturbed
@@ -43,18 +43,17 @@ class NextItemLoss(nn.Module):
 
 
 class CrossEntropy(NextItemLoss):
-    """Softmax over the whole catalogue; padding is no candidate. The logits exist in chunks of `chunk` slots only."""
+    """Softmax over the whole catalogue; padding is no candidate.
+
+    Logits exist in chunks of `chunk` slots only, but where `per_slot` has to keep them for its gradient.
+    """
 
     def __init__(self, chunk: int):
         super().__init__()
         self.chunk = chunk
 
-    def forward(self, hidden, target, table, negative=None, **perturbed) -> Tensor:
-        """Return the mean over the slots; the gradient is made chunk by chunk on the way."""
-        return self.with_slots(hidden, target, table, **perturbed)[0]
-
     def with_slots(self, hidden, target, table, negative=None, positive=None, sampled=None) -> tuple[Tensor, Tensor]:
-        """Return the mean over the slots, a scalar, and without a graph the loss of each, [n]."""
+        """Return the mean over the slots, whose gradient is made chunk by chunk on the way, and the loss of each, [n]."""
         return chunked_cross_entropy(hidden, target, table, self.chunk, positive)
 
     def per_slot(self, hidden, target, table, negative=None, positive=None, sampled=None) -> Tensor:

@@ -1,10 +1,12 @@
 """What a configuration stands for, and which ones are refused before anything is run."""
 
+from pathlib import Path
+
 import pytest
-from job_setting import SMALL, configure
+from job_setting import CONF, SMALL, configure
 
 import train
-from seqrec.config import config_hash, run_path
+from seqrec.config import check, config_hash, run_path
 from seqrec.errors import UserError
 
 
@@ -48,6 +50,11 @@ def test_hash_and_path_follow_what_decides_the_result():
         (["split=temporal", "split.quantile=1.5"], "split.quantile=1.5: must be a number above 0 and below 1"),
         (["backbone.count_from=END"], "backbone.count_from=END: must be start or end"),
         (["backbone.activation=tanh"], "backbone.activation=tanh: must be gelu or relu"),
+        (
+            ["method=autosam", "method.sampler.attention_dropout=1.5"],
+            "method.sampler.attention_dropout=1.5: must be a number from 0 to 1",
+        ),
+        (["method=autosam", "method.sampler.dropout=-1"], "method.sampler.dropout=-1: must be a number from 0 to 1"),
         (["backbone.norm_first=1"], "backbone.norm_first=1: must be true, false or original"),
         (["backbone.layers=two"], "backbone.layers=two: must be a whole number above 0"),
         (["backbone.heads=0"], "backbone.heads=0: must be a whole number above 0"),
@@ -85,6 +92,17 @@ def test_hash_and_path_follow_what_decides_the_result():
 def test_a_wrong_configuration_is_refused_with_a_reason(tmp_path, overrides, message):
     with pytest.raises(UserError, match=message):
         train.job(configure(*overrides), tmp_path / "run")
+
+
+@pytest.mark.parametrize("path", sorted((Path(CONF) / "backbone").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_backbone_as_it_is_passes_the_check(path):
+    untrained = ["method=popularity"] if path.stem == "none" else []
+    check(configure(f"backbone={path.stem}", *untrained))
+
+
+def test_the_original_sasrec_differs_from_the_other_in_its_residual_sums_alone():
+    plain, original = (dict(configure(f"backbone={name}").backbone) for name in ("sasrec", "sasrec_original"))
+    assert plain | {"name": "sasrec_original", "norm_first": "original"} == original
 
 
 def test_impossible_combinations_are_refused_before_data_is_read(tmp_path, monkeypatch):

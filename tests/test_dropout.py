@@ -44,6 +44,27 @@ def test_draws_are_those_of_the_global_generator():
     assert not torch.equal(first, second)
 
 
+@pytest.mark.parametrize("rate", [-0.1, 1.5])
+def test_a_rate_that_is_no_share_is_an_error(rate):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        dropout(torch.ones(4), rate)
+
+
+def test_all_is_dropped_at_rate_1():
+    assert not dropout(torch.ones(100_000), 1.0).any()
+
+
+def test_an_accelerator_gets_the_rate_as_it_is(monkeypatch):
+    x, rates = torch.empty(2, 1, 3, 4, device="meta"), []
+    monkeypatch.setattr(F, "dropout", lambda values, rate: rates.append(rate))
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *_, dropout_p, is_causal: rates.append(dropout_p * is_causal)
+    )
+    dropout(x, 0.3)
+    sasrec.causal_attention(x, x, x, 0.3)
+    assert rates == [0.3, 0.3]
+
+
 def test_a_rate_just_below_one_leaves_numbers():
     torch.manual_seed(0)
     assert torch.isfinite(dropout(torch.ones(100_000), 0.9999999)).all()
@@ -71,8 +92,10 @@ def test_attention_drops_weights_after_the_softmax(monkeypatch):
     ):
         torch.testing.assert_close(ours, theirs)
     rates = []
-    monkeypatch.setattr(sasrec, "dropout", lambda weights, rate: rates.append(rate) or weights * torch.eye(5))
+    monkeypatch.setattr(
+        sasrec, "dropout", lambda weights, rate: rates.append((weights.shape, rate)) or weights * torch.eye(5)
+    )
     query, key, value = inputs
     own = (query @ key.transpose(2, 3) / 2).masked_fill(torch.ones(5, 5).triu(1) == 1, -math.inf).softmax(3)
     torch.testing.assert_close(sasrec.causal_attention(*inputs, 0.25), own.diagonal(dim1=2, dim2=3)[..., None] * value)
-    assert rates == [0.25]
+    assert rates == [((3, 2, 5, 5), 0.25)]  # each weight for itself

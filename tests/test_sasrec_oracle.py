@@ -141,6 +141,21 @@ def test_gru4rec(monkeypatch, layers):
         torch.testing.assert_close(states[row, mask[row]], hidden @ backbone.project.weight.T + backbone.project.bias)
 
 
+def test_the_gradient_of_gru4rec_reaches_back_through_all_pieces(monkeypatch):
+    torch.manual_seed(0)
+    backbone = randomised(GRU4Rec(dim=DIM, max_len=MAX_LEN, hidden=7, layers=2, embedding_dropout=0, dropout=0))
+    x, mask = example()
+    gradients = []
+    for steps in (3, MAX_LEN):
+        monkeypatch.setattr(gru4rec, "STEPS", steps)
+        inputs = x.clone().requires_grad_()
+        newest = backbone(inputs, mask)[:, -2]
+        gradients.append(torch.autograd.grad(newest.square().sum(), [inputs, *backbone.parameters()]))
+    assert gradients[1][0][0, 0].any()
+    for piecewise, whole in zip(*gradients, strict=True):
+        torch.testing.assert_close(piecewise, whole)
+
+
 def test_gru4rec_takes_memory_in_proportion_to_the_length_of_a_row():
     backbone = GRU4Rec(dim=DIM, max_len=200, hidden=32, layers=1, embedding_dropout=0, dropout=0)
     allocated = []

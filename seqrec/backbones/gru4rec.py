@@ -57,7 +57,7 @@ class GRULayer(nn.Module):
         pieces = batch_sizes.split(STEPS if x.device.type == "cpu" else len(batch_sizes))
         states, hidden = [], None
         for sizes, cells in zip(pieces, x.split([int(sizes.sum()) for sizes in pieces]), strict=True):
-            running = None if hidden is None else hidden[:, : sizes[0]].contiguous()
+            running = None if hidden is None else hidden[:, : sizes[0]]
             state, hidden = self.recurrent(PackedSequence(cells, sizes), running)
             states.append(state.data)
         return self.dropout(torch.cat(states))

@@ -21,7 +21,7 @@ class Layout:
     destination: Tensor  # [N] where the result goes: `index`, or B * T for a cell that only fills a block up
     blocks: tuple[tuple[int, int, int], ...] = ()  # (first cell, rows, width): rows side by side, oldest item first
     batch_sizes: Tensor | None = None  # [T] rows that are still running at each step, for packed sequences
-    newest: bool = False  # nobody reads the state of a slot that is not the last of its row: it need not be right
+    newest: bool = False  # nobody reads the state of a slot but the last, T - 1: those of others need not be right
 
     @property
     def row(self) -> Tensor:

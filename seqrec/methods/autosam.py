@@ -114,7 +114,7 @@ class AutoSAM(Method):
         kept = torch.rand_like(probability) < probability
         kept[:, -1] |= ~kept.any()  # a batch of which nothing is left would have no loss
         sub = compact(batch.seq, kept, self.backbone.positions)
-        hidden = self.encode(sub.seq, positions=sub.positions, newest=not self.backbone.causal)
+        hidden = self.encode(sub.seq, positions=sub.positions, newest=self.newest_alone)
         target = sub.targets(batch.target)
         trained = target > 0
         loss = self.loss(hidden[trained], target[trained], self.items.weight, batch.negative)

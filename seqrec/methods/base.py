@@ -54,6 +54,11 @@ class Method(nn.Module):
             return "it is trained: choose a backbone and a loss other than 'none'"
         return None
 
+    @property
+    def newest_alone(self) -> bool:
+        """Whether nothing but the last slot is trained on, as with a backbone that is not causal."""
+        return not self.backbone.causal
+
     def setup(self, train: Sequences) -> None:
         """Take statistics of the training part, once, before the first epoch."""
 
@@ -77,7 +82,7 @@ class Method(nn.Module):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return scalars by name: "loss" is minimised, the rest is logged."""
-        return {"loss": self.next_item_loss(self.encode(batch.seq, newest=not self.backbone.causal), batch)}
+        return {"loss": self.next_item_loss(self.encode(batch.seq, newest=self.newest_alone), batch)}
 
     def optimize(self, batch: Batch, update: Callable[..., None]) -> dict[str, Tensor]:
         """Make one step and return what to log; override it only where players alternate."""

@@ -133,7 +133,7 @@ class CAT(Method):
             return self.loss(hidden, target, self.items.weight, negative, **embeddings)
 
         x = self.items(batch.seq)
-        encode = partial(self.encode, batch.seq, newest=not self.backbone.causal)
+        encode = partial(self.encode, batch.seq, newest=self.newest_alone)
         hidden = encode(x=x)[supervised]
         sampled = {} if negative is None else {"sampled": self.items(negative)}
         clean = next_item(hidden, **sampled)

@@ -91,7 +91,7 @@ class Irl4Rec(Method):
             candidates = {}
             if negative is not None:
                 candidates = {"positive": method.items(target), "sampled": method.items(negative)}
-            hidden = method.encode(batch.seq, x=looked_up, newest=not method.backbone.causal)[supervised]
+            hidden = method.encode(batch.seq, x=looked_up, newest=method.newest_alone)[supervised]
             return Side(hidden, looked_up, method.items.weight, candidates)
 
         def predict(loss: Callable[..., Tensor], side: Side) -> Tensor:

@@ -144,7 +144,7 @@ class LMA4Rec(CoSeRec):
     def states(self, batch: Batch, drawn: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return the states of the sequences [B, T, D], the loss of each anchor [2B] and the contrastive accuracy."""
         if drawn is None:
-            return self.encode(batch.seq), None, None
+            return self.encode(batch.seq, newest=self.newest_alone), None, None
         views, taken = drawn
         hidden, viewed = encode_with_views(self, batch.seq, views, taken)
         return hidden, *self.contrast(viewed, views > 0, batch.user)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from seqrec.backbones.layout import Layout
 from seqrec.backbones.sasrec import SASRecLayer
-from seqrec.errors import UserError
+from seqrec.errors import UserError, within
 
 
 class Sampler(nn.Module):
@@ -32,6 +32,8 @@ class Sampler(nn.Module):
         super().__init__()
         if dim % heads:
             raise UserError(f"method.sampler.heads={heads}: dim={dim} cannot be shared by so many, take a divisor")
+        within("method.sampler.dropout", dropout, 0, 1)
+        within("method.sampler.attention_dropout", attention_dropout, 0, 1)
         if not temperature > 0:
             raise UserError(f"method.sampler.temperature={temperature}: must be a number above 0")
         self.temperature = temperature

@@ -109,6 +109,7 @@ class Case:
         both, each = loss.with_slots(*arguments, **self.perturbed)
         with torch.no_grad():
             torch.testing.assert_close(loss.per_slot(*arguments, **self.perturbed), expected)
+        assert not each.requires_grad
         torch.testing.assert_close(each, expected.detach())
         for value in (both, loss(*arguments, **self.perturbed)):
             torch.testing.assert_close(value, mean)
