@@ -207,7 +207,7 @@ LONGER = {"gru4rec": ("trainer.max_epochs=20",)}
 PREDICTION = [f"train/{name}" for name in ("next_item", "loss_clean", "subsequence_loss", "loss_t", "loss")]
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.2])
+@pytest.mark.parametrize("noise", [0.0, pytest.param(0.2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "backbone",
     ["sasrec", pytest.param("gru4rec", marks=pytest.mark.slow), pytest.param("fmlprec", marks=pytest.mark.slow)],
