@@ -260,8 +260,8 @@ def test_after_warm_up_a_tenth_to_six_tenths_of_the_views_differ_from_their_hist
     entry.job(config, tmp_path / "run")
     active = history_of(tmp_path / "run")[5:]
     shares = sorted(entry["train/changed"] for entry in active)
-    # which seed passes .6 by a hundredth where the plateau begins is chance
-    assert 0.1 <= shares[0]
+    # whether one epoch passes .6 by a hundredth is a matter of the seed
+    assert shares[0] >= 0.1
     assert shares[-2] <= 0.6
     assert all(entry["train/fallback"] < 0.02 for entry in active)
     assert all(entry["train/ndcg_margin"] > 0 for entry in active)
