@@ -84,7 +84,7 @@ def test_informativeness_is_sought_or_kept_by_its_sign(train):
         method = build(train, "sasrec", f"method.info_mode={mode}", "method.info_weight=2")
         method.on_epoch(99)
         logs = method.optimize(batch_of(train, method), Steps(method))
-        terms[mode] = float(logs["augmenter"] - 0.1 * logs["diversity"] - logs["invariance"])
+        terms[mode] = (logs["augmenter"] - 0.1 * logs["diversity"] - logs["invariance"]).item()
     assert terms["adversarial"] == pytest.approx(-2 * float(logs["contrast"]), rel=1e-4)
     assert terms["cooperative"] == pytest.approx(2 * float(logs["contrast"]), rel=1e-4)
 
