@@ -6,6 +6,7 @@ from hydra import compose, initialize_config_dir
 from method_setting import CONF, Setting, gradients
 
 from seqrec.build import build
+from seqrec.data.loader import QuestionLoader
 from seqrec.errors import UserError
 from seqrec.methods.base import Method
 from seqrec.methods.popularity import Popularity
@@ -90,11 +91,11 @@ def test_wrong_values_are_refused(setting, key, value):
 # --- alive
 
 
-def trained(epochs, *overrides):
-    """Train on synthetic data; returns validation NDCG@10 of popularity, t and s."""
+def trained(epochs, *overrides, method="irl4rec"):
+    """Train on synthetic data; returns the experiment."""
     small = ("dataset.users=1000", "dataset.items=400", "dataset.clusters=16", "backbone.layers=1", "dim=32")
     with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("config", ["method=irl4rec", "loss=bpr", "trainer.threads=1", *small, *overrides])
+        config = compose("config", [f"method={method}", "loss=bpr", "trainer.threads=1", *small, *overrides])
     experiment = build(config)
     method = experiment.method.train()
     optimizer = torch.optim.Adam(method.parameters(), lr=0.002)
@@ -107,7 +108,13 @@ def trained(epochs, *overrides):
     for epoch in range(epochs):
         for batch in experiment.loader.epoch(epoch):
             method.optimize(batch, update)
-    popularity = Popularity(experiment.dataset.num_items, config.max_len)
+    return experiment
+
+
+def ndcg(experiment):
+    """Return validation NDCG@10 of popularity, t and s."""
+    method = experiment.method
+    popularity = Popularity(experiment.dataset.num_items, experiment.config.max_len)
     popularity.setup(experiment.split.train)
     ranks = [
         experiment.evaluator.ranks(scorer, experiment.split.valid, torch.device("cpu"))
@@ -119,7 +126,7 @@ def trained(epochs, *overrides):
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_alive(noise):
-    popular, t, s = trained(20, f"dataset.noise_share={noise}")
+    popular, t, s = ndcg(trained(20, f"dataset.noise_share={noise}"))
     print(f"noise {noise}: NDCG@10 of popularity {popular:.4f}, t {t:.4f}, s {s:.4f}")
     assert t > 1.5 * popular
     assert s > 1.5 * popular
@@ -127,7 +134,35 @@ def test_alive(noise):
 
 @pytest.mark.slow
 def test_a_confounder_whose_loss_is_maximised_dies():
-    popular, t, s = trained(20, "method.alpha=0.05")
+    popular, t, s = ndcg(trained(20, "method.alpha=0.05"))
     print(f"alpha .05: NDCG@10 of popularity {popular:.4f}, t {t:.4f}, s {s:.4f}")
     assert t > 1.5 * popular
     assert s < popular
+
+
+def read_out(states, wanted):
+    """Accuracy on half of the rows, drawn at random, of a linear map fitted to the other half by least squares."""
+    order = torch.randperm(len(states), generator=torch.Generator().manual_seed(1))
+    states = torch.cat([states, torch.ones(len(states), 1)], 1)[order]
+    half, sign = len(states) // 2, wanted[order].float()[:, None] * 2 - 1
+    weights = torch.linalg.lstsq(states[:half], sign[:half]).solution
+    return ((states[half:] @ weights > 0) == (sign[half:] > 0)).float().mean().item()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_style_is_read_from_the_preference_and_from_the_confounder(seed):
+    """Items' style goes with their users' in the training part (docs/synthetic.md): from which side can it be read?"""
+    shortcut = ("dataset.spurious_strength=0.8", f"dataset.seed={seed}", f"seed={seed}")
+    experiment, plain = trained(20, *shortcut), trained(20, *shortcut, method="plain").method
+    style = torch.from_numpy(experiment.dataset.attributes[:, 1])
+    histories = [batch.seq for _, batch in QuestionLoader(experiment.split.valid, 256, plain.max_len)]
+    of_user = torch.cat([(style[seq] == 2).sum(1) > (style[seq] == 1).sum(1) for seq in histories])
+    found = {}
+    for name, side in (("t", experiment.method), ("s", experiment.method.confounder), ("plain", plain)):
+        side.eval()
+        with torch.no_grad():
+            newest = torch.cat([side.encode(seq)[:, -1] for seq in histories])
+            found[name] = read_out(newest, of_user), read_out(side.items.weight[1:], style[1:] == 2)
+    print(", ".join(f"{name}: users' style {user:.2f}, items' {item:.2f}" for name, (user, item) in found.items()))
+    assert min(accuracy for both in found.values() for accuracy in both) > 0.8
