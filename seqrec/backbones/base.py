@@ -11,8 +11,8 @@ class Backbone(nn.Module):
 
     `causal` says that the state of a slot depends on this slot and older ones only; for a backbone that is not causal
     the data layer supervises only the last slot. `layers[i].dropout` is the dropout of the feed-forward branch (of the
-    layer's output in GRU4Rec) and may be replaced. With `count_from="end"` the newest slot always has the last row of
-    the position table; with "start" the oldest item of a row has the first.
+    layer's output in GRU4Rec) and may be replaced. A table of positions, where there is one, is `position`, an Embedding:
+    with `count_from="end"` the newest slot always has its last row, with "start" the oldest item of a row the first.
     """
 
     causal = True

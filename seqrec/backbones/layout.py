@@ -1,7 +1,7 @@
 """Which cells of a padded batch are real, and in what order a backbone runs over them.
 
 On short histories nine tenths of a padded batch are padding. A backbone therefore runs over a flat [N, D] tensor of cells:
-everything that works on single items (projections, feed-forward, norms, dropout) never meets padding, and only what mixes
+everything that works on single items (projections, feed-forward, norms, dropout) meets next to no padding, and only what mixes
 items looks at the rows.
 """
 
@@ -19,7 +19,7 @@ class Layout:
     shape: tuple[int, int]  # (B, T)
     index: Tensor  # [N] flat position b * T + t of the item in each cell
     destination: Tensor  # [N] where the result goes: `index`, or B * T for a cell that only fills a block up
-    blocks: tuple[tuple[int, int, int], ...] = ()  # (first cell, rows, width): rows side by side, oldest item first
+    blocks: tuple[tuple[int, int], ...] = ()  # (rows, width), one after the other: rows side by side, oldest item first
     batch_sizes: Tensor | None = None  # [T] rows that are still running at each step, for packed sequences
     newest: bool = False  # nobody reads the state of a slot but the last, T - 1: those of others need not be right
 
@@ -43,7 +43,7 @@ def all_cells(mask: Tensor) -> Layout:
     """Layout of every slot of mask [B, T], padding and holes included."""
     rows, width = mask.shape
     index = torch.arange(rows * width, device=mask.device)
-    return Layout((rows, width), index, torch.where(mask.flatten(), index, rows * width), ((0, rows, width),))
+    return Layout((rows, width), index, torch.where(mask.flatten(), index, rows * width), ((rows, width),))
 
 
 def length_blocks(mask: Tensor, shrink: float = 0.8) -> Layout:
@@ -58,12 +58,12 @@ def length_blocks(mask: Tensor, shrink: float = 0.8) -> Layout:
     length = mask.sum(1)
     order = length.argsort(descending=True, stable=True)
     if mask.device.type == "cpu":
-        blocks = _blocks(length[order].numpy(), shrink) or ((0, rows, 1),)  # nothing real: filling alone
+        blocks = _blocks(length[order].numpy(), shrink) or ((rows, 1),)  # nothing real: filling alone
     else:
-        blocks = ((0, rows, width),)
-    kept = order[: sum(members for _, members, _ in blocks)]
-    block_width = torch.tensor([width for _, _, width in blocks], device=mask.device)
-    block_rows = torch.tensor([members for _, members, _ in blocks], device=mask.device)
+        blocks = ((rows, width),)
+    kept = order[: sum(members for members, _ in blocks)]
+    block_width = torch.tensor([width for _, width in blocks], device=mask.device)
+    block_rows = torch.tensor([members for members, _ in blocks], device=mask.device)
     row_width = block_width.repeat_interleave(block_rows)
     row = kept.repeat_interleave(row_width)
     step = torch.arange(len(row), device=mask.device) - (row_width.cumsum(0) - row_width).repeat_interleave(row_width)
@@ -75,14 +75,13 @@ def length_blocks(mask: Tensor, shrink: float = 0.8) -> Layout:
     return Layout((rows, width), index, destination, blocks)
 
 
-def _blocks(length: np.ndarray, shrink: float) -> tuple[tuple[int, int, int], ...]:
-    """Cut falling row lengths into blocks (first cell, rows, width); rows without items are left out."""
-    blocks, cell, row = [], 0, 0
+def _blocks(length: np.ndarray, shrink: float) -> tuple[tuple[int, int], ...]:
+    """Cut falling row lengths into blocks (rows, width); rows without items are left out."""
+    blocks, row = [], 0
     while row < len(length) and length[row] > 0:
         width = int(length[row])
         shorter = int(np.searchsorted(-length, -min(shrink * width, width - 1), side="left"))
-        blocks.append((cell, shorter - row, width))
-        cell += (shorter - row) * width
+        blocks.append((shorter - row, width))
         row = shorter
     return tuple(blocks)
 

@@ -95,8 +95,8 @@ class SASRecLayer(nn.Module):
         projected = self.query_key_value(x) if context is None else self.project(x, context)
         mixed = []
         # slices would each have a gradient of all N cells, most of it zeros
-        blocks = projected.split([rows * width for _, rows, width in layout.blocks])
-        for block, (_, rows, width) in zip(blocks, layout.blocks, strict=True):
+        blocks = projected.split([rows * width for rows, width in layout.blocks])
+        for block, (rows, width) in zip(blocks, layout.blocks, strict=True):
             query, key, value = block.view(rows, width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             attended = causal_attention(query, key, value, rate)
             mixed.append(attended.transpose(1, 2).reshape(rows * width, -1))

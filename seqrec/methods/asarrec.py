@@ -176,7 +176,7 @@ class AsarRec(Method):
         return (slot + (self.backbone.max_len - width)).repeat(VIEWS, 1)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the recommender's loss, with views of the augmenter as it is."""
+        """Return the recommender's loss, with views of the augmenter as it is; a step takes it of the views that both players share."""
         extended = self.extended(batch)
         if extended is None:
             return super().losses(batch)

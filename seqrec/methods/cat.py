@@ -27,7 +27,7 @@ NORM_SAMPLE = 1024  # training sequences that the mean norm of hidden states is 
 class CAT(Method):
     """Adversarial training of history embeddings and of the matching, scaled by inverse cascade effects.
 
-    Reconstruction: see docs/methods/cat.md, which also explains every argument. Stage 0 is plain training, or is left
+    Reconstruction: see docs/methods/cat.md, which also explains every argument. Stage 1 is plain training, or is left
     out where `stage1` names the directory of a plain run; the last stage minimises L_rec + lambda1 * L_adv1 +
     lambda2 * L_adv2 for `stage2_epochs` epochs. Raises UserError on values that make no sense and on a `stage1` that
     is no finished run of the same shape.
@@ -82,8 +82,8 @@ class CAT(Method):
         self.batch_size, self.prefixes = batch_size, prefixes or not self.backbone.causal
         self.stages = 2 if stage1 is None else 1
         self.adversarial = False
-        self.register_buffer("item_radius", torch.zeros(()))  # eps and eps_j of the page
-        self.register_buffer("user_radius", torch.zeros(()))  # eps_h
+        self.register_buffer("item_radius", torch.zeros(()))  # ε of the page
+        self.register_buffer("user_radius", torch.zeros(()))  # ε_h of the page
 
     def setup(self, train: Sequences) -> None:
         """Compute the cascade effects of all interactions, and keep some sequences to measure hidden states on."""

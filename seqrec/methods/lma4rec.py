@@ -9,7 +9,7 @@ from torch import Tensor
 from seqrec.augment import Views
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.contrastive import encode_with_views
+from seqrec.contrastive import encode_with_views, weighted_sum
 from seqrec.errors import UserError, one_of
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import ParamGroup
@@ -136,8 +136,7 @@ class LMA4Rec(CoSeRec):
         logs = {"loss": next_item, "next_item": next_item}
         changes = [mirrored_shares - shares]
         if anchors is not None:
-            contrast = anchors.mean()
-            logs |= {"loss": next_item + self.weight * contrast, "contrast": contrast, "contrast_accuracy": accuracy}
+            logs = weighted_sum(next_item, anchors, accuracy, self.weight)
             changes.append(self.weight * self.contrast_change(mirrored_anchors - anchors.detach()))
         return self.add_arm(logs, changes)
 
