@@ -25,6 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     import yaml
+    from filelock import FileLock
     from hydra import compose, initialize_config_dir
 
     from seqrec.evidence.rows import (
@@ -58,7 +59,8 @@ def main() -> None:
     for name, (rows, *keys) in made.items():
         if rows := list(rows):
             path = arguments.results / name
-            print(f"{path}: {merge(path, rows, *keys)} rows new or changed")
+            with FileLock(arguments.results / ".lock"):  # two at once would each lose the other's rows
+                print(f"{path}: {merge(path, rows, *keys)} rows new or changed")
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def gradient_items(method: Method, asked: Questions, offset: np.ndarray, device:
         batch = batch.to(device)
         x = table[batch.seq].requires_grad_()
         with frozen(method.parameters(), method):
-            value = loss.per_slot(method.encode(batch.seq, x=x)[:, -1], batch.target[:, -1], table).sum()
+            value = loss.per_slot(method.encode(batch.seq, x=x, newest=True)[:, -1], batch.target[:, -1], table).sum()
             (gradient,) = torch.autograd.grad(value, x)
         gain = gradient[hit.to(device)] @ table.T
         owned = torch.zeros(len(batch.seq), len(table), dtype=torch.bool, device=device)

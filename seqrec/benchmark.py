@@ -47,7 +47,8 @@ class Plain:
         """Train an epoch; returns its seconds."""
         began, method = time.monotonic(), self.experiment.method
         for batch in self.experiment.loader.epoch(self.epochs):
-            method.optimize(batch.to(self.experiment.fabric.device), self.trainer.update)
+            with self.experiment.fabric.autocast():
+                method.optimize(batch.to(self.experiment.fabric.device), self.trainer.update)
         self.epochs += 1
         return time.monotonic() - began
 
@@ -95,7 +96,8 @@ def benchmark(
     Raises UserError for a method that is not trained.
     """
     config = config.copy()
-    config.trainer.max_epochs = config.trainer.eval_every = epochs + 2  # more than is timed: no validation in between
+    config.trainer.eval_every = epochs + 2  # more than is timed: no validation in between
+    config.trainer.max_epochs = max(config.trainer.max_epochs, epochs + 2)
     experiment = build(config)
     method = experiment.method
     if not method.trained:
@@ -151,7 +153,8 @@ def _time_stage(experiment, stage, epochs, preparations, make_rival) -> tuple[Ti
         ours.epochs.append(history[-1]["train_seconds"] + preparations[-1])
         if len(history) == 1:
             rank()
-            ours.peak_memory_bytes = peak_memory(experiment.fabric.device)  # before a rival takes its own
+            if stage == 0 or make_rival is None:  # later on a rival has taken its own
+                ours.peak_memory_bytes = peak_memory(experiment.fabric.device)
             rival = make_rival and make_rival(experiment)
         if rival:
             theirs.name = rival.name
@@ -163,6 +166,11 @@ def _time_stage(experiment, stage, epochs, preparations, make_rival) -> tuple[Ti
         trainer = trainer_of(experiment, Path(folder), record)
         trainer.state.stage = stage
         trainer.fit()
+    if len(ours.epochs) <= epochs:
+        raise UserError(
+            f"stage {stage + 1} ended after {len(ours.epochs)} epochs, {epochs} and one to warm up were to be timed: "
+            "take fewer, or let the method have more"
+        )
     if rival:
         rival.evaluate()
     for _ in range(EVALUATIONS):

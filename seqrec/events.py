@@ -15,7 +15,8 @@ class EventWriter:
         if self.writer is None:
             from torch.utils.tensorboard import SummaryWriter  # takes a while, so not before it is needed
 
-            shutil.rmtree(self.folder, ignore_errors=True)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
             self.writer = SummaryWriter(str(self.folder))
         for entry in history[self.written :]:
             for name, value in entry.items():

@@ -2,12 +2,14 @@
 
 import logging
 import time
+from contextlib import closing
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from seqrec.build import Experiment, build, checkpoints_of, choose, trainer_of
 from seqrec.config import config_hash
+from seqrec.errors import UserError
 from seqrec.events import EventWriter
 from seqrec.manifest import environment, parameter_count, peak_memory
 from seqrec.portrait import portrait
@@ -51,18 +53,21 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
 
 def train(experiment: Experiment, run_dir: RunDir) -> State:
     """Train the method, or go on where an earlier process was ended, and leave it at its best epoch."""
-    events = EventWriter(run_dir.path / "tensorboard")
+    with closing(EventWriter(run_dir.path / "tensorboard")) as events:
 
-    def record(history: list[dict]) -> None:
-        if experiment.fabric.is_global_zero:
-            run_dir.write_history(history)
-            events.write(history)
+        def record(history: list[dict]) -> None:
+            if experiment.fabric.is_global_zero:
+                run_dir.write_history(history)
+                events.write(history)
 
-    state = trainer_of(experiment, run_dir.path, record).fit()
-    events.close()
+        state = trainer_of(experiment, run_dir.path, record).fit()
     log.info("training ended: %s", state.stopped)
     experiment.fabric.barrier()  # the first process writes what all of them read
     best = checkpoints_of(experiment, run_dir.path).load("best.pt")
+    if best["epoch"] != state.best_epoch:  # ended between two files, and the repeated epoch came out otherwise
+        raise UserError(
+            f"best.pt is of epoch {best['epoch']}, the best one was {state.best_epoch}: start again with force=true"
+        )
     experiment.method.load_state_dict(best["model"])
     return state
 

@@ -15,7 +15,7 @@ from seqrec.foreign import ForeignItems
 from seqrec.keyed import key, uniform
 
 OPERATORS = ("insert", "replace", "delete", "swap", "shuffle", "truncate", "burst")
-MOVES = ("swap", "shuffle")  # they come after the others: what was done to an item moves with it
+MOVES = ("swap", "shuffle")  # they come after the others: a replaced or deleted item moves as such
 WHERE = ("anywhere", "begin", "middle", "end", "last")
 COUNT, PLACE, ITEM, SHIFT = range(4)  # what a number is drawn for
 

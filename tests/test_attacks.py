@@ -132,7 +132,7 @@ class Sum(nn.Module):
         super().__init__()
         self.items = nn.Embedding.from_pretrained(torch.as_tensor(table, dtype=torch.float32), freeze=False)
 
-    def encode(self, seq, x=None, positions=None):
+    def encode(self, seq, x=None, positions=None, newest=False):
         x = self.items(seq) if x is None else x
         return (x * (seq > 0)[..., None]).cumsum(1)
 

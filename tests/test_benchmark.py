@@ -81,6 +81,27 @@ def test_an_epoch_includes_what_the_method_prepares(monkeypatch):
     assert ours.epochs[0] > 0.3
 
 
+def test_both_sides_have_the_precision_of_the_trainer(monkeypatch):
+    seen, original = [], Method.optimize
+
+    def noted(self, batch, update):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return original(self, batch, update)
+
+    monkeypatch.setattr(Method, "optimize", noted)
+    benchmark(configure("trainer.precision=bf16-mixed"), 1, 0.0, Plain)
+    assert all(seen)
+
+
+def test_schedules_are_those_of_the_whole_training():
+    benchmark(configure("trainer.schedule=linear", "trainer.warmup_epochs=5"), 1, 0.0)
+
+
+def test_a_stage_that_is_too_short_is_refused():
+    with pytest.raises(UserError, match=r"stage 1 ended after 1 epochs, 2 and one to warm up were to be timed"):
+        benchmark(configure("trainer.max_minutes=1e-9"), 2, 0.0)
+
+
 def test_every_stage_is_timed(monkeypatch):
     begun = []
     monkeypatch.setattr(Method, "stages", 2)

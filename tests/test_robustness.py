@@ -8,6 +8,7 @@ import pytest
 import torch
 from robustness_setting import CPU, Case, Recorder, lists_of, plain_case
 
+from seqrec import robustness
 from seqrec.attacks import check, newest
 from seqrec.data.split import Questions
 from seqrec.errors import UserError
@@ -201,6 +202,19 @@ def test_draws_have_the_seeds_from_the_first_one_on(markov):
     assert cell["draws"] == 3
     assert cell["mean"]["NDCG@5"] == pytest.approx(np.mean(alone))
     assert cell["std"]["NDCG@5"] == pytest.approx(np.std(alone, ddof=1))
+
+
+def test_noise_at_test_time_is_not_that_of_training(markov, monkeypatch):
+    """Draw 1 has the seed that training noise has by default: under the same keys a model would meet what it has learnt."""
+    made = []
+    monkeypatch.setattr(robustness, "corrupt", lambda *given: made.append(corrupt(*given)) or made[-1])
+    markov.noise("replace", ratios=[0.5], draws=1, seed=1)
+    inputs = markov.questions.inputs
+    trained = corrupt(inputs, markov.keys, ["replace"], 0.5, 1, markov.foreign)
+    clean, one, other = (np.concatenate(lists_of(rows)) for rows in (inputs, trained.rows, made[-1].rows))
+    both = (one != clean) & (other != clean)
+    assert both.sum() > 100
+    assert (one == other)[both].mean() < 0.1
 
 
 def test_noise_goes_where_it_is_told(markov):

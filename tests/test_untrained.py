@@ -107,6 +107,14 @@ def test_markov_refuses_what_is_no_decay(decay):
         Markov(ITEMS, MAX_LEN, 20, 0.8, 10, decay)
 
 
+@pytest.mark.parametrize(
+    ("key", "values"), [("window", (0, 0.8, 10)), ("decay", (20, 1.5, 10)), ("history", (20, 0.8, 0))]
+)
+def test_markov_refuses_what_counts_nothing(key, values):
+    with pytest.raises(UserError, match=rf"method\.{key}=.*: must be a number "):
+        Markov(ITEMS, MAX_LEN, *values, 0.0)
+
+
 def test_a_finished_run_that_chose_its_decay_is_loaded_with_it(tmp_path):
     with initialize_config_dir(CONF, version_base="1.3"):
         # counting needs no accelerator, and there is none here

@@ -87,9 +87,6 @@ class QuestionLoader:
         self.start = np.maximum(inputs.start, inputs.stop - max_len)
         self.order = np.argsort(inputs.stop - self.start, kind="stable")
 
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
-
     def __iter__(self) -> Iterator[tuple[np.ndarray, Batch]]:
         """Yield (rows, batch); the target of a row stands in its last slot."""
         asked = self.questions

@@ -1,6 +1,7 @@
 """Rows of results/*.csv, made from complete run directories."""
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Iterable
@@ -32,6 +33,11 @@ class Finished:
     run: Run
     metrics: dict  # of the validation and of the test part
 
+    @functools.cached_property
+    def place(self) -> str:
+        """Normal form of the command."""
+        return normal(self.command)
+
     @property
     def seed(self) -> int:
         """Seed of the model."""
@@ -56,6 +62,8 @@ def finished(folders: list[Path], compose: Compose) -> list[Finished]:
         if place in found:
             raise UserError(f"{found[place].run.path} and {path} are runs of the same command and seed; leave one out")
         found[place] = Finished(command, run, RunDir(path).metrics())
+    if folders and not found:
+        raise UserError(f"{', '.join(map(str, folders))}: no finished run at or below")
     return list(found.values())
 
 
@@ -107,7 +115,8 @@ def perturbed_rows(done: Finished) -> list[dict[str, object]]:
     found = json.loads(path.read_text())
     if found["part"] != "test":
         raise UserError(f"{path}: it is about --part {found['part']}; only the test part is recorded")
-    facts = {name: found[name] for name in ("source", "where", "cutoff")} | {"perturbation seed": found["seed"]}
+    facts = {name: found[name] for name in ("source", "power", "where", "last", "window", "cutoff")}
+    facts["perturbation seed"] = found["seed"]
     start = {"command": done.command, "seed": done.seed}
     rows = []
     for cell in found["cells"]:
@@ -162,7 +171,7 @@ def gain_rows(runs: list[Finished], command: str, against: str) -> list[dict[str
     Wilcoxon's p. Raises UserError if the two were not evaluated alike.
     """
     ours, theirs = (
-        {done.seed: done.run for done in runs if normal(done.command) == normal(name)} for name in (command, against)
+        {done.seed: done.run for done in runs if done.place == place} for place in (normal(command), normal(against))
     )
     seeds = sorted(set(ours) & set(theirs))
     sides = [[runs_of[seed] for seed in seeds] for runs_of in (ours, theirs)]

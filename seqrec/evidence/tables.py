@@ -190,6 +190,7 @@ def table_of_cells(results: Results, spec: dict) -> str:
         line = [row["label"], f"`{row['command']}`"]
         for cell in spec["cells"]:
             place = {key: cell.get(key, "") for key in ("attack", "position", "k", "ratio")}
+            place |= {"source": cell.get("source", "uniform"), "where": cell.get("where", "anywhere")}
             hits = results.rows("perturbed", row["command"], **place)
             drop = "" if cell["attack"] == "clean" else f" ({mean(hits, f'{metric} drop', _drop)})" if hits else ""
             line.append(f"{mean(hits, metric)}{drop}" if hits else NOT_RUN)

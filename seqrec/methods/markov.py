@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
-from seqrec.errors import UserError
+from seqrec.errors import UserError, within
 from seqrec.methods.base import Untrained
 
 CANDIDATE_DECAYS = (0.0, 0.3, 0.5, 0.7, 0.9)
@@ -30,6 +30,9 @@ class Markov(Untrained):
         number = isinstance(history_decay, int | float) and not isinstance(history_decay, bool)
         if history_decay != "auto" and not (number and 0 <= history_decay <= 1):
             raise UserError(f"method.history_decay={history_decay}: must be auto or a number from 0 to 1")
+        for key, value in (("window", window), ("history", history)):
+            within(f"method.{key}", value, 1)
+        within("method.decay", decay, 0, 1)
         self.window, self.decay, self.history, self.history_decay = window, decay, history, history_decay
 
     def setup(self, train: Sequences) -> None:

@@ -75,10 +75,9 @@ def find(folders: list[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
-        for place, below, files in os.walk(folder):
+        for place, _, files in os.walk(folder):
             if TRACES & set(files):
                 found.setdefault(Path(place).resolve(), Path(place))
-                below.clear()
     return sorted(found.values())
 
 

@@ -18,6 +18,7 @@ SHEETS = {
     "own-values": "The methods' own values",
     "places": "The methods' own values by place in the history",
 }
+GENERATOR = '<meta name="generator" content="seqrec">'  # by this a page is known as a report's
 DASHES = ("none", "7 4", "2 3", "9 3 2 3")
 
 
@@ -36,7 +37,7 @@ def page(report: Report, grids: dict[str, list[Grid]], general: list[Grid], note
     body = "".join(f'<section id="{a}"><h2>{escape(t)}</h2>{content}</section>' for a, t, content in sections)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1">{GENERATOR}'
         f"<title>{escape(_heading(report))}</title><style>{STYLE}</style></head><body><main>"
         f"<h1>{escape(_heading(report))}</h1><p class=soft>{escape(data_of(report.runs[0]))}</p><nav>{links}</nav>"
         f"{_facts(report)}{_flags(report, notes)}{body}</main><script>{SCRIPT}</script></body></html>\n"
@@ -213,4 +214,4 @@ def _value(column: str, value: Value) -> str:
         return f"<th>{shown}</th>"
     if isinstance(value, str):
         return f'<td class="{"wide" if len(value) > 60 else "text"}">{shown}</td>'
-    return f'<td data-value="{value!r}">{shown}</td>'
+    return f'<td data-value="{value}">{shown}</td>'

@@ -7,7 +7,7 @@ from seqrec.files import write_atomically
 from seqrec.report import grids
 from seqrec.report.analysis import analyse
 from seqrec.report.collect import collect
-from seqrec.report.page import page
+from seqrec.report.page import GENERATOR, page
 from seqrec.report.rows import rows_of
 from seqrec.report.slices import slices
 from seqrec.report.tables import cells_csv, grid_csv, latex, markdown
@@ -36,9 +36,14 @@ def report(
     """Write tables, pictures and the page on all complete runs below `folders`; returns the page's path.
 
     `tested` is the metric of the tests, `baseline` the method or variant they compare with (None: plain, if it is
-    there). Raises UserError if there is no run, a metric or the baseline is not in them, or matplotlib is missing.
+    there). Raises UserError if there is no run, a metric or the baseline is not in them, matplotlib is missing,
+    or `output` holds another page.
     """
     from seqrec.report import figures  # first: without matplotlib nothing need be read
+
+    target = output / PAGE
+    if target.exists() and GENERATOR not in target.read_text():
+        raise UserError(f"{target} is no report's page, and would be overwritten: take another --output")
 
     metrics = list(dict.fromkeys([*metrics, tested]))
     runs, left_out = collect(folders, metrics)
@@ -57,7 +62,8 @@ def report(
     general = [grids.noise_floor(found), *by_slice, grids.left_out(found)]
 
     (output / "figures").mkdir(parents=True, exist_ok=True)
-    if (output / PAGE).exists():  # an earlier report's file on noise that this one lacks would pass for this one's
+    if target.exists():  # an earlier report's file on noise that this one lacks would pass for this one's
+        target.unlink()  # first, so that no page stands without its files
         for old in (path for pattern in OWN for path in output.glob(pattern)):
             old.unlink()
     for table in found.tables:
@@ -76,6 +82,5 @@ def report(
     drawn = maps(found)
     for first in range(0, len(drawn), PANELS_A_SHEET):
         figures.maps(drawn[first : first + PANELS_A_SHEET], output / "figures" / f"maps-{first // PANELS_A_SHEET + 1}")
-    target = output / PAGE
     write_atomically(target, page(found, small, general, [note] if note else []).encode())
     return target

@@ -215,4 +215,4 @@ def test_questions(dataset, max_len):
         met += rows.tolist()
     assert sorted(met) == list(range(len(clean.user)))
     assert widths == sorted(widths)
-    assert len(loader) == len(widths) == -(-len(clean.user) // 7)
+    assert len(widths) == -(-len(clean.user) // 7)

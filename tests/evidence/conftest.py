@@ -32,7 +32,8 @@ def composed():
 
 
 def _write_grid(folder, cells, part="test"):
-    facts = {"part": part, "cutoff": 10, "seed": 0, "source": "uniform", "where": "anywhere"}
+    facts = {"part": part, "cutoff": 10, "seed": 0, "source": "uniform", "power": 1.0, "where": "anywhere"}
+    facts |= {"last": 1, "window": None}
     (folder / "robustness.json").write_text(json.dumps({**facts, "cells": cells}))
 
 

@@ -88,6 +88,9 @@ def test_runs_that_cannot_be_told_apart_or_compared_are_errors(found, runs, tmp_
     shutil.copytree(plain.run.path, tmp_path / "copy")
     with pytest.raises(UserError, match=r"seed1-.* and .*copy are runs of the same command and seed"):
         finished([runs, tmp_path], composed)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: no finished run at or below"):
+        finished([tmp_path / "empty"], composed)
     (tmp_path / "copy" / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match=r"copy: 'test'; leave it out or mend it"):
         finished([tmp_path], composed)

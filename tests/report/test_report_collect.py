@@ -49,6 +49,8 @@ def test_directories_are_found_once_and_at_any_depth(write_run, tmp_path):
     first, second = write_run("deep/er/a"), write_run("b", {"seed": 2})
     (tmp_path / "runs" / "empty").mkdir()
     assert find([tmp_path / "runs", first, tmp_path / "runs" / ".." / "runs" / "b"]) == [second, first]
+    (tmp_path / "runs" / "run.log").touch()  # what somebody wrote there does not hide the runs below
+    assert find([tmp_path / "runs"]) == [tmp_path / "runs", second, first]
     with pytest.raises(UserError, match="nothing-here: no such folder"):
         find([tmp_path / "nothing-here"])
 

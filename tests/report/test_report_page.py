@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from seqrec.errors import UserError
 from seqrec.report.chart import ticks
 from seqrec.report.write import report
 
@@ -42,6 +43,8 @@ class Page(HTMLParser):
                 tuple(float(given[f"data-{n}"]) for n in ("x", "y", "low", "high"))
             )
         self.squares += tag == "rect" and given["class"] == "cell"
+        if "data-value" in given:
+            float(given["data-value"])
         if tag == "td" and "data-ratio" in given:
             place = tuple(given[f"data-{name}"] for name in ("noise", "row", "metric"))
             self.cells.setdefault(place, []).append((float(given["data-ratio"]), float(given["data-value"])))
@@ -150,6 +153,13 @@ def test_all_files_are_there_and_the_same_again(made, shared_grid):
     assert {
         path.relative_to(again).as_posix(): path.read_bytes() for path in again.rglob("*") if path.is_file()
     } == files
+
+
+def test_another_page_is_not_overwritten(shared_grid, tmp_path):
+    (tmp_path / "index.html").write_text("<html>mine</html>")
+    with pytest.raises(UserError, match=r"index\.html is no report's page"):
+        report([shared_grid], tmp_path, ["HR@10"], "NDCG@10", "plain", None)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 
 
 @pytest.mark.parametrize(
