@@ -137,12 +137,16 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "backbone.count_from": (lambda v: v in ("start", "end"), "start or end"),
     "backbone.norm_first": (lambda v: isinstance(v, bool) or v == "original", "true, false or original"),
 }
+KNOWN = {"eval.name", "trainer.monitor", *INDIFFERENT, *RULES}  # of the groups that nothing is built from as a whole
 ABSENT = object()
 UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")
 
 
 def check(config: DictConfig) -> None:
     """Raise UserError, naming the key and the value, if a value makes no sense by itself or beside the others."""
+    for key in (f"{group}.{name}" for group in ("trainer", "eval") for name in config[group]):
+        if key not in KNOWN:
+            raise UserError(f"{key}: no such key{nearest(key, KNOWN)}")
     for key, (rule, wanted) in RULES.items():
         value = OmegaConf.select(config, key, default=ABSENT)
         if value is ABSENT:  # of a loss, split or backbone that was not chosen

@@ -86,6 +86,8 @@ def test_hash_and_path_follow_what_decides_the_result():
         (["method._target_=seqrec.build.torch.load"], "_target_=seqrec.build.torch.load: not a class"),
         (["method._target_=seqrec.build.Fabric"], "_target_=seqrec.build.Fabric: not a class"),
         (["+backbone.colour=red"], "colour"),
+        (["+trainer.max_epoch=3"], "trainer.max_epoch: no such key; did you mean 'trainer.max_epochs'?"),
+        (["+eval.cutoff=5"], "eval.cutoff: no such key; did you mean 'eval.cutoffs'?"),
         ([*SMALL, "eval.cutoffs=[10,500]"], "K=500 is larger than the catalogue of 120 items"),
     ],
 )
