@@ -50,16 +50,14 @@ def main() -> None:
         raise UserError(
             f"{arguments.run} is a run of method={experiment.config.method.name}; only asarrec has matrices"
         )
-    place = {str(user): index for index, user in enumerate(dataset.user_ids.tolist())}
+    rows = dataset.users_of(arguments.users)
     figure, axes = plt.subplots(len(arguments.users), 2, figsize=(10, 5 * len(arguments.users)), squeeze=False)
-    for row, user in zip(axes, arguments.users, strict=True):
-        if user not in place:
-            raise UserError(f"user {user} is not in '{dataset.name}' (its ids look like {dataset.user_ids[0]})")
-        if train.lengths[place[user]] < 2:
+    for axes_of_user, user, row in zip(axes, arguments.users, rows, strict=True):
+        if train.lengths[row] < 2:
             raise UserError(f"user {user} has fewer than two training items, so there is no history to augment")
-        items, soft, hard = matrices(method, train, place[user])
+        items, soft, hard = matrices(method, train, row)
         labels = [str(dataset.item_ids[item]) if item else "-" for item in items]
-        for view, axis in enumerate(row):
+        for view, axis in enumerate(axes_of_user):
             axis.imshow(soft[view], cmap="Greys", vmin=0, vmax=1)
             source, target = np.nonzero(hard[view])
             axis.plot(target, source, "r.", markersize=6)

@@ -7,7 +7,6 @@ from seqrec.data.dataset import Dataset
 from seqrec.data.loader import QuestionLoader
 from seqrec.data.sequences import Sequences
 from seqrec.data.split import Questions
-from seqrec.errors import UserError
 from seqrec.methods.base import Method
 
 
@@ -17,11 +16,7 @@ def recommend(method: Method, dataset: Dataset, users: list[str], top: int, devi
 
     Raises UserError for an unknown user.
     """
-    place = {str(user): index for index, user in enumerate(dataset.user_ids.tolist())}
-    unknown = [user for user in users if user not in place]
-    if unknown:
-        raise UserError(f"user {unknown[0]} is not in '{dataset.name}' (its ids look like {dataset.user_ids[0]})")
-    rows = np.array([place[user] for user in users])
+    rows = dataset.users_of(users)
     history = Sequences(dataset.items, dataset.offsets[rows], dataset.offsets[rows + 1])
     method.eval()
     lists: list[list] = [[] for _ in users]

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from seqrec.errors import UserError
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -34,6 +36,13 @@ class Dataset:
     def num_items(self) -> int:
         """Number of items V, padding left out."""
         return len(self.item_ids) - 1
+
+    def users_of(self, ids: list[str]) -> np.ndarray:
+        """Return the users 0..U-1 that have these ids, [R]; raises UserError for an id that none has."""
+        place = {str(user): index for index, user in enumerate(self.user_ids.tolist())}
+        if unknown := [user for user in ids if user not in place]:
+            raise UserError(f"user {unknown[0]} is not in '{self.name}' (its ids look like {self.user_ids[0]})")
+        return np.array([place[user] for user in ids])
 
     def statistics(self) -> dict:
         """Counts that describe the data; `tie_share` is the share of interactions at the same time as the user's previous one."""
