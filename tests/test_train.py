@@ -195,3 +195,14 @@ def test_divergence_ends_with_advice(tmp_path):
     with pytest.raises(UserError, match=r"training diverged: the loss is .* Try a lower trainer.optimizer.lr"):
         train.job(config, tmp_path / "run")
     assert not (tmp_path / "run" / "DONE").exists()
+
+
+def test_best_weights_of_another_epoch_than_the_best_metrics_are_refused(tmp_path):
+    """Such a pair is left where a process ends between both checkpoints and the repeated epoch comes out otherwise."""
+    config = configure(*SHORT)
+    train.job(config, tmp_path / "run")
+    (tmp_path / "run" / "DONE").unlink()
+    best = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
+    torch.save({**best, "epoch": best["epoch"] + 1}, tmp_path / "run" / "best.pt")
+    with pytest.raises(UserError, match=rf"best.pt is of epoch {best['epoch'] + 1}, the best one was {best['epoch']}"):
+        train.job(config, tmp_path / "run")

@@ -120,7 +120,8 @@ curve:
 cells:
   kind: cells
   metric: NDCG@10
-  cells: [{{attack: clean}}, {{name: newest, attack: random, position: last, k: 1}}, {{attack: random, position: first, k: 1}}]
+  cells: [{{attack: clean}}, {{name: newest, attack: random, position: last, k: 1}}, {{attack: random, position: first, k: 1}},
+    {{name: donor's, attack: random, position: last, k: 1, source: donor}}]
   rows: [{{label: base, command: {plain}}}]
 """
     )
@@ -170,7 +171,7 @@ times:
     hits = [float(row["test HR@10"]) for row in read(results / "runs.csv") if row["command"] == plain]
     assert f"{np.mean(hits):.4f}".lstrip("0") + " ± " in text
     assert "| other | `dataset=beauty` | not run | not run |" in text
-    assert "| .5000 | .2500 (-50 %) | not run |" in text
+    assert "| .5000 | .2500 (-50 %) | not run | not run |" in text
     assert f"| sampler | `{plain}` | 0.600 |" in text
     assert f"| none | `{plain}` | not run |" in text
     assert "| ours | `loss=bce --against-floor` | 3.00 |  |" in text
