@@ -85,8 +85,8 @@ def test_informativeness_is_sought_or_kept_by_its_sign(train):
         method.on_epoch(99)
         logs = method.optimize(batch_of(train, method), Steps(method))
         terms[mode] = (logs["augmenter"] - 0.1 * logs["diversity"] - logs["invariance"]).item()
-    assert terms["adversarial"] == pytest.approx(-2 * float(logs["contrast"]), rel=1e-4)
-    assert terms["cooperative"] == pytest.approx(2 * float(logs["contrast"]), rel=1e-4)
+    assert terms["adversarial"] == pytest.approx(-2 * logs["contrast"].item(), rel=1e-4)
+    assert terms["cooperative"] == pytest.approx(2 * logs["contrast"].item(), rel=1e-4)
 
 
 def test_every_weight_acts_on_its_term(train):
@@ -97,7 +97,7 @@ def test_every_weight_acts_on_its_term(train):
         method = build(train, "sasrec", f"method.{key}=3")
         method.on_epoch(99)
         logs = method.optimize(batch_of(train, method), Steps(method))
-        expected = float(plain["augmenter"] + (3 - default) * plain[name])
+        expected = (plain["augmenter"] + (3 - default) * plain[name]).item()
         assert float(logs["augmenter"]) == pytest.approx(expected, rel=1e-5)
     method = build(train, "sasrec", "method.weight=.3")
     logs = method.losses(batch_of(train, method))

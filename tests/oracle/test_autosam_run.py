@@ -112,7 +112,7 @@ def test_a_new_sampler_keeps_about_half():
     assert float(p.std()) < 0.08
     # the query, key and value projections are three matrices of their own
     weight = method.sampler.block.query_key_value.weight
-    assert float(weight.std()) == pytest.approx(math.sqrt(2 / 256), rel=0.02)
+    assert weight.std().item() == pytest.approx(math.sqrt(2 / 256), rel=0.02)
 
 
 # ----------------------------------------------------------------- inference
