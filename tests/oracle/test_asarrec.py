@@ -98,10 +98,10 @@ def test_every_weight_acts_on_its_term(train):
         method.on_epoch(99)
         logs = method.optimize(batch_of(train, method), Steps(method))
         expected = (plain["augmenter"] + (3 - default) * plain[name]).item()
-        assert float(logs["augmenter"]) == pytest.approx(expected, rel=1e-5)
+        assert logs["augmenter"].item() == pytest.approx(expected, rel=1e-5)
     method = build(train, "sasrec", "method.weight=.3")
     logs = method.losses(batch_of(train, method))
-    assert float(logs["loss"]) == pytest.approx(float(logs["next_item"] + 0.3 * logs["contrast"]), rel=1e-6)
+    assert logs["loss"].item() == pytest.approx(logs["next_item"].item() + 0.3 * logs["contrast"].item(), rel=1e-6)
 
 
 def test_diversity_is_counted_on_hard_views_and_felt_by_soft_ones(train):
@@ -119,7 +119,7 @@ def test_diversity_is_counted_on_hard_views_and_felt_by_soft_ones(train):
     assert logs["changed"] == 0
     assert logs["distance"] == 0
     assert logs["soft_distance"] > 0
-    assert float(logs["diversity"]) == pytest.approx(0.1)
+    assert logs["diversity"].item() == pytest.approx(0.1)
     assert steps.made[0][2]["augmenter.query.weight"].abs().max() > 0
     far = build(train, "sasrec", "method.diversity_margin=0")
     far.on_epoch(99)
