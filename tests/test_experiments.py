@@ -12,6 +12,7 @@ import train
 from seqrec.build import build
 from seqrec.config import check, run_path, settle
 from seqrec.errors import UserError
+from seqrec.report.collect import flatten
 
 CONF = Path(train.__file__).parent / "conf"
 FILES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/*/*.yaml"))
@@ -57,6 +58,15 @@ def test_every_variant_can_be_built_and_is_a_run_of_its_own(name):
         settled = settle(config)
         check(settled)
         assert build(settled).method.trained
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_value_of_the_file_reaches_the_configuration(name):
+    written = OmegaConf.load(CONF / "experiment" / f"{name}.yaml")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [f"experiment={name}"])
+    values = flatten(OmegaConf.to_container(OmegaConf.masked_copy(written, [key for key in written if key in config])))
+    assert values == {key: value for key, value in flatten(OmegaConf.to_container(config)).items() if key in values}
 
 
 @pytest.mark.parametrize("name", FILES)
