@@ -152,7 +152,7 @@ def test_fewer_than_two_long_histories_leave_the_next_item_loss_alone(sequences_
     method.on_epoch(99)
     batch, steps, before = batch_of(train, method), Steps(method, move=0.1), snapshot(method)
     assert method.extended(batch) is None
-    expected = float(Method.losses(method, batch)["loss"])
+    expected = Method.losses(method, batch)["loss"].item()
     logs = method.optimize(batch, steps)
     assert set(logs) == {"loss"}
     assert float(logs["loss"]) == pytest.approx(expected)
