@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from seqrec.data.sequences import Sequences
 from seqrec.errors import UserError
 from seqrec.foreign import SOURCES, ForeignItems
-from seqrec.keyed import uniform, user_keys
+from seqrec.keyed import user_keys
 from seqrec.noise import OPERATORS, WHERE, corrupt
 
 ITEMS = 40
@@ -224,42 +224,9 @@ def test_a_window_is_shuffled_within_itself():
     assert run([[1, 2, 3, 4, 5, 6, 7, 8]] * 3, "shuffle", 1.0)[2] == {"shuffle": 24}
 
 
-def test_sources_draw_from_where_they_say():
-    rows = [[1, 2, 3], [1, 2, 4], [1, 5, 2], [6, 7], [6, 7, 8]]
-    keys = np.arange(500).astype(np.uint64)
-    packed = sequences(rows)
-    row = np.zeros(500, np.int64)
-
-    def draw(source, row=row, **options):
-        return ForeignItems(packed, np.arange(5), ITEMS, source, options.pop("power", 1.0)).draw(
-            packed, row, keys, **options
-        )
-
-    assert set(draw("uniform")) == set(range(1, ITEMS + 1)) - {1, 2, 3}
-    popular = draw("popularity")
-    assert set(popular) == {4, 5, 6, 7, 8}
-    assert np.mean(popular == 6) == pytest.approx(2 / 7, abs=0.06)  # counts of 4 to 8: 1 1 2 2 1
-    assert np.mean(draw("popularity", power=0.0) == 6) == pytest.approx(1 / 5, abs=0.06)
-    assert set(draw("cooccurring")) == {4, 5}
-    assert set(draw("cooccurring", row + 3)) == {8}
-    assert set(draw("donor")) == {4, 5, 6, 7, 8}
-    one = draw("donor", donor=np.full(500, 3, np.uint64))
-    assert max(np.isin(one, donor).mean() for donor in rows) > 0.6  # others only where the donor had nothing new
-
-
 def test_a_row_with_every_item_cannot_get_a_foreign_one():
     with pytest.raises(UserError, match="no item found"):
         run([list(range(1, ITEMS + 1))], "insert", 0.5)
-
-
-def test_keyed_numbers_are_uniform_and_differ_by_every_word():
-    numbers = uniform(3, np.arange(20000))
-    assert numbers.min() >= 0
-    assert numbers.max() < 1
-    assert np.histogram(numbers, 10, (0, 1))[0] / 20000 == pytest.approx([0.1] * 10, abs=0.01)
-    assert abs(np.corrcoef(numbers, uniform(4, np.arange(20000)))[0, 1]) < 0.03
-    assert abs(np.corrcoef(numbers, uniform(3, np.arange(20000), 0))[0, 1]) < 0.03
-    assert len(np.unique(user_keys(np.array(["a", "b", "ab"], object)))) == 3
 
 
 @pytest.mark.parametrize(
