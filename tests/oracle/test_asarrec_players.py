@@ -155,7 +155,7 @@ def test_fewer_than_two_long_histories_leave_the_next_item_loss_alone(sequences_
     expected = Method.losses(method, batch)["loss"].item()
     logs = method.optimize(batch, steps)
     assert set(logs) == {"loss"}
-    assert float(logs["loss"]) == pytest.approx(expected)
+    assert logs["loss"].item() == pytest.approx(expected)
     assert moved(method, before) <= set(names_of(method, "recommender"))
 
 
