@@ -93,10 +93,11 @@ def markdown(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def table_of_runs(results: Results, spec: dict) -> str:
-    """Return a table with a line per command: what was run, its metrics, its gain over other commands."""
-    compared = any("against" in row for row in spec["rows"])
+    """Return a table with a line per command: what was run, its metrics, its gain over other commands, what others report."""
+    compared, reported = (any(key in row for row in spec["rows"]) for key in ("against", "reported"))
     headings = ["", "`python train.py ...`", "seeds", "epochs (best)", "HR@10", "NDCG@10"]
     headings += ["validation NDCG@10", "parameters", "minutes", *(["NDCG@10 against"] if compared else [])]
+    headings += ["reported (HR@10 / NDCG@10)"] if reported else []
     labels = {normal(row["command"]): row["label"] for row in spec["rows"]}
     lines = []
     for row in spec["rows"]:
@@ -118,6 +119,7 @@ def table_of_runs(results: Results, spec: dict) -> str:
                     for other in row.get("against", [])
                 )
             )
+        line += [row.get("reported", "")] if reported else []
         lines.append(line)
     return markdown(headings, lines)
 

@@ -109,7 +109,7 @@ mine:
   kind: runs
   rows:
     - {{label: base, command: {plain}}}
-    - {{label: other, command: dataset=beauty, against: [{plain}]}}
+    - {{label: other, command: dataset=beauty, against: [{plain}], reported: .0974 / .0588}}
 curve:
   kind: ratios
   metric: HR@10
@@ -171,6 +171,7 @@ times:
     hits = [float(row["test HR@10"]) for row in read(results / "runs.csv") if row["command"] == plain]
     assert f"{np.mean(hits):.4f}".lstrip("0") + " ± " in text
     assert "| other | `dataset=beauty` | not run | not run |" in text
+    assert "| base: not run | .0974 / .0588 |\n" in text
     assert "| .5000 | .2500 (-50 %) | not run | not run |" in text
     assert f"| sampler | `{plain}` | 0.600 |" in text
     assert f"| none | `{plain}` | not run |" in text
