@@ -61,22 +61,19 @@ def percent(value: str) -> str:
 
 
 def comparison(results: Results, command: str, against: str, metric: str) -> dict[str, str] | None:
-    """Return the row of gains.csv that compares two commands on seeds that both have, with `partial` true where it leaves some out."""
-    seeds = [{row["seed"] for row in results.rows("runs", side)} for side in (command, against)]
+    """Return the row of gains.csv that compares two commands, its `note` naming its seeds where both have more."""
+    ours, theirs = ({row["seed"] for row in results.rows("runs", side)} for side in (command, against))
     for row in results.rows("gains", command, metric=metric):
         compared = set(row["seeds"].split())
         # a gain of other seeds than the rows beside it have would contradict them
-        if normal(row["against"]) == normal(against) and compared <= seeds[0] & seeds[1]:
-            return row | {"partial": compared < seeds[0] & seeds[1]}
+        if normal(row["against"]) == normal(against) and compared <= ours & theirs:
+            return row | {"note": "" if compared == ours & theirs else f" (seeds {row['seeds']})"}
     return None
 
 
 def gain(row: dict[str, str] | None) -> str:
-    """Return a relative gain with its interval, and with its seeds where both sides have more."""
-    if row is None:
-        return NOT_RUN
-    of_seeds = f" (seeds {row['seeds']})" if row["partial"] else ""
-    return f"{percent(row['gain'])} [{percent(row['low'])}, {percent(row['high'])}]{of_seeds}"
+    """Return a relative gain with its interval."""
+    return f"{percent(row['gain'])} [{percent(row['low'])}, {percent(row['high'])}]{row['note']}" if row else NOT_RUN
 
 
 def comparisons(specs: dict[str, dict]) -> list[tuple[str, str]]:
