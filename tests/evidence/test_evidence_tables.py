@@ -245,15 +245,22 @@ def test_every_wanted_command_is_one_of_today_and_in_its_short_form(composed):
                     assert normal(command_of(config, composed)) == normal(command)
 
 
-@pytest.mark.parametrize(("name", "dataset"), [("strongest", "beauty"), ("strongest_sports", "sports")])
-def test_the_strongest_plain_sasrec_is_the_best_of_the_committed_results(name, dataset, composed):
+@pytest.mark.parametrize(
+    ("name", "dataset", "loss"),
+    [
+        ("plain/strongest", "beauty", "cross_entropy"),
+        ("plain/strongest_sports", "sports", "cross_entropy"),
+        ("coserec/strongest_sports", "sports", "bce"),
+    ],
+)
+def test_a_strongest_setting_of_sasrec_is_the_best_of_the_committed_results(name, dataset, loss, composed):
     validation = {}
     for row in read(ROOT / "results" / "runs.csv"):
         chosen = [row[field] for field in ("dataset", "noise", "loss", "method")]
-        if chosen == [dataset, "none", "cross_entropy", "plain"] and row["backbone"].startswith("sasrec"):
+        if chosen == [dataset, "none", loss, name.split("/")[0]] and row["backbone"].startswith("sasrec"):
             validation.setdefault(row["command"], []).append(float(row["valid NDCG@10"]))
     best = max(validation, key=lambda command: np.mean(validation[command]))
-    strongest = settle(composed(f"experiment=plain/{name}"))
+    strongest = settle(composed(f"experiment={name}"))
     assert normal(command_of(strongest, composed)) == normal(best)
 
 
