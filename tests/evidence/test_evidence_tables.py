@@ -251,6 +251,7 @@ def test_every_wanted_command_is_one_of_today_and_in_its_short_form(composed):
         ("plain/strongest", "beauty", "cross_entropy"),
         ("plain/strongest_sports", "sports", "cross_entropy"),
         ("coserec/strongest_sports", "sports", "bce"),
+        ("lma4rec/strongest_sports", "sports", "bce"),
     ],
 )
 def test_a_strongest_setting_of_sasrec_is_the_best_of_the_committed_results(name, dataset, loss, composed):
