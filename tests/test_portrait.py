@@ -152,7 +152,7 @@ def test_asarrec_shows_what_its_views_do(runs):
     assert not method.augmenter.training
     torch.manual_seed(1)
     kept = method.keep_probability(batch, draws=8)
-    rows, first = rows_to_augment(batch), method.candidates.count
+    rows, first = rows_to_augment(batch, 3), method.candidates.count
     real = batch.seq[rows] > 0
     assert torch.allclose(shown["dropped"][real], 1 - kept[rows][real], atol=1e-6)
     extended = method.extended(batch)

@@ -52,6 +52,7 @@ class AsarRec(Method):
         iterations: int,
         power: float,
         threshold: float,
+        shortest: int,
         least: float,
         compact: bool,
         weight: float,
@@ -85,6 +86,7 @@ class AsarRec(Method):
             ("iterations", iterations, 1),
             ("power", power, 1),
             ("threshold", threshold, 0, 1),
+            ("shortest", shortest, 1),
             ("least", least, 0, 1),
             ("info_weight", info_weight, 0),
             ("diversity_weight", diversity_weight, 0),
@@ -102,7 +104,7 @@ class AsarRec(Method):
         self.candidates = Candidates(num_items, candidates, candidate_source, min(candidate_recent, max_len))
         self.augmenter = AugmentationEncoder(dim, max_len + candidates, stay, gumbel)
         self.iterations, self.power, self.threshold = iterations, power, threshold
-        self.least, self.compact = least, compact
+        self.shortest, self.least, self.compact = shortest, least, compact
         self.weight, self.contrast = weight, NTXent(vector, cosine, temperature)
         self.info_weight = info_weight * INFO_SIGN[info_mode]
         self.diversity_weight, self.diversity_margin = diversity_weight, diversity_margin
@@ -212,7 +214,7 @@ class AsarRec(Method):
 
     def extended(self, batch: Batch) -> views.Extended | None:
         """Return the histories to augment with their candidates, or None if there are fewer than two."""
-        rows = views.rows_to_augment(batch)
+        rows = views.rows_to_augment(batch, self.shortest)
         return views.extend(batch.seq[rows], self.candidates(batch, rows)) if len(rows) > 1 else None
 
     @torch.no_grad()
@@ -224,7 +226,8 @@ class AsarRec(Method):
         kept, extended = (batch.seq > 0).float(), self.extended(batch)
         if extended is None:
             return kept
-        kept[views.rows_to_augment(batch)] *= self.placed(extended, draws)[:, :, self.candidates.count :].sum(1)
+        rows = views.rows_to_augment(batch, self.shortest)
+        kept[rows] *= self.placed(extended, draws)[:, :, self.candidates.count :].sum(1)
         return kept
 
     @torch.no_grad()

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from seqrec.batch import Batch
 
-SHORTEST = 3  # items of a history that is augmented
-
 
 @dataclass(frozen=True)
 class Extended:
@@ -45,13 +43,13 @@ class HardViews:
         return self.arrange(found * (self.source >= 0))
 
 
-def rows_to_augment(batch: Batch) -> Tensor:
-    """Return the rows to augment [R], by falling length: at least 3 items, and the first of each user.
+def rows_to_augment(batch: Batch, shortest: int) -> Tensor:
+    """Return the rows to augment [R], by falling length: at least `shortest` items, and the first of each user.
 
     Views of the same user must not be contrasted.
     """
     length = (batch.seq > 0).sum(1)
-    rows = (length >= SHORTEST).nonzero()[:, 0]
+    rows = (length >= shortest).nonzero()[:, 0]
     _, person = batch.user[rows].unique(return_inverse=True)
     first = rows.new_full((len(rows),), len(length)).scatter_reduce(0, person, rows, "amin")
     rows = first[first < len(length)]

@@ -102,7 +102,7 @@ def slow_views(method, batch):
     found, users = [], set()
     for row in range(len(batch.seq)):
         history = [item for item in batch.seq[row].tolist() if item]
-        if len(history) < 3 or int(batch.user[row]) in users:
+        if len(history) < method.shortest or int(batch.user[row]) in users:
             continue
         users.add(int(batch.user[row]))
         candidates = method.candidates(batch, torch.tensor([row]))[0].tolist()

@@ -36,12 +36,18 @@ def test_the_views_of_these_tests_are_of_all_kinds(train, backbone):
 
 
 @pytest.mark.parametrize(
-    ("vector", "by", "compact"),
-    [("last", "cosine", "false"), ("last", "dot", "true"), ("flat", "dot", "false"), ("flat", "cosine", "true")],
+    ("vector", "by", "compact", "shortest"),
+    [
+        ("last", "cosine", "false", 3),
+        ("last", "dot", "true", 3),
+        ("flat", "dot", "false", 1),
+        ("flat", "cosine", "true", 3),
+    ],
 )
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_both_losses_and_their_gradients_follow_the_equations(train, backbone, vector, by, compact):
-    method = build(train, backbone, f"method.vector={vector}", f"method.compact={compact}", *COMPARED_BY[by])
+def test_both_losses_and_their_gradients_follow_the_equations(train, backbone, vector, by, compact, shortest):
+    changes = f"method.vector={vector}", f"method.compact={compact}", f"method.shortest={shortest}"
+    method = build(train, backbone, *changes, *COMPARED_BY[by])
     method.on_epoch(99)
     batch = batch_of(train, method, size=30 if backbone == "fmlprec" else 10)
     steps = Steps(method)

@@ -131,19 +131,21 @@ def test_the_players_have_their_own_optimiser_and_clip(train):
 # --- which rows are augmented ----------------------------------------------------------------------------------
 
 
-def test_one_row_per_user_of_at_least_three_items_is_augmented(train):
-    method = build(train, "fmlprec")
-    batch = batch_of(train, method, size=40)
+@pytest.mark.parametrize(("shortest", "users"), [(None, 8), (3, 8), (2, 9), (1, 10)])
+def test_one_row_per_user_that_is_long_enough_is_augmented(train, shortest, users):
+    method = build(train, "fmlprec", *[f"method.shortest={shortest}"] * (shortest is not None))
+    shortest = shortest or 3
+    batch = batch_of(train, method, size=60)
     extended = method.extended(batch)
     lengths = (batch.seq > 0).sum(1)
     wanted = {}
     for row in range(len(lengths)):
-        if lengths[row] >= 3:
+        if lengths[row] >= shortest:
             wanted.setdefault(int(batch.user[row]), batch.seq[row][batch.seq[row] > 0].tolist())
     found = [items[original].tolist() for items, original in zip(extended.items, extended.original, strict=True)]
     assert sorted(found) == sorted(wanted.values())
     assert [len(row) for row in found] == sorted((len(row) for row in found), reverse=True)
-    assert len(wanted) < int((lengths >= 3).sum())
+    assert len(wanted) == users < int((lengths >= shortest).sum())
 
 
 def test_fewer_than_two_long_histories_leave_the_next_item_loss_alone(sequences_of):

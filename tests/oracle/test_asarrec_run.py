@@ -171,6 +171,7 @@ def test_the_count_of_changed_views_is_the_logged_share(caplog):
         ("method.iterations=-1", "method.iterations=-1: must be a number of at least 1"),
         ("method.power=-1", "method.power=-1: must be a number of at least 1"),
         ("method.threshold=2", "method.threshold=2: must be a number from 0 to 1"),
+        ("method.shortest=0", "method.shortest=0: must be a number of at least 1"),
         ("method.least=2", "method.least=2: must be a number from 0 to 1"),
         ("method.temperature=0", "method.temperature=0: "),
     ],
@@ -280,7 +281,7 @@ def test_the_keep_probability_is_the_share_of_views_that_hold_the_item(finished)
     assert found.max() <= 1
     short = real.sum(1) < 3
     assert (found[short] == real[short]).all()
-    extended, rows = method.extended(batch), rows_to_augment(batch)
+    extended, rows = method.extended(batch), rows_to_augment(batch, 3)
     count = torch.zeros(len(rows), batch.seq.shape[1])
     method.augmenter.train()
     for _ in range(200):
