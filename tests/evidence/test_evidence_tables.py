@@ -250,6 +250,7 @@ def test_every_wanted_command_is_one_of_today_and_in_its_short_form(composed):
     [
         ("plain/strongest", "beauty", "cross_entropy"),
         ("plain/strongest_sports", "sports", "cross_entropy"),
+        ("asarrec/strongest", "beauty", "bce"),
         ("coserec/strongest_sports", "sports", "bce"),
         ("lma4rec/strongest_sports", "sports", "bce"),
     ],
