@@ -131,10 +131,11 @@ def test_the_players_have_their_own_optimiser_and_clip(train):
 # --- which rows are augmented ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("shortest", "users"), [(None, 8), (3, 8), (2, 9), (1, 10)])
-def test_one_row_per_user_that_is_long_enough_is_augmented(train, shortest, users):
-    method = build(train, "fmlprec", *[f"method.shortest={shortest}"] * (shortest is not None))
-    shortest = shortest or 3
+@pytest.mark.parametrize(
+    ("changes", "shortest", "users"), [([], 3, 8), (["method.shortest=2"], 2, 9), (["method.shortest=1"], 1, 10)]
+)
+def test_one_row_per_user_that_is_long_enough_is_augmented(train, changes, shortest, users):
+    method = build(train, "fmlprec", *changes)
     batch = batch_of(train, method, size=60)
     extended = method.extended(batch)
     lengths = (batch.seq > 0).sum(1)
