@@ -10,9 +10,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seqrec.cli import JobFailed, guarded, log, log_file, set_up_logging
-from seqrec.config import check, run_path, settle
-from seqrec.results import results_table
-from seqrec.run_dir import RunDir, remove_if_empty
+from seqrec.config import apply_variant, check, run_path
+from seqrec.run.directory import RunDir, remove_if_empty
+from seqrec.run.summary import results_table
 
 OmegaConf.register_new_resolver("run_path", lambda *, _root_: run_path(_root_))
 OmegaConf.register_new_resolver("names", ",".join)
@@ -34,7 +34,7 @@ def main(config: DictConfig) -> float | None:
 
 def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | None:
     """Run the experiment that `config` describes in `folder`, unless it is complete there."""
-    config = settle(config)
+    config = apply_variant(config)
     check(config)
     run_dir = RunDir(folder)
     if not (config.force or config.dry_run):

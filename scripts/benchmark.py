@@ -49,8 +49,8 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()  # overrides may stand anywhere
     config = configure(arguments.overrides, arguments.against_floor, bool(arguments.peer))
 
-    from seqrec.benchmark import Plain, benchmark, ratios, report  # brings torch
-    from seqrec.files import write_json
+    from seqrec.commands.benchmark import Plain, benchmark, ratios, report  # brings torch
+    from seqrec.utils.files import write_json
 
     set_up_logging()
     make_rival = floor_of if arguments.against_floor else Plain if arguments.against_plain else None
@@ -79,8 +79,8 @@ def configure(overrides: list[str], floor: bool, peers: bool):
     """Compose the configuration; beside others it must be a plain SASRec, and beside the floor one like the floor's."""
     from hydra import compose, initialize_config_dir
 
-    from seqrec.config import check, settle
-    from seqrec.errors import UserError
+    from seqrec.config import apply_variant, check
+    from seqrec.utils.errors import UserError
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("config", overrides)
@@ -94,7 +94,7 @@ def configure(overrides: list[str], floor: bool, peers: bool):
             config = compose("config", [*ALIKE, FLOOR_LOSSES[config.loss.name], *overrides])
         elif peers:
             config = compose("config", ["trainer.accelerator=cpu", *overrides])
-    config = settle(config)
+    config = apply_variant(config)
     check(config)
     return config
 
@@ -124,9 +124,9 @@ def floor_of(experiment):
 
 def converge(config) -> dict:
     """Run the whole experiment in a temporary directory; returns when its validation metric was nearly at its best."""
-    from seqrec.benchmark import time_to_good
+    from seqrec.commands.benchmark import time_to_good
     from seqrec.experiment import run
-    from seqrec.run_dir import RunDir
+    from seqrec.run.directory import RunDir
 
     with tempfile.TemporaryDirectory() as folder:
         run(config, RunDir(Path(folder)))

@@ -19,7 +19,7 @@ def matrices(method, train, user: int):
     import torch
 
     from seqrec.batch import Batch
-    from seqrec.methods.matrix_views import extend
+    from seqrec.methods.asarrec.views import extend
 
     index = np.arange(max(train.start[user], train.stop[user] - 1 - method.max_len), train.stop[user] - 1)[None]
     seq, row = torch.from_numpy(train.items[index].astype(np.int64)), torch.tensor([user])
@@ -39,10 +39,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from seqrec.build import load
-    from seqrec.errors import UserError
-    from seqrec.files import write_atomically
-    from seqrec.methods.asarrec import AsarRec
+    from seqrec.methods.asarrec.asarrec import AsarRec
     from seqrec.report.figures import plt  # says so where matplotlib is missing
+    from seqrec.utils.errors import UserError
+    from seqrec.utils.files import write_atomically
 
     experiment = load(arguments.run, data_dir=arguments.data_dir)
     method, train, dataset = experiment.method.eval(), experiment.split.train, experiment.dataset

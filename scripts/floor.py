@@ -29,7 +29,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Group:
-    """Questions of like length."""
+    """EvalSplit of like length."""
 
     item: Tensor  # [Q, W] oldest first, zeros after the newest
     last: Tensor  # [Q] slot of the newest item

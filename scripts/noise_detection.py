@@ -21,8 +21,8 @@ def main() -> None:
     import torch
 
     from seqrec.build import load
-    from seqrec.detection import known_noise, write
-    from seqrec.errors import UserError
+    from seqrec.evaluation.noise_detection import known_noise, write
+    from seqrec.utils.errors import UserError
 
     for folder in arguments.runs:
         experiment = load(folder, data_dir=arguments.data_dir)

@@ -16,7 +16,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from seqrec.build import load
-    from seqrec.recommend import recommend
+    from seqrec.evaluation.recommend import recommend
 
     experiment = load(arguments.run, data_dir=arguments.data_dir)
     lists = recommend(experiment.method, experiment.dataset, arguments.users, arguments.top, experiment.fabric.device)

@@ -28,6 +28,7 @@ def main() -> None:
     from filelock import FileLock
     from hydra import compose, initialize_config_dir
 
+    from seqrec.evaluation.perturbation import SETTING
     from seqrec.evidence.rows import (
         benchmark_rows,
         detection_rows,
@@ -39,7 +40,6 @@ def main() -> None:
         training_row,
     )
     from seqrec.evidence.tables import comparisons
-    from seqrec.robustness import SETTING
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         runs = finished(arguments.folders, functools.cache(lambda *overrides: compose("config", list(overrides))))

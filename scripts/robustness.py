@@ -61,11 +61,11 @@ def main() -> None:
 
     from omegaconf import OmegaConf
 
-    from seqrec.attacks import check
     from seqrec.build import load, make
-    from seqrec.foreign import ForeignItems
-    from seqrec.keyed import user_keys
-    from seqrec.robustness import Examiner, attack_cells, noise_cells, table, write
+    from seqrec.evaluation.attacks import check
+    from seqrec.evaluation.perturbation import Examiner, attack_cells, noise_cells, table, write
+    from seqrec.noise.foreign_items import ForeignItems
+    from seqrec.utils.keyed_random import user_keys
 
     operators = arguments.noise or ([] if arguments.positions else ["insert", "replace", "delete", "swap"])
     place = {name: getattr(arguments, name) for name in ("where", "last", "window")}

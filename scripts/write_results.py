@@ -20,7 +20,7 @@ def main() -> None:
     import yaml
 
     from seqrec.evidence.tables import Results, filled, picture
-    from seqrec.files import write_atomically
+    from seqrec.utils.files import write_atomically
 
     results = Results(root / "results")
     specs = yaml.safe_load((root / "results" / "tables.yaml").read_text())

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 OPERATORS = ("crop", "mask", "reorder", "substitute", "insert")
 

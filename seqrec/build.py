@@ -12,18 +12,18 @@ import torch
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.checkpoint import Checkpoints
-from seqrec.config import config_hash
+from seqrec.config import config_hash, current_address
 from seqrec.data.dataset import Dataset
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import Split
-from seqrec.errors import UserError
-from seqrec.evaluate import Evaluator
+from seqrec.evaluation.evaluator import Evaluator
 from seqrec.methods.base import Method
-from seqrec.progress import Progress
-from seqrec.run_dir import RunDir
-from seqrec.trainer import Trainer
+from seqrec.run.directory import RunDir
+from seqrec.training.progress import Progress
+from seqrec.training.trainer import Trainer
+from seqrec.utils.checkpoint import Checkpoints
+from seqrec.utils.errors import UserError
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
 OWN_KEYS = ("_target_", "_partial_", "name")
@@ -35,7 +35,7 @@ def locate(path: str) -> type:
     Raises UserError unless it is a class that seqrec or torch.optim itself defines: a configuration from a stranger
     must not be able to run anything else, be it through a module's imports (seqrec.x.os.system).
     """
-    module, _, name = path.rpartition(".")
+    module, _, name = current_address(path).rpartition(".")
     found = None
     if module.split(".")[0] == "seqrec" or module == "torch.optim":
         try:
@@ -127,7 +127,7 @@ def build(config: DictConfig) -> Experiment:
     trainer = values["trainer"]
     if trainer["threads"] is not None:
         torch.set_num_threads(trainer["threads"])
-    fabric = fabric_of(trainer, locate(values["method"]["_target_"]).trained)
+    fabric = make_fabric(trainer, locate(values["method"]["_target_"]).trained)
     dataset = make(values["dataset"], "dataset", name=values["dataset"]["name"]).load(
         values["data_dir"], values["cache_dir"]
     )
@@ -148,7 +148,7 @@ def build(config: DictConfig) -> Experiment:
         }
     method = make(values["method"], "method", **facts)
     if method.trained:
-        negatives = sampler_of(method.loss, split, dataset.num_items, values["seed"])
+        negatives = make_sampler(method.loss, split, dataset.num_items, values["seed"])
         loader = TrainLoader(
             split.train,
             trainer["batch_size"],
@@ -164,7 +164,7 @@ def build(config: DictConfig) -> Experiment:
     return Experiment(config, fabric, dataset, split, noise, fabric.to_device(method), evaluator, loader)
 
 
-def fabric_of(trainer: dict, trained: bool) -> Fabric:
+def make_fabric(trainer: dict, trained: bool) -> Fabric:
     """Return the launched devices; methods that only count need none but the processor.
 
     Raises UserError for an accelerator that is not there or unknown.
@@ -208,7 +208,7 @@ def load(folder: Path, **overrides) -> Experiment:
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)
     if experiment.method.trained:
-        best = checkpoints_of(experiment, folder).load("best.pt")
+        best = open_checkpoints(experiment, folder).load("best.pt")
         if best is None:
             raise UserError(f"{folder} has no best.pt: the run has not finished an epoch")
         experiment.method.load_state_dict(best["model"])
@@ -217,7 +217,7 @@ def load(folder: Path, **overrides) -> Experiment:
     return experiment
 
 
-def sampler_of(loss, split: Split, num_items: int, seed: int) -> NegativeSampler | None:
+def make_sampler(loss, split: Split, num_items: int, seed: int) -> NegativeSampler | None:
     """Return the sampler of the negatives a loss asks for, and tell the loss its proposal."""
     if not loss.negatives:
         return None
@@ -226,12 +226,12 @@ def sampler_of(loss, split: Split, num_items: int, seed: int) -> NegativeSampler
     return sampler
 
 
-def checkpoints_of(experiment: Experiment, folder: Path) -> Checkpoints:
+def open_checkpoints(experiment: Experiment, folder: Path) -> Checkpoints:
     """Return the checkpoints of an experiment in `folder`."""
     return Checkpoints(folder, config_hash(experiment.config), experiment.dataset.sha256)
 
 
-def trainer_of(experiment: Experiment, folder: Path, record) -> Trainer:
+def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:
     """Return the trainer of an experiment, which keeps its checkpoints in `folder`."""
     config, fabric, method = experiment.config, experiment.fabric, experiment.method
     values = OmegaConf.to_container(config.trainer, resolve=True)
@@ -253,7 +253,7 @@ def trainer_of(experiment: Experiment, folder: Path, record) -> Trainer:
         experiment.loader,
         validate,
         record,
-        checkpoints_of(experiment, folder),
+        open_checkpoints(experiment, folder),
         Progress(values["progress"], values["monitor"]),
         make(values["optimizer"], "trainer.optimizer"),
         **{key: values[key] for key in settings},

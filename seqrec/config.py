@@ -1,4 +1,4 @@
-"""What can be known of a configuration before torch is imported: its checks, its hash and its place on disk."""
+"""Configuration checks, hash and run path; must not import torch."""
 
 import hashlib
 import json
@@ -7,11 +7,17 @@ from collections.abc import Callable
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seqrec.errors import UserError, nearest
-from seqrec.metrics import TIES
+from seqrec.evaluation.metrics import TIES
+from seqrec.utils.errors import UserError, nearest
 
+# The hash of a run covers `_target_`, as it was when the class came into the project: {address now: first address}.
+# Whoever moves or renames a class adds a line, so that its runs keep their directories and old ones can be read.
+FIRST_ADDRESS = {
+    "seqrec.methods.autosam.Sampler": "seqrec.methods.sampler.Sampler",
+    "seqrec.noise.TrainingNoise": "seqrec.data.training_noise.TrainingNoise",
+}
 # Keys that say where and how a run is done, not what comes out of it.
-INDIFFERENT = (
+NOT_HASHED = (
     "variant",
     "variants",
     "data_dir",
@@ -29,15 +35,15 @@ INDIFFERENT = (
 )
 
 
-def settle(config: DictConfig) -> DictConfig:
+def apply_variant(config: DictConfig) -> DictConfig:
     """Return the configuration with the changes that `variant` stands for, and without the list of variants.
 
     Raises UserError for a variant that is not listed, or that changes a key that is not there.
     """
-    settled = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "variants")])
+    changed = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "variants")])
     if config.variant is None:
-        return settled
-    OmegaConf.set_struct(settled, True)
+        return changed
+    OmegaConf.set_struct(changed, True)
     if config.variant not in config.variants:
         known = f"there are {', '.join(config.variants)}" if config.variants else "choose an experiment that has some"
         raise UserError(f"variant={config.variant}: no such variant; {known}")
@@ -48,16 +54,33 @@ def settle(config: DictConfig) -> DictConfig:
                 f"variants.{config.variant}.{key}: a variant changes single keys, not the choice of a group"
             )
         try:
-            OmegaConf.update(settled, key, value, merge=False)
+            OmegaConf.update(changed, key, value, merge=False)
         except OmegaConfBaseException:
             raise UserError(f"variants.{config.variant}.{key}: no such key") from None
-    return settled
+    return changed
 
 
-def decisive(config: DictConfig) -> dict:
-    """Return the resolved configuration without the keys that do not decide the result."""
-    values = OmegaConf.to_container(config, resolve=True)
-    for key in INDIFFERENT:
+def current_address(target: str) -> str:
+    """Return where the class that `_target_` names stands today."""
+    return next((now for now, first in FIRST_ADDRESS.items() if first == target), target)
+
+
+def with_first_addresses(node):
+    """Return plain values (nested dictionaries and lists) with every `_target_` as it was when its class was new."""
+    if isinstance(node, list):
+        return [with_first_addresses(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: FIRST_ADDRESS.get(value, value) if key == "_target_" else with_first_addresses(value)
+        for key, value in node.items()
+    }
+
+
+def hashed_values(config: DictConfig) -> dict:
+    """Return the resolved configuration without the keys that do not change the result, and with first addresses."""
+    values = with_first_addresses(OmegaConf.to_container(config, resolve=True))
+    for key in NOT_HASHED:
         *groups, name = key.split(".")
         node = values
         for group in groups:
@@ -68,15 +91,15 @@ def decisive(config: DictConfig) -> dict:
 
 def config_hash(config: DictConfig) -> str:
     """Return 8 hexadecimal digits that differ wherever the results may differ."""
-    values = decisive(config)
-    if values["trainer"]["devices"] == 1:  # the rule; of several each contrasts its own part of a batch
+    values = hashed_values(config)
+    if values["trainer"]["devices"] == 1:  # the default; with more devices each process contrasts only its shard
         del values["trainer"]["devices"]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def run_path(config: DictConfig) -> str:
     """Return <dataset>/<noise>/<backbone>-<method>[-<variant>]/seed<k>-<hash>."""
-    config = settle(config)
+    config = apply_variant(config)
     noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
     model = "-".join(name for name in (config.backbone.name, config.method.name, config.variant) if name)
     return f"{config.dataset.name}/{noise}/{model}/seed{config.seed}-{config_hash(config)}"
@@ -137,7 +160,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "backbone.count_from": (lambda v: v in ("start", "end"), "start or end"),
     "backbone.norm_first": (lambda v: isinstance(v, bool) or v == "original", "true, false or original"),
 }
-KNOWN = {"eval.name", "trainer.monitor", *INDIFFERENT, *RULES}  # of the groups that nothing is built from as a whole
+KNOWN = {"eval.name", "trainer.monitor", *NOT_HASHED, *RULES}  # of the groups that nothing is built from as a whole
 ABSENT = object()
 UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")
 

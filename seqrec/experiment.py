@@ -7,15 +7,15 @@ from contextlib import closing
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.build import Experiment, build, checkpoints_of, choose, trainer_of
+from seqrec.build import Experiment, build, choose, make_trainer, open_checkpoints
 from seqrec.config import config_hash
-from seqrec.errors import UserError
-from seqrec.events import EventWriter
-from seqrec.manifest import environment, parameter_count, peak_memory
-from seqrec.portrait import portrait
-from seqrec.results import results_table
-from seqrec.run_dir import RunDir
-from seqrec.trainer import State
+from seqrec.evaluation.position_profile import portrait
+from seqrec.run.directory import RunDir
+from seqrec.run.manifest import environment, parameter_count, peak_memory
+from seqrec.run.summary import results_table
+from seqrec.training.tensorboard import EventWriter
+from seqrec.training.trainer import State
+from seqrec.utils.errors import UserError
 
 log = logging.getLogger("seqrec")
 
@@ -60,10 +60,10 @@ def train(experiment: Experiment, run_dir: RunDir) -> State:
                 run_dir.write_history(history)
                 events.write(history)
 
-        state = trainer_of(experiment, run_dir.path, record).fit()
+        state = make_trainer(experiment, run_dir.path, record).fit()
     log.info("training ended: %s", state.stopped)
     experiment.fabric.barrier()  # the first process writes what all of them read
-    best = checkpoints_of(experiment, run_dir.path).load("best.pt")
+    best = open_checkpoints(experiment, run_dir.path).load("best.pt")
     if best["epoch"] != state.best_epoch:  # ended between two files, and the repeated epoch came out otherwise
         raise UserError(
             f"best.pt is of epoch {best['epoch']}, the best one was {state.best_epoch}: start again with force=true"

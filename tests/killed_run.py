@@ -34,15 +34,15 @@ def die_at(function, before: bool):
 
 
 if where == "step":
-    from seqrec.trainer import Trainer
+    from seqrec.training.trainer import Trainer
 
     Trainer.update = die_at(Trainer.update, before=False)
 elif where == "evaluate":
-    from seqrec.evaluate import Evaluator
+    from seqrec.evaluation.evaluator import Evaluator
 
     Evaluator._count = die_at(Evaluator._count, before=True)
 elif where == "checkpoint":
-    from seqrec import checkpoint
+    from seqrec.utils import checkpoint
 
     def half(path, content):
         global calls

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from seqrec.attacks import random_items, slots
-from seqrec.attacks import replaced as put
 from seqrec.build import build
-from seqrec.foreign import ForeignItems
-from seqrec.keyed import user_keys
-from seqrec.robustness import Examiner, attack_cells, noise_cells
+from seqrec.evaluation.attacks import random_items, slots
+from seqrec.evaluation.attacks import replaced as put
+from seqrec.evaluation.perturbation import Examiner, attack_cells, noise_cells
+from seqrec.noise.foreign_items import ForeignItems
+from seqrec.utils.keyed_random import user_keys
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")

@@ -9,18 +9,19 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from seqrec import attacks, noise
-from seqrec.attacks import check, gradient_items, joined, newest, random_items, replaced, slots
 from seqrec.backbones.dropout import Dropout
 from seqrec.build import make
-from seqrec.data import training_noise
 from seqrec.data.sequences import Sequences
-from seqrec.data.split import Questions
-from seqrec.errors import UserError
-from seqrec.foreign import ForeignItems
-from seqrec.keyed import user_keys
+from seqrec.data.split import EvalSplit
+from seqrec.evaluation import attacks
+from seqrec.evaluation.attacks import check, gradient_items, joined, newest, random_items, replaced, slots
 from seqrec.losses import CrossEntropy
 from seqrec.methods.base import Method
+from seqrec.noise import operators as noise
+from seqrec.noise import training as training_noise
+from seqrec.noise.foreign_items import ForeignItems
+from seqrec.utils.errors import UserError
+from seqrec.utils.keyed_random import user_keys
 
 CONF = str(Path(__file__).parents[1] / "conf")
 CPU = torch.device("cpu")
@@ -108,9 +109,9 @@ def test_replaced_changes_a_copy(rows):
 
 @pytest.fixture
 def asked(rows):
-    """Questions whose history has items that the input has not."""
+    """EvalSplit whose history has items that the input has not."""
     history = joined(rows, Sequences(np.array([9, 9, 9, 9, 6], np.int32), np.arange(5), np.arange(1, 6)))
-    return Questions(np.arange(5), np.array([7, 1, 3, 5, 8]), rows, history)
+    return EvalSplit(np.arange(5), np.array([7, 1, 3, 5, 8]), rows, history)
 
 
 def test_random_items_are_foreign_to_the_history_and_even(asked, rows):
@@ -151,7 +152,7 @@ def table():
 
 def test_the_items_put_at_several_places_of_a_row_are_drawn_apart(sequences_of):
     rows = sequences_of([[1, 2]] * 500)
-    asked = Questions(np.arange(500), np.full(500, 3), rows, rows)
+    asked = EvalSplit(np.arange(500), np.full(500, 3), rows, rows)
     keys = user_keys(asked.user)
     row, offset = slots(rows, "last", 2, keys, 0)
     train = sequences_of([[1, 2, 3, 4, 5, 6, 7, 8, 9]] * 500)
@@ -175,7 +176,7 @@ def test_the_gradient_finds_the_exactly_worst_item_where_the_loss_is_monotone(as
     table = torch.tensor([[0.0], [-0.9], [0.3], [0.8], [-0.2], [1.3], [0.1], [-1.1], [1.7], [0.5]])
     method = Sum(table)
     for end in (7, 8):
-        asked = Questions(asked.user, np.full(5, end), rows, asked.history)
+        asked = EvalSplit(asked.user, np.full(5, end), rows, asked.history)
         row, offset = slots(rows, position, 1, user_keys(asked.user), 0)
         chosen = gradient_items(method, asked, offset, CPU)
         for r, at, item in zip(row, offset - rows.start[row], chosen, strict=True):

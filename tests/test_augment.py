@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seqrec.augment import OPERATORS, Views, crop, insert, mask, reorder, substitute
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 DRAWS = 6000
 SIMILAR = torch.tensor([0, *(item + 100 for item in range(1, 60)), *([1] * 200)])

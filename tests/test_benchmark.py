@@ -10,10 +10,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from seqrec.benchmark import EVALUATIONS, Plain, Timing, benchmark, ratios, report, time_to_good
 from seqrec.build import build
-from seqrec.errors import UserError
+from seqrec.commands.benchmark import EVALUATIONS, Plain, Timing, benchmark, ratios, report, time_to_good
 from seqrec.methods.base import Method
+from seqrec.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8", "backbone.layers=1", "max_len=10"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqrec.checkpoint import Checkpoints, random_state, restore_random_state, take_over
-from seqrec.errors import UserError
+from seqrec.utils.checkpoint import Checkpoints, random_state, restore_random_state, take_over
+from seqrec.utils.errors import UserError
 
 IDENTITY = {"config_hash": "aaaa", "data_sha256": "dddd"}
 

@@ -7,7 +7,7 @@ from job_setting import CONF, SMALL, configure
 
 import train
 from seqrec.config import check, config_hash, run_path
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 
 def test_hash_and_path_follow_what_decides_the_result():

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from seqrec.contrastive import NTXent, flat_products
-from seqrec.errors import UserError
+from seqrec.losses.contrastive import NTXent, flat_products
+from seqrec.utils.errors import UserError
 
 
 def views_of(generator, rows, width, dim):

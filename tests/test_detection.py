@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from seqrec.detection import auc, highest, known_noise, report
-from seqrec.errors import UserError
+from seqrec.evaluation.noise_detection import auc, highest, known_noise, report
+from seqrec.utils.errors import UserError
 
 LABEL = np.array([True, False, False, True, False, False])
 SCORE = np.array([0.5, 0.5, 0.1, 0.9, 0.2, 0.7])

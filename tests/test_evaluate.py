@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from seqrec import evaluate
-from seqrec.data.split import Questions
-from seqrec.errors import UserError
-from seqrec.evaluate import Evaluator, Ranks
+from seqrec.data.split import EvalSplit
+from seqrec.evaluation import evaluator as evaluate
+from seqrec.evaluation.evaluator import Evaluator, Ranks
+from seqrec.utils.errors import UserError
 
 ITEMS, USERS, MAX_LEN = 23, 70, 6
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def questions(sequences_of):
         fresh = [item for item in range(1, ITEMS + 1) if item not in items]
         target[row] = items[0] if row % 7 == 0 else generator.choice(fresh)
     sequences = sequences_of(history)
-    return Questions(user, target, sequences, sequences)
+    return EvalSplit(user, target, sequences, sequences)
 
 
 def history_of(questions, row):
@@ -118,7 +118,7 @@ def test_masking_takes_the_whole_history_not_what_the_model_sees(sequences_of):
     long = sequences_of([list(range(1, 21))])
     descending = torch.arange(ITEMS + 1.0).flip(0)[None]
     ranks = Evaluator([5], True, "expected", ITEMS, max_len=2).ranks(
-        Table(descending), Questions(np.array([0]), np.array([21]), long, long), CPU
+        Table(descending), EvalSplit(np.array([0]), np.array([21]), long, long), CPU
     )
     assert (ranks.better[0], ranks.equal[0]) == (0, 1)
 
@@ -127,7 +127,7 @@ def test_masking_takes_the_clean_history(sequences_of):
     noisy, clean = sequences_of([[9, 9, 9]]), sequences_of([[1, 2, 2]])
     scores = torch.zeros(1, ITEMS + 1)
     scores[0, [1, 9]] = 5.0
-    ranks = evaluator().ranks(Table(scores), Questions(np.array([0]), np.array([4]), noisy, clean), CPU)
+    ranks = evaluator().ranks(Table(scores), EvalSplit(np.array([0]), np.array([4]), noisy, clean), CPU)
     assert (ranks.better[0], ranks.equal[0]) == (1, ITEMS - 3)
 
 
@@ -146,7 +146,7 @@ def test_ranks_do_not_depend_on_the_size_of_chunks(scores, questions, monkeypatc
 def test_ranks_do_not_depend_on_the_order_of_users(scores, questions):
     order = np.random.default_rng(2).permutation(USERS)
     sequences = questions.history.take(order)
-    shuffled = Questions(questions.user[order], questions.target[order], sequences, sequences)
+    shuffled = EvalSplit(questions.user[order], questions.target[order], sequences, sequences)
     expected, ranks = (evaluator().ranks(Table(scores), asked, CPU) for asked in (questions, shuffled))
     for name in ("user", "target", "better", "equal"):
         assert np.array_equal(getattr(ranks, name), getattr(expected, name)[order])

@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 
 import train
 from seqrec.build import build
-from seqrec.config import check, run_path, settle
-from seqrec.errors import UserError
+from seqrec.config import apply_variant, check, run_path
 from seqrec.report.collect import flatten
+from seqrec.utils.errors import UserError
 
 CONF = Path(train.__file__).parent / "conf"
 FILES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/*/*.yaml"))
@@ -55,7 +55,7 @@ def test_every_variant_can_be_built_and_is_a_run_of_its_own(name):
     paths = [run_path(config) for config in jobs(name)]
     assert len({path.rpartition("-")[2] for path in paths}) == len(paths)
     for config in jobs(name):
-        settled = settle(config)
+        settled = apply_variant(config)
         check(settled)
         assert build(settled).method.trained
 
@@ -85,8 +85,8 @@ def test_all_of_it_runs(name, tmp_path):
 
 def test_a_variant_changes_what_it_says_and_nothing_else():
     base, *variants = jobs("cat/ablation")
-    plain = OmegaConf.to_container(settle(base))
-    changed = OmegaConf.to_container(settle(variants[0]))
+    plain = OmegaConf.to_container(apply_variant(base))
+    changed = OmegaConf.to_container(apply_variant(variants[0]))
     assert changed["method"].pop("lambda2") == 0
     assert plain["method"].pop("lambda2") == 0.1
     assert changed.pop("variant") == "level_1"
@@ -109,4 +109,4 @@ def test_a_wrong_variant_is_refused(overrides, message):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides)
     with pytest.raises(UserError, match=message):
-        settle(config)
+        apply_variant(config)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seqrec.files import write_atomically, write_json
+from seqrec.utils.files import write_atomically, write_json
 
 
 def names(folder):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqrec.foreign import ForeignItems
+from seqrec.noise.foreign_items import ForeignItems
 
 ITEMS = 40
 

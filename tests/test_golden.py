@@ -26,6 +26,8 @@ RUNS = {
     "markov": ["method=markov", "method.history_decay=auto"],
     "itemknn": ["method=itemknn"],
     "popularity": ["method=popularity"],
+    "noise insert": ["noise=insert", "noise.ratio=.3"],
+    "noise mixed": ["method=markov", "noise=mixed", "noise.ratio=.3"],
 }
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqrec.keyed import uniform, user_keys
+from seqrec.utils.keyed_random import uniform, user_keys
 
 
 def test_keyed_numbers_are_uniform_and_differ_by_every_word():

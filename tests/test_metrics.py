@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import RR, Qrel, ScoredDoc, Success, nDCG
 
-from seqrec.metrics import TIES, hit_rate, ndcg, reciprocal_rank, settle_ties, summarise
+from seqrec.evaluation.metrics import TIES, hit_rate, ndcg, reciprocal_rank, settle_ties, summarise
 
 CUTOFFS = (1, 2, 5, 10, 50)
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqrec.data.sequences import Sequences
-from seqrec.errors import UserError
-from seqrec.foreign import SOURCES, ForeignItems
-from seqrec.keyed import user_keys
-from seqrec.noise import OPERATORS, WHERE, corrupt
+from seqrec.noise.foreign_items import SOURCES, ForeignItems
+from seqrec.noise.operators import OPERATORS, WHERE, corrupt
+from seqrec.utils.errors import UserError
+from seqrec.utils.keyed_random import user_keys
 
 ITEMS = 40
 

@@ -12,8 +12,8 @@ from seqrec.batch import Batch
 from seqrec.build import load
 from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
-from seqrec.methods.matrix_views import rows_to_augment
-from seqrec.portrait import LEAST, portrait
+from seqrec.evaluation.position_profile import LEAST, portrait
+from seqrec.methods.asarrec.views import rows_to_augment
 
 ROOT = Path(entry.__file__).parent
 MAX_LEN = 6

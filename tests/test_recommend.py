@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from seqrec.errors import UserError
+from seqrec.evaluation.recommend import recommend
 from seqrec.methods.base import Untrained
-from seqrec.recommend import recommend
+from seqrec.utils.errors import UserError
 
 CPU = torch.device("cpu")
 

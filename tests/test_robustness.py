@@ -8,12 +8,12 @@ import pytest
 import torch
 from robustness_setting import CPU, Case, Recorder, lists_of, plain_case
 
-from seqrec import robustness
-from seqrec.attacks import check, newest
-from seqrec.data.split import Questions
-from seqrec.errors import UserError
-from seqrec.noise import OPERATORS, corrupt
-from seqrec.robustness import Examiner, Outcome, changed, noise_cells, top_lists
+from seqrec.data.split import EvalSplit
+from seqrec.evaluation import perturbation as robustness
+from seqrec.evaluation.attacks import check, newest
+from seqrec.evaluation.perturbation import Examiner, Outcome, changed, noise_cells, top_lists
+from seqrec.noise.operators import OPERATORS, corrupt
+from seqrec.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_the_order_of_users_changes_nothing(markov):
     order = np.random.default_rng(0).permutation(len(markov.keys))
     other = Case("markov")
     asked = markov.questions
-    other.questions = Questions(
+    other.questions = EvalSplit(
         asked.user[order], asked.target[order], asked.inputs.take(order), asked.history.take(order)
     )
     other.keys = markov.keys[order]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from robustness_setting import CPU, Case, Recorder, lists_of, plain_case
 
-from seqrec.attacks import newest
-from seqrec.noise import corrupt
-from seqrec.robustness import Examiner, attack_cells
+from seqrec.evaluation.attacks import newest
+from seqrec.evaluation.perturbation import Examiner, attack_cells
+from seqrec.noise.operators import corrupt
 
 
 @pytest.fixture(scope="module")

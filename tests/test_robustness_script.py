@@ -10,8 +10,8 @@ import pytest
 from robustness_setting import ROOT, configure
 
 import train
-from seqrec.errors import UserError
-from seqrec.robustness import table, write
+from seqrec.evaluation.perturbation import table, write
+from seqrec.utils.errors import UserError
 
 CELLS = [
     {

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from seqrec.errors import UserError
-from seqrec.schedules import SCHEDULES
+from seqrec.training.schedules import SCHEDULES
+from seqrec.utils.errors import UserError
 
 
 def factors(name, warmup, total, steps):

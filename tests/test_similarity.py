@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqrec.data.sequences import Sequences
-from seqrec.similarity import Nearest, embedding_top1, hybrid, item_cf_iuf, top1
+from seqrec.data.similarity import Nearest, embedding_top1, hybrid, item_cf_iuf, top1
 
 
 def sequences(rows):

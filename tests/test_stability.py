@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from seqrec.stability import frbo, jaccard, lost, over_draws, rank_shift, relative_drop, worst_hit
+from seqrec.evaluation.list_stability import frbo, jaccard, lost, over_draws, rank_shift, relative_drop, worst_hit
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import torch
 from job_setting import SHORT, SMALL, configure
 
 import train
-from seqrec.errors import UserError
-from seqrec.manifest import git_commit
-from seqrec.run_dir import RunDir
+from seqrec.run.directory import RunDir
+from seqrec.run.manifest import git_commit
+from seqrec.utils.errors import UserError
 
 
 def test_a_run_leaves_a_complete_directory(tmp_path):

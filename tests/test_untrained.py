@@ -14,10 +14,10 @@ from hydra import compose, initialize_config_dir
 import train as entry
 from seqrec.batch import Batch
 from seqrec.build import build, load
-from seqrec.errors import UserError
 from seqrec.methods.itemknn import ItemKNN
 from seqrec.methods.markov import CANDIDATE_DECAYS, Markov
 from seqrec.methods.popularity import Popularity
+from seqrec.utils.errors import UserError
 
 ITEMS, MAX_LEN = 13, 6
 CONF = str(Path(__file__).parents[1] / "conf")

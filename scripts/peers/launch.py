@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from seqrec.benchmark import EVALUATIONS, Timing
 from seqrec.build import Experiment
+from seqrec.commands.benchmark import EVALUATIONS, Timing
 from seqrec.data.cache import cache_folder
 from seqrec.data.dataset import Dataset
-from seqrec.files import write_atomically
+from seqrec.utils.files import write_atomically
 
 # What pip is asked for, call by call. RecBole 1.2.1 leaves out two of its requirements, and it needs numpy below 2.
 REQUIREMENTS = {

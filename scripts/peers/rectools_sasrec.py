@@ -48,7 +48,7 @@ def main(settings: dict) -> dict:
     from_end = interactions.groupby(Columns.User).cumcount(ascending=False)
     train = interactions[from_end >= 2]
     clock = Clock()
-    model = SASRecModel(**options(settings), get_trainer_func=lambda: trainer_of(settings["epochs"], clock))
+    model = SASRecModel(**options(settings), get_trainer_func=lambda: make_trainer(settings["epochs"], clock))
     model.fit(Dataset.construct(train))
     clock = model.fit_trainer.callbacks[0]  # fit works on a copy of the trainer
 
@@ -86,7 +86,7 @@ def options(settings: dict) -> dict:
     }
 
 
-def trainer_of(epochs: int, clock: Clock) -> Trainer:
+def make_trainer(epochs: int, clock: Clock) -> Trainer:
     """RecTools' own trainer, with a clock."""
     quiet = {
         "enable_progress_bar": False,

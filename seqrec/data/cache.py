@@ -13,8 +13,8 @@ import numpy as np
 import pooch
 from filelock import FileLock
 
-from seqrec.errors import UserError
-from seqrec.files import write_atomically
+from seqrec.utils.errors import UserError
+from seqrec.utils.files import write_atomically
 
 FORMAT = 2  # to be raised whenever a reader or `prepare` gives other arrays for the same file
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from seqrec.data.raw import Raw
 from seqrec.data.text import blank, fault, refuse_binary, typed_ids, words
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 BLANKS = r"\s+"  # any run of blanks and tabs parts the columns
 EPOCH = pd.Timestamp(0, tz="UTC")

@@ -8,7 +8,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 
 def download(url: str, path: Path, approve: Callable[[Path], None]) -> None:

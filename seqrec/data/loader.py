@@ -8,7 +8,7 @@ import torch
 from seqrec.batch import Batch
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.sequences import Sequences, ranges, right_aligned
-from seqrec.data.split import Questions
+from seqrec.data.split import EvalSplit
 
 ORDER = 1  # first word of the key of the generator that shuffles; see negatives.py for its neighbour
 
@@ -78,10 +78,10 @@ class TrainLoader:
         )
 
 
-class QuestionLoader:
+class EvalLoader:
     """Evaluation batches, in order of length so that a batch holds little padding; `rows` of each batch say which questions it holds."""
 
-    def __init__(self, questions: Questions, batch_size: int, max_len: int):
+    def __init__(self, questions: EvalSplit, batch_size: int, max_len: int):
         self.questions, self.batch_size = questions, batch_size
         inputs = questions.inputs
         self.start = np.maximum(inputs.start, inputs.stop - max_len)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from seqrec.data.sequences import Sequences
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 NEGATIVES = 2  # first word of the key of this generator; the order of batches has its own
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from seqrec.data.raw import Raw
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 
 def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: object) -> dict[str, np.ndarray]:

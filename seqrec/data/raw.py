@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from seqrec.errors import UserError, nearest
+from seqrec.utils.errors import UserError, nearest
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -13,7 +13,7 @@ from seqrec.data.delimited import BLANKS, Layout, read_delimited
 from seqrec.data.raw import Raw, RawFile
 from seqrec.data.table import Columns, read_table
 from seqrec.data.text import fault, refuse_binary, typed_ids, words
-from seqrec.errors import UserError, nearest
+from seqrec.utils.errors import UserError, nearest
 
 PAIRS = Layout(["user", "item"], "user", "item", separator=BLANKS)
 MOVIELENS = Layout(["user", "item", "rating", "timestamp"], "user", "item", "timestamp", "rating", separator="\t")

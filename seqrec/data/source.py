@@ -14,7 +14,7 @@ from seqrec.data.prepare import prepare
 from seqrec.data.raw import RawFile, open_raw
 from seqrec.data.readers import check_reader, read
 from seqrec.data.table import Columns
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 COUNTED = ("users", "items", "interactions")
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from seqrec.data.dataset import Dataset
 from seqrec.data.sequences import Sequences
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Questions:
+class EvalSplit:
     """One question per row: which item comes after `inputs`?"""
 
     user: np.ndarray  # [R]
@@ -31,8 +31,8 @@ class Split:
     """Training sequences (row u is user u, possibly empty) and the questions of the two evaluations."""
 
     train: Sequences
-    valid: Questions
-    test: Questions
+    valid: EvalSplit
+    test: EvalSplit
     noise: np.ndarray | None = None  # [len(train.items)] bool, True where an interaction is known to be noise
 
 
@@ -40,12 +40,12 @@ def _split(dataset: Dataset, train: np.ndarray, valid: np.ndarray, test: np.ndar
     """Cut every user's sequence after `train` items; `valid` and `test` are positions of the targets, -1 = no question."""
     start = dataset.offsets[:-1]
 
-    def ask(position: np.ndarray, part: str) -> Questions:
+    def ask(position: np.ndarray, part: str) -> EvalSplit:
         user = np.flatnonzero(position > 0)
         if not len(user):
             raise UserError(f"no user of '{dataset.name}' has a {part} target: too short sequences for this split")
         before = Sequences(dataset.items, start[user], start[user] + position[user])
-        return Questions(user, dataset.items[before.stop].astype(np.int64), before, before)
+        return EvalSplit(user, dataset.items[before.stop].astype(np.int64), before, before)
 
     return Split(
         Sequences(dataset.items, start, start + train),

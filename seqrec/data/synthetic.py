@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqrec.data.dataset import Dataset
-from seqrec.errors import UserError, nearest
+from seqrec.utils.errors import UserError, nearest
 
 NOISE_SOURCES = ("uniform", "popularity")
 DAY = 86400.0

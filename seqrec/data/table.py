@@ -10,7 +10,7 @@ import pandas as pd
 from seqrec.data.delimited import BLANKS, Layout, is_number, lines_of, numbered, read_delimited, seconds
 from seqrec.data.raw import Raw, RawFile
 from seqrec.data.text import blank, refuse_binary, typed_ids
-from seqrec.errors import UserError, nearest
+from seqrec.utils.errors import UserError, nearest
 
 PARQUET = b"PAR1"
 SEPARATORS = (",", "\t", ";", "|", BLANKS)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 
 def fault(where: object, line: int, problem: str) -> UserError:

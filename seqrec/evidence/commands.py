@@ -7,9 +7,9 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.config import decisive, run_path
-from seqrec.errors import UserError
+from seqrec.config import hashed_values, run_path
 from seqrec.report.collect import flatten
+from seqrec.utils.errors import UserError
 
 SHOWN_FIRST = ("dataset", "split", "noise", "backbone", "loss", "method", "eval")
 CHOSEN_FIRST = ("method", "loss", *SHOWN_FIRST)  # a method chooses other groups with it, a loss the trainer's plateau
@@ -24,12 +24,12 @@ def command_of(config: DictConfig, compose: Compose) -> str:
     cannot stand in a command.
     """
     choices, keys = {}, {}
-    wanted = decisive(_denoised(config))
+    wanted = hashed_values(_denoised(config))
     for group in dict.fromkeys(CHOSEN_FIRST):
-        found = decisive(compose(*choices.values(), f"seed={config.seed}"))
+        found = hashed_values(compose(*choices.values(), f"seed={config.seed}"))
         if wanted[group]["name"] != found[group]["name"]:
             choices[group] = f"{group}={wanted[group]['name']}"
-    found = flatten(decisive(compose(*choices.values(), f"seed={config.seed}")))
+    found = flatten(hashed_values(compose(*choices.values(), f"seed={config.seed}")))
     wanted = flatten(wanted)
     for here, there, whose in ((wanted, found, "today's configuration"), (found, wanted, "the run's configuration")):
         if missing := sorted(set(here) - set(there)):

@@ -12,14 +12,14 @@ import numpy as np
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from seqrec.errors import UserError
+from seqrec.evaluation.perturbation import SETTING
 from seqrec.evidence.commands import Compose, command_of, normal
-from seqrec.files import write_atomically
 from seqrec.report.collect import UNREADABLE, Run, find
 from seqrec.report.collect import read as read_run
 from seqrec.report.statistics import DRAWS, compare, resampled
-from seqrec.robustness import SETTING
-from seqrec.run_dir import DONE, RunDir
+from seqrec.run.directory import DONE, RunDir
+from seqrec.utils.errors import UserError
+from seqrec.utils.files import write_atomically
 
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20", "MRR")
 COMPARED = ("HR@10", "NDCG@10")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from seqrec.errors import UserError
 from seqrec.evidence.commands import normal
 from seqrec.evidence.rows import METRICS, read
 from seqrec.report.chart import Series, line_chart
 from seqrec.report.statistics import LEVEL, holm
-from seqrec.results import results_table
+from seqrec.run.summary import results_table
+from seqrec.utils.errors import UserError
 
 NOT_RUN = "not run"
 BEGIN = "<!-- results: "

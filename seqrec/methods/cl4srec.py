@@ -7,10 +7,10 @@ from torch import Tensor
 from seqrec.augment import Views
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.contrastive import NTXent, next_item_and_contrast
-from seqrec.errors import UserError
 from seqrec.losses import NextItemLoss
+from seqrec.losses.contrastive import NTXent, next_item_and_contrast
 from seqrec.methods.base import Method
+from seqrec.utils.errors import UserError
 
 
 class CL4SRec(Method):

@@ -9,11 +9,11 @@ from torch import Tensor
 from seqrec.augment import Views
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.contrastive import NTXent, next_item_and_contrast
 from seqrec.data.sequences import Sequences
+from seqrec.data.similarity import Nearest, embedding_top1, hybrid, item_cf_iuf, top1
 from seqrec.losses import NextItemLoss
+from seqrec.losses.contrastive import NTXent, next_item_and_contrast
 from seqrec.methods.base import Method
-from seqrec.similarity import Nearest, embedding_top1, hybrid, item_cf_iuf, top1
 
 
 class CoSeRec(Method):

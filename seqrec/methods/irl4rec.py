@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.errors import UserError, one_of, within
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method
+from seqrec.utils.errors import UserError, one_of, within
 
 VARIANTS = ("bottleneck", "independence", "l2")
 FIRST_LOG_VARIANCE = -4.0  # of the sampled representation: quiet next to hidden states of unit size

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
-from seqrec.errors import UserError, within
 from seqrec.methods.base import Untrained
+from seqrec.utils.errors import UserError, within
 
 CANDIDATE_DECAYS = (0.0, 0.3, 0.5, 0.7, 0.9)
 

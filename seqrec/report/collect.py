@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from seqrec.config import INDIFFERENT
-from seqrec.errors import UserError, nearest
-from seqrec.metrics import hit_rate, ndcg, reciprocal_rank, settle_ties, summarise
-from seqrec.run_dir import DONE, PORTRAIT, TRACES
+from seqrec.config import NOT_HASHED, with_first_addresses
+from seqrec.evaluation.metrics import hit_rate, ndcg, reciprocal_rank, settle_ties, summarise
+from seqrec.run.directory import DONE, PORTRAIT, TRACES
+from seqrec.utils.errors import UserError, nearest
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, yaml.YAMLError)
 TRAINING_ONLY = ("trainer.", "backbone.", "loss.", "dim")  # settings that mean nothing to an untrained method
@@ -94,12 +94,14 @@ def per_user(metric: str, better: np.ndarray, equal: np.ndarray) -> np.ndarray:
     name, _, k = metric.partition("@")
     if name == "MRR":
         return reciprocal_rank(better, equal)
+    if name not in ("HR", "NDCG"):
+        raise UserError(f"metric {metric}: no such metric; there are HR@K, NDCG@K and MRR")
     return (hit_rate if name == "HR" else ndcg)(better, equal, int(k))
 
 
 def read(folder: Path, metrics: list[str]) -> Run:
     """Read a complete run directory and `metrics` per user, where it has them; raises one of UNREADABLE."""
-    config = yaml.load((folder / "config.yaml").read_text(), Loader)
+    config = with_first_addresses(yaml.load((folder / "config.yaml").read_text(), Loader))
     manifest = json.loads((folder / "manifest.json").read_text())
     test = json.loads((folder / "metrics.json").read_text())["test"]
     user, target, better, equal = questions_of(folder)
@@ -114,7 +116,7 @@ def read(folder: Path, metrics: list[str]) -> Run:
         path=folder,
         config=config,
         manifest=manifest,
-        settings=decisive(flat, trained=manifest["epochs"] > 0),
+        settings=settings_of(flat, trained=manifest["epochs"] > 0),
         noise=noise if ratio > 0 else {},
         ratio=ratio,
         noise_sha256=manifest["noise"]["noise_sha256"] if ratio > 0 else "",
@@ -132,9 +134,9 @@ def read(folder: Path, metrics: list[str]) -> Run:
     )
 
 
-def decisive(flat: dict[str, object], trained: bool) -> dict[str, object]:
+def settings_of(flat: dict[str, object], trained: bool) -> dict[str, object]:
     """Return what decides the result of a run but seed, what follows it, noise and the place of the data."""
-    left_out = {*INDIFFERENT, "seed", "dataset.path", "dataset.file"}
+    left_out = {*NOT_HASHED, "seed", "dataset.path", "dataset.file"}
     return {
         key: "${seed}" if key.endswith("_seed") and value == flat["seed"] else value  # configurations are kept resolved
         for key, value in flat.items()

@@ -5,10 +5,10 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from seqrec.errors import UserError
-from seqrec.files import write_atomically
 from seqrec.report.analysis import Table
 from seqrec.report.training import Map, Panel
+from seqrec.utils.errors import UserError
+from seqrec.utils.files import write_atomically
 
 try:
     import matplotlib as mpl

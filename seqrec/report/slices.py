@@ -4,11 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from seqrec.errors import UserError
 from seqrec.report.analysis import Report
 from seqrec.report.collect import questions_of
 from seqrec.report.grids import Grid
-from seqrec.run_dir import RunDir
+from seqrec.run.directory import RunDir
+from seqrec.utils.errors import UserError
 
 LENGTHS = (1, 5, 10, 20, 50)  # first length of each slice
 COUNTS = (0, 1, 5, 20, 100)  # first count of each slice

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from seqrec.errors import UserError
-from seqrec.files import write_atomically
 from seqrec.report import grids
 from seqrec.report.analysis import analyse
 from seqrec.report.collect import collect
@@ -12,6 +10,8 @@ from seqrec.report.rows import rows_of
 from seqrec.report.slices import slices
 from seqrec.report.tables import cells_csv, grid_csv, latex, markdown
 from seqrec.report.training import conditions, maps, panels
+from seqrec.utils.errors import UserError
+from seqrec.utils.files import write_atomically
 
 DEFAULT_BASELINE = "plain"
 PAGE = "index.html"

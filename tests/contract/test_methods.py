@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec.augment import Views
 from seqrec.batch import Batch
-from seqrec.build import build, trainer_of
+from seqrec.build import build, make_trainer
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -217,7 +217,7 @@ def test_it_trains_and_is_alive(name, backbone, noise, tmp_path):
     own = contract(name).longer
     longer = [*LONGER.get(backbone, ()), *own.get("", ()), *own.get(backbone, ())]
     experiment = build(config(name, backbone, *FEW, *longer, f"dataset.noise_share={noise}"))
-    history = trainer_of(experiment, tmp_path, lambda _: None).fit().history
+    history = make_trainer(experiment, tmp_path, lambda _: None).fit().history
     prediction = next(key for key in PREDICTION if key in history[-1])
     assert history[-1][prediction] < history[0].get(prediction, history[0]["train/loss"])
     contract(name).alive(experiment, history[-1])

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from seqrec.data.source import FileDataset
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 MEND = "; correct or remove the line"
 TABLE = {"reader": "table", "user_column": "uid", "item_column": "iid"}

@@ -3,7 +3,7 @@
 import pytest
 
 from seqrec.data.source import FileDataset
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 BAD = {
     "unknown reader": (

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from seqrec.data.readers import NAMES
 from seqrec.data.source import FileDataset
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
 

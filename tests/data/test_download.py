@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from seqrec.data.source import FileDataset
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 CONTENT = b"1 5 6\n2 6 7 8\n"
 GOOD = {"sha256": hashlib.sha256(CONTENT).hexdigest(), "users": 2, "items": 4, "interactions": 5}

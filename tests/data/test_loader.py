@@ -7,10 +7,10 @@ import pytest
 import scipy.stats
 import torch
 
-from seqrec.data.loader import QuestionLoader, TrainLoader
+from seqrec.data.loader import EvalLoader, TrainLoader
 from seqrec.data.negatives import NegativeSampler
-from seqrec.data.split import LeaveOneOut, Questions
-from seqrec.errors import UserError
+from seqrec.data.split import EvalSplit, LeaveOneOut
+from seqrec.utils.errors import UserError
 
 ITEMS = 40
 
@@ -192,8 +192,8 @@ def test_popular_items_are_drawn_more_often(sequences_of, power):
 def test_questions(dataset, max_len):
     clean = LeaveOneOut()(dataset).test
     noisy = clean.inputs.take(np.arange(len(clean.user))[::-1])  # inputs may be other than the history
-    questions = Questions(clean.user, clean.target, noisy, clean.history)
-    loader = QuestionLoader(questions, 7, max_len)
+    questions = EvalSplit(clean.user, clean.target, noisy, clean.history)
+    loader = EvalLoader(questions, 7, max_len)
     met, widths = [], []
     for rows, batch in loader:
         assert batch.negative is None

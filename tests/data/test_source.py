@@ -10,7 +10,7 @@ import pytest
 
 from seqrec.data import cache, source
 from seqrec.data.source import FileDataset
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
 CONTENT = b"1 5 6\n2 6 7 8\n"

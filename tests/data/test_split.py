@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from seqrec.data.split import LeaveOneOut, Questions, Temporal
-from seqrec.errors import UserError
+from seqrec.data.split import EvalSplit, LeaveOneOut, Temporal
+from seqrec.utils.errors import UserError
 
 
 def rows_of(sequences):
@@ -12,7 +12,7 @@ def rows_of(sequences):
 
 
 def asked(questions):
-    """Questions as {user: (target, inputs)}."""
+    """EvalSplit as {user: (target, inputs)}."""
     inputs = rows_of(questions.inputs)
     assert inputs == rows_of(questions.history)
     assert questions.target.dtype == np.int64
@@ -58,7 +58,7 @@ def test_targets_that_the_user_already_had(dataset):
 
 
 def test_target_in_history_knows_the_clean_history(sequences_of):
-    questions = Questions(np.array([8, 9]), np.array([1, 5]), sequences_of([[5], [5]]), sequences_of([[1, 2], [2, 2]]))
+    questions = EvalSplit(np.array([8, 9]), np.array([1, 5]), sequences_of([[5], [5]]), sequences_of([[1, 2], [2, 2]]))
     assert questions.target_in_history().tolist() == [True, False]
 
 

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from seqrec.data.synthetic import Synthetic
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset" / "synthetic.yaml"
 

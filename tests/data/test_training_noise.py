@@ -12,8 +12,8 @@ from seqrec.build import build
 from seqrec.data.dataset import Dataset
 from seqrec.data.sequences import ranges
 from seqrec.data.split import LeaveOneOut, Temporal
-from seqrec.data.training_noise import TrainingNoise
-from seqrec.errors import UserError
+from seqrec.noise.training import TrainingNoise
+from seqrec.utils.errors import UserError
 
 CONF = Path(train.__file__).parent / "conf"
 OPERATORS = sorted(path.stem for path in (CONF / "noise").glob("*.yaml") if path.stem != "none")

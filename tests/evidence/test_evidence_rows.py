@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seqrec.errors import UserError
 from seqrec.evidence.rows import finished, gain_rows, merge, perturbed_rows, read, run_row, training_row
+from seqrec.utils.errors import UserError
 
 
 def test_rows_say_what_the_run_directories_say(found):

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 import train as entry
-from seqrec.config import settle
-from seqrec.errors import UserError
+from seqrec.config import apply_variant
 from seqrec.evidence import tables
 from seqrec.evidence.commands import command_of, normal
 from seqrec.evidence.rows import merge, read
-from seqrec.results import results_table
+from seqrec.run.summary import results_table
+from seqrec.utils.errors import UserError
 
 ROOT = Path(entry.__file__).parent
 
@@ -241,7 +241,7 @@ def test_every_wanted_command_is_one_of_today_and_in_its_short_form(composed):
         for row in spec["rows"]:
             if spec.get("script", "train.py") == "train.py":
                 for command in (row["command"], *row.get("against", ())):
-                    config = settle(composed(*command.split()))
+                    config = apply_variant(composed(*command.split()))
                     assert normal(command_of(config, composed)) == normal(command)
 
 
@@ -262,7 +262,7 @@ def test_a_strongest_setting_of_sasrec_is_the_best_of_the_committed_results(name
         if chosen == [dataset, "none", loss, name.split("/")[0]] and row["backbone"].startswith("sasrec"):
             validation.setdefault(row["command"], []).append(float(row["valid NDCG@10"]))
     best = max(validation, key=lambda command: np.mean(validation[command]))
-    strongest = settle(composed(f"experiment={name}"))
+    strongest = apply_variant(composed(f"experiment={name}"))
     assert normal(command_of(strongest, composed)) == normal(best)
 
 

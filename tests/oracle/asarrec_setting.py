@@ -12,8 +12,8 @@ import train as entry
 from seqrec.build import make
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
-from seqrec.methods import matrix_objectives as objectives
-from seqrec.methods.semi_sinkhorn import discretise, semi_sinkhorn
+from seqrec.methods.asarrec import objectives
+from seqrec.methods.asarrec.semi_sinkhorn import discretise, semi_sinkhorn
 
 CONF = str(Path(entry.__file__).parent / "conf")
 ITEMS, MAX_LEN, DIM, K = 30, 8, 8, 3

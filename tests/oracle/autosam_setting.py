@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 import train
 from seqrec.batch import Batch
 from seqrec.build import make
-from seqrec.methods.autosam import AutoSAM
+from seqrec.methods.autosam.autosam import AutoSAM
 
 CONF = str(Path(train.__file__).parent / "conf")
 ITEMS, DIM, MAX_LEN = 30, 8, 6

@@ -2,7 +2,7 @@
 
 import torch
 
-from seqrec.methods import matrix_views as views
+from seqrec.methods.asarrec import views
 
 K = 3  # candidates
 

@@ -8,8 +8,8 @@ import torch
 from seqrec.batch import Batch
 from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
-from seqrec.methods.candidates import Candidates, largest
-from seqrec.similarity import item_cf_iuf
+from seqrec.data.similarity import item_cf_iuf
+from seqrec.methods.asarrec.candidates import Candidates, largest
 
 ITEMS = 40
 

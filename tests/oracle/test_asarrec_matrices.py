@@ -6,10 +6,9 @@ import pytest
 import torch
 from matrix_setting import random_soft, rows
 
-from seqrec.methods import matrix_objectives as objectives
-from seqrec.methods import matrix_views as views
-from seqrec.methods.augmentation_encoder import AugmentationEncoder
-from seqrec.methods.semi_sinkhorn import discretise, semi_sinkhorn, straight_through
+from seqrec.methods.asarrec import objectives, views
+from seqrec.methods.asarrec.augmentation_encoder import AugmentationEncoder
+from seqrec.methods.asarrec.semi_sinkhorn import discretise, semi_sinkhorn, straight_through
 
 # --- the encoder -----------------------------------------------------------------------------------------------
 

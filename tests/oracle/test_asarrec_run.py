@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 
 import train as entry
 from seqrec.build import build, load
-from seqrec.errors import UserError
-from seqrec.methods.matrix_views import rows_to_augment
+from seqrec.methods.asarrec.views import rows_to_augment
+from seqrec.utils.errors import UserError
 
 ROOT = Path(entry.__file__).parent
 SMALL = (

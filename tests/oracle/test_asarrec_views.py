@@ -7,8 +7,7 @@ import pytest
 import torch
 from matrix_setting import K, random_soft, rows
 
-from seqrec.methods import matrix_objectives as objectives
-from seqrec.methods import matrix_views as views
+from seqrec.methods.asarrec import objectives, views
 
 # --- the rows [padding][candidates][history] -------------------------------------------------------------------
 

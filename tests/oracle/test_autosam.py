@@ -21,8 +21,8 @@ from autosam_setting import (
 from contract_setting import Contract
 
 from seqrec.batch import Batch
-from seqrec.methods import autosam_rewards as rewards
-from seqrec.methods.subsequence import compact
+from seqrec.methods.autosam import rewards
+from seqrec.methods.autosam.subsequence import compact
 
 
 @pytest.mark.parametrize("first_item", ["true", "false"])

@@ -17,14 +17,14 @@ from autosam_setting import (
 )
 from omegaconf import OmegaConf
 
-from seqrec import losses as next_item
 from seqrec.batch import Batch
 from seqrec.build import make
-from seqrec.errors import UserError
-from seqrec.methods import autosam_rewards as rewards
-from seqrec.methods.autosam import AutoSAM
-from seqrec.methods.sampler import fixed_uniform
-from seqrec.methods.subsequence import compact
+from seqrec.losses import next_item
+from seqrec.methods.autosam import rewards
+from seqrec.methods.autosam.autosam import AutoSAM
+from seqrec.methods.autosam.sampler import fixed_uniform
+from seqrec.methods.autosam.subsequence import compact
+from seqrec.utils.errors import UserError
 
 # ----------------------------------------------------------------- what moves what
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from method_setting import MAX_LEN, ROWS, Setting
 
-from seqrec.ascent import Ascent
-from seqrec.cascade import cascade_effects, inverse_weights, shuffled, single
 from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
+from seqrec.methods.cat.cascade import cascade_effects, inverse_weights, shuffled, single
+from seqrec.methods.cat.perturbation import Ascent
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from method_setting import CONF, Setting
 
 import train
-from seqrec.errors import UserError
-from seqrec.trainer import Trainer
+from seqrec.training.trainer import Trainer
+from seqrec.utils.errors import UserError
 
 SMALL = (
     *("dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8", "backbone.layers=1", "loss=bce"),

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec.chunked import chunked_cross_entropy
+from seqrec.losses.chunked_cross_entropy import chunked_cross_entropy
 
 SLOTS, ITEMS, DIM = 7, 11, 5
 

@@ -17,8 +17,8 @@ from contrast_setting import (
 )
 
 from seqrec.build import make
-from seqrec.errors import UserError
 from seqrec.losses import BinaryCrossEntropy
+from seqrec.utils.errors import UserError
 
 DUOREC_VERSION = (
     "method.vector=last",

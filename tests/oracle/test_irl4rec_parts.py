@@ -6,10 +6,10 @@ from hydra import compose, initialize_config_dir
 from method_setting import CONF, Setting, gradients
 
 from seqrec.build import build
-from seqrec.data.loader import QuestionLoader
-from seqrec.errors import UserError
+from seqrec.data.loader import EvalLoader
 from seqrec.methods.base import Method
 from seqrec.methods.popularity import Popularity
+from seqrec.utils.errors import UserError
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_style_is_read_from_the_preference_and_from_the_confounder(seed):
     shortcut = ("dataset.spurious_strength=0.8", f"dataset.seed={seed}", f"seed={seed}")
     experiment, plain = trained(20, *shortcut), trained(20, *shortcut, method="plain").method
     style = torch.from_numpy(experiment.dataset.attributes[:, 1])
-    histories = [batch.seq for _, batch in QuestionLoader(experiment.split.valid, 256, plain.max_len)]
+    histories = [batch.seq for _, batch in EvalLoader(experiment.split.valid, 256, plain.max_len)]
     of_user = torch.cat([(style[seq] == 2).sum(1) > (style[seq] == 1).sum(1) for seq in histories])
     found = {}
     for name, side in (("t", experiment.method), ("s", experiment.method.confounder), ("plain", plain)):

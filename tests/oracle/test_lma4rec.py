@@ -8,7 +8,7 @@ import torch
 from contract_setting import Contract
 from contrast_setting import Setting, configure, contrast_is_alive, train_on_synthetic
 
-from seqrec.errors import UserError
+from seqrec.utils.errors import UserError
 
 BACKBONES = ["sasrec", "gru4rec", "fmlprec"]
 

@@ -9,7 +9,7 @@ import torch
 from contrast_setting import Setting
 
 from seqrec.backbones.layout import all_cells, length_blocks
-from seqrec.methods.gate import Gate
+from seqrec.methods.lma4rec.bernoulli_dropout import Gate
 
 BACKBONES = ["sasrec", "gru4rec", "fmlprec"]
 

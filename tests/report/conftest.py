@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from seqrec.metrics import summarise
+from seqrec.evaluation.metrics import summarise
 
 USERS, ITEMS, CUTOFFS = 40, 50, [5, 10]
 CONFIG = {

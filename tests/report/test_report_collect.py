@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from seqrec.errors import UserError
 from seqrec.report.collect import collect, find
+from seqrec.utils.errors import UserError
 
 METRICS = ["HR@10", "NDCG@10"]
 

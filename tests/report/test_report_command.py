@@ -13,10 +13,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seqrec.build import make
-from seqrec.errors import UserError
 from seqrec.report.collect import collect
 from seqrec.report.slices import slice_of
 from seqrec.report.write import report
+from seqrec.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from seqrec.errors import UserError
 from seqrec.report.chart import ticks
 from seqrec.report.write import report
+from seqrec.utils.errors import UserError
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 

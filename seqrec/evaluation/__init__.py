@@ -1,0 +1,1 @@
+"""Everything that examines a finished model: ranks, metrics, perturbed inputs, recommendations."""

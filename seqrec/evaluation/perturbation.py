@@ -1,0 +1,279 @@
+"""Test-time perturbation of a finished run: one checkpoint, many perturbed inputs, no training."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqrec.data.sequences import Sequences, ranges
+from seqrec.data.split import EvalSplit
+from seqrec.evaluation import attacks
+from seqrec.evaluation.evaluator import Evaluator
+from seqrec.evaluation.list_stability import frbo, jaccard, lost, over_draws, rank_shift, relative_drop, worst_hit
+from seqrec.evaluation.metrics import hit_rate, ndcg, settle_ties
+from seqrec.methods.base import Method
+from seqrec.noise.foreign_items import ForeignItems
+from seqrec.noise.operators import corrupt
+from seqrec.utils.errors import UserError
+from seqrec.utils.files import write_atomically, write_json
+from seqrec.utils.keyed_random import key
+
+TEST_TIME = 2001  # a word of keys, apart from those of seqrec/noise/operators.py and seqrec/evaluation/attacks.py
+SETTING = ("attack", "position", "k", "ratio", "draws")  # what tells the cells of a grid apart
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method answered to R questions."""
+
+    better: np.ndarray  # [R]
+    equal: np.ndarray  # [R]
+    lists: np.ndarray  # [R, K] best candidates, best first, ties by id
+    log_score: np.ndarray  # [R] log softmax of the target over the candidates
+
+    @property
+    def rank(self) -> np.ndarray:
+        """Mean place of the target among the candidates, from 1, [R]."""
+        return self.better + (self.equal + 1) / 2
+
+    def merged(self, rows: np.ndarray, other: "Outcome") -> "Outcome":
+        """Return a copy in which `other` [C] stands at the given rows [C]."""
+        parts = {name: value.copy() for name, value in vars(self).items()}
+        for name, value in parts.items():
+            value[rows] = getattr(other, name)
+        return Outcome(**parts)
+
+    def lower(self, other: "Outcome") -> "Outcome":
+        """Return, question by question, that of two answers which scores the target lower."""
+        rows = np.flatnonzero(other.log_score < self.log_score)
+        return self.merged(rows, Outcome(**{name: value[rows] for name, value in vars(other).items()}))
+
+
+def top_lists(scores: Tensor, size: int) -> Tensor:
+    """Return the items with the highest scores [B, V + 1], best first and among equals the lower id first, [B, size].
+
+    Raises UserError if a row has fewer candidates (scores above -inf) than that.
+    """
+    values, items = scores.topk(size + 1, 1)
+    if (values[:, size - 1] == -torch.inf).any():
+        raise UserError(f"top lists of {size} items: a user has fewer candidates; take a smaller --cutoff")
+    tied = (values[:, 1:] == values[:, :-1]).any(1)
+    if tied.any():
+        bits = (scores[tied] + 0.0).view(torch.int32)  # + 0 turns -0 into 0
+        in_order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+        lower_id_first = torch.arange(scores.shape[1], 0, -1, device=scores.device)
+        items[tied] = ((in_order << 32) + lower_id_first).topk(size + 1, 1).indices
+    return items[:, :size]
+
+
+def changed(before: Sequences, after: Sequences) -> np.ndarray:
+    """Return the rows in which two sets of sequences differ, [C]."""
+    differs = before.lengths != after.lengths
+    same = np.flatnonzero(~differs)
+    row = np.repeat(same, before.lengths[same])
+    old, new = (part.items[ranges(part.start[same], part.stop[same])] for part in (before, after))
+    differs[row[old != new]] = True
+    return np.flatnonzero(differs)
+
+
+class Examiner:
+    """Asks a method the same questions after perturbations of the inputs and compares the answers with the clean ones.
+
+    Targets, masking and candidates stay those of the clean history. `cutoff` is the K of all measures.
+    """
+
+    def __init__(self, evaluator: Evaluator, method: Method, device: torch.device, questions: EvalSplit, cutoff: int):
+        if not 1 <= cutoff <= evaluator.num_items:
+            raise UserError(f"--cutoff {cutoff}: must be from 1 to the number of items, {evaluator.num_items}")
+        self.evaluator, self.method, self.device = evaluator, method, device
+        self.questions, self.cutoff = questions, cutoff
+        self.visible = attacks.newest(questions.inputs, evaluator.max_len)
+        self.clean = self._ask(questions)
+
+    def _ask(self, questions: EvalSplit) -> Outcome:
+        size = len(questions.user)
+        lists, log_score = np.zeros((size, self.cutoff), np.int32), np.zeros(size, np.float32)
+
+        def watch(rows: np.ndarray, scores: Tensor, target: Tensor) -> None:
+            lists[rows] = top_lists(scores, self.cutoff).cpu().numpy()
+            own = scores.gather(1, target[:, None])[:, 0]
+            log_score[rows] = (own - scores.logsumexp(1)).cpu().numpy()
+
+        ranks = self.evaluator.ranks(self.method, questions, self.device, watch)
+        return Outcome(ranks.better, ranks.equal, lists, log_score)
+
+    def after(self, inputs: Sequences) -> tuple[Outcome, np.ndarray]:
+        """Return the answers to perturbed inputs, and the rows whose visible part differs [C]; only these are asked again."""
+        rows = changed(self.visible, attacks.newest(inputs, self.evaluator.max_len))
+        if not len(rows):
+            return self.clean, rows
+        asked = self.questions
+        part = EvalSplit(asked.user[rows], asked.target[rows], inputs.take(rows), asked.history.take(rows))
+        return self.clean.merged(rows, self._ask(part)), rows
+
+    def accuracy(self, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+        """Return HR@K and NDCG@K of every question, [R] each."""
+        better, equal = settle_ties(outcome.better, outcome.equal, self.evaluator.ties)
+        return hit_rate(better, equal, self.cutoff), ndcg(better, equal, self.cutoff)
+
+    def measures(self, outcome: Outcome, rows: np.ndarray) -> dict[str, float]:
+        """Return all measures of an outcome against the clean one; `rows` [C] are those whose input differs."""
+        (hits, gains), (new_hits, new_gains) = self.accuracy(self.clean), self.accuracy(outcome)
+        shift = rank_shift(self.clean.rank, outcome.rank)
+        tail, tail_loss = worst_hit(gains, new_gains)
+        k = self.cutoff
+        return {
+            "changed": len(rows) / len(hits),
+            f"HR@{k}": float(new_hits.mean()),
+            f"HR@{k} drop": relative_drop(hits, new_hits),
+            f"NDCG@{k}": float(new_gains.mean()),
+            f"NDCG@{k} drop": relative_drop(gains, new_gains),
+            f"NDCG@{k} drop of changed": relative_drop(gains[rows], new_gains[rows]),
+            f"Jaccard@{k}": float(jaccard(self.clean.lists, outcome.lists).mean()),
+            f"FRBO@{k}": float(frbo(self.clean.lists, outcome.lists).mean()),
+            "shift mean": float(shift.mean()),
+            "shift median": float(np.median(shift)),
+            f"hits lost@{k}": lost(hits, new_hits),
+            f"hits won@{k}": lost(new_hits, hits),
+            f"tail NDCG@{k}": tail,
+            f"tail loss@{k}": tail_loss,
+        }
+
+    def cell(self, setting: dict, perturbed: Iterable[Sequences]) -> dict:
+        """Return setting, number of draws, and mean and std of all measures over the perturbed inputs."""
+        return _cell(setting, [self.measures(*self.after(inputs)) for inputs in perturbed])
+
+
+def _cell(setting: dict, values: list[dict[str, float]]) -> dict:
+    mean, deviation = over_draws(values)
+    return {**setting, "draws": len(values), "mean": mean, "std": deviation}
+
+
+def noise_cells(
+    examiner: Examiner,
+    keys: np.ndarray,
+    seed: int,
+    foreign: ForeignItems,
+    operators: Sequence[str],
+    ratios: Sequence[float],
+    draws: int,
+    **corruption,
+) -> Iterator[dict]:
+    """Yield a cell for each noise operator and ratio; "insert+delete" is a mix in equal parts.
+
+    `keys` [R] are the users' own; draw d has the seed `seed` + d; `corruption` goes to seqrec.noise.operators.corrupt as it is.
+    """
+    keys = key(TEST_TIME, keys)  # a run that was trained on noise of the same seed has not met this noise
+    inputs = examiner.questions.inputs
+    for operator, ratio in product(
+        operators, ratios
+    ):  # a mistake in the last one is answered before the first is asked
+        corrupt(inputs.take(np.arange(1)), keys[:1], operator.split("+"), ratio, seed, foreign, **corruption)
+    for operator, ratio in product(operators, ratios):
+        names = operator.split("+")
+        perturbed = (
+            corrupt(inputs, keys, names, ratio, seed + draw, foreign, **corruption).rows for draw in range(draws)
+        )
+        yield examiner.cell({"attack": operator, "ratio": ratio}, perturbed)
+
+
+def attack_cells(
+    examiner: Examiner,
+    keys: np.ndarray,
+    seed: int,
+    foreign: ForeignItems,
+    positions: Sequence[str],
+    counts: Sequence[int],
+    draws: int,
+    worst: int,
+    gradient: bool,
+) -> Iterator[dict]:
+    """Yield the cells of each position and number of replaced items: random items, the worst of `worst`, by gradient.
+
+    `positions` are what attacks.check accepts. The first of the `worst` candidates are the draws of "random"; a user
+    gets the candidate with the lowest log-score of the target.
+    """
+    # a run that was trained on noise may be asked with noise: what replaces an item is in neither history
+    known = attacks.joined(examiner.questions.history, examiner.questions.inputs)
+    asked = replace(examiner.questions, inputs=examiner.visible, history=known)
+    for position, count in product(positions, counts):
+        place = {"position": position, "k": count}
+        values, lowest = [], None
+        for draw in range(max(draws, worst)):
+            row, offset = attacks.slots(asked.inputs, position, count, keys, seed + draw)
+            items = attacks.random_items(asked, row, offset, keys, seed + draw, foreign)
+            outcome, rows = examiner.after(attacks.replaced(asked.inputs, offset, items))
+            if draw < draws:
+                values.append(examiner.measures(outcome, rows))
+            if draw < worst:
+                lowest = outcome if lowest is None else lowest.lower(outcome)
+        yield _cell({"attack": "random", **place}, values)
+        if worst:
+            # every draw changes the same rows: those that have an item at the position
+            yield _cell({"attack": f"worst of {worst}", **place}, [examiner.measures(lowest, rows)])
+        if gradient:
+            offsets = (
+                attacks.slots(asked.inputs, position, count, keys, seed + draw)[1]
+                for draw in range(draws if position == "random" else 1)
+            )
+            perturbed = (
+                attacks.replaced(
+                    asked.inputs,
+                    offset,
+                    attacks.gradient_items(examiner.method, asked, offset, examiner.device),
+                )
+                for offset in offsets
+            )
+            yield examiner.cell({"attack": "gradient", **place}, perturbed)
+
+
+def table(cells: Iterable[dict]) -> Iterator[str]:
+    """Yield the lines of a Markdown table as the cells come."""
+    for number, cell in enumerate(cells):
+        if not number:
+            names = list(cell["mean"])
+            yield f"| input | {' | '.join(names)} |"
+            yield f"|---|{'---:|' * len(names)}"
+        yield f"| {_label(cell)} | {' | '.join(_shown(name, cell) for name in names)} |"
+
+
+def _label(cell: dict) -> str:
+    words = [cell["attack"]]
+    words += [f"{cell['ratio']:g}"] if "ratio" in cell else []
+    words += [f"at {cell['position']}, k={cell['k']}"] if "position" in cell else []
+    return " ".join(words)
+
+
+def _shown(name: str, cell: dict) -> str:
+    value, deviation = cell["mean"][name], cell["std"][name]
+    if math.isnan(value):
+        return "-"
+    if "drop" in name or name == "changed":
+        return f"{100 * value:.1f} %"
+    spread = f" ± {deviation:.4f}" if name.startswith(("HR", "NDCG")) and not math.isnan(deviation) else ""
+    return f"{value:.4f}{spread}"
+
+
+def write(folder: Path, facts: dict, cells: list[dict]) -> None:
+    """Write robustness.json and robustness.csv into `folder`; what is not a number is null there, or empty."""
+
+    def finite(values: dict[str, float]) -> dict[str, float | None]:
+        return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+    cells = [cell | {part: finite(cell[part]) for part in ("mean", "std")} for cell in cells]
+    write_json(folder / "robustness.json", {**facts, "cells": cells})
+    names = list(cells[0]["mean"])
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*SETTING, *names, *(f"{name} std" for name in names)])
+    for cell in cells:
+        values = [cell[part][name] for part in ("mean", "std") for name in names]
+        writer.writerow([*(cell.get(name) for name in SETTING), *values])
+    write_atomically(folder / "robustness.csv", stream.getvalue().encode())

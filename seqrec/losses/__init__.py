@@ -1,0 +1,19 @@
+"""Next-item losses, the chunked full cross-entropy, and contrastive losses."""
+
+from seqrec.losses.next_item import (
+    BayesianPersonalisedRanking,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    GeneralisedBinaryCrossEntropy,
+    NextItemLoss,
+    SampledSoftmax,
+)
+
+__all__ = [
+    "BayesianPersonalisedRanking",
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "GeneralisedBinaryCrossEntropy",
+    "NextItemLoss",
+    "SampledSoftmax",
+]

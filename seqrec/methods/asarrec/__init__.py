@@ -1,0 +1,5 @@
+"""AsarRec: augmentation matrices learnt against the encoder (docs/methods/asarrec.md)."""
+
+from seqrec.methods.asarrec.asarrec import AsarRec
+
+__all__ = ["AsarRec"]

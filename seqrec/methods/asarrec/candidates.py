@@ -1,0 +1,106 @@
+"""Items that AsarRec may insert into a history; reconstruction: see docs/methods/asarrec.md."""
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor, nn
+
+from seqrec.batch import Batch
+from seqrec.data.sequences import Sequences
+from seqrec.data.similarity import item_cf_iuf
+
+SOURCES = ("similar", "random", "popularity")
+CHUNK = 1024  # users whose similar items are summed at a time
+
+
+class Candidates(nn.Module):
+    """Chooses `count` items per history, none of them in the training part of the user.
+
+    source "similar": the largest ItemCF-IUF similarity, summed over the last `recent` items of the history; "random" and
+    "popularity": drawn afresh each time, uniformly or by training counts. A place stays empty (0) where nothing similar
+    is left, or where a drawn item is the user's own or a repeat. Users' whole histories are looked up in a table made by
+    `setup`, [U, count]; only shorter prefixes are computed on the way.
+    """
+
+    def __init__(self, num_items: int, count: int, source: str, recent: int):
+        super().__init__()
+        self.num_items, self.count, self.source, self.recent = num_items, count, source, recent
+
+    def setup(self, train: Sequences) -> None:
+        """Take similarity, counts and the users' own items from the training part."""
+        user, item = train.pairs()
+        if self.source != "similar":
+            counts = np.bincount(item, minlength=self.num_items + 1).astype(np.float32)
+            weight = counts if self.source == "popularity" else np.ones_like(counts)
+            weight[0] = 0
+            self.register_buffer("weight", torch.from_numpy(weight), persistent=False)
+            own = np.unique(user * (self.num_items + 1) + item.astype(np.int64))
+            self.register_buffer("own", torch.from_numpy(own), persistent=False)
+            return
+        self.similarity = item_cf_iuf(train, self.num_items)
+        self.own_items = scipy.sparse.coo_array(
+            (np.ones(len(user), np.float32), (user, item)), shape=(len(train), self.num_items + 1)
+        ).tocsr()
+        last = train.stop - 2  # the newest training item is a target only
+        table = np.zeros((len(train), self.count), np.int64)
+        for first in range(0, len(train), CHUNK):
+            rows = np.arange(first, min(first + CHUNK, len(train)))
+            offset = last[rows, None] - np.arange(self.recent)
+            recent = np.where(offset >= train.start[rows, None], train.items[offset.clip(0)], 0)
+            table[rows] = self._similar(rows, recent)
+        self.register_buffer("last", torch.from_numpy(last), persistent=False)
+        self.register_buffer("table", torch.from_numpy(table.astype(np.int32)), persistent=False)
+
+    def forward(self, batch: Batch, rows: Tensor) -> Tensor:
+        """Return the candidates of the given rows [R] of a batch, best first, [R, count]."""
+        user = batch.user[rows]
+        if self.source != "similar":
+            return self._drawn(user)
+        found = self.table[user].long()
+        prefix = (batch.index[rows, -1] != self.last[user]).nonzero()[:, 0]
+        if len(prefix):
+            recent = batch.seq[rows[prefix], -self.recent :]
+            similar = self._similar(user[prefix].cpu().numpy(), recent.cpu().numpy())
+            found[prefix] = torch.from_numpy(similar).to(found.device)
+        return found
+
+    def _similar(self, user: np.ndarray, recent: np.ndarray) -> np.ndarray:
+        """Return the items most similar to `recent` [R, candidate_recent], [R, count]."""
+        row = np.repeat(np.arange(len(user)), recent.shape[1])
+        shape = (len(user), self.num_items + 1)
+        history = scipy.sparse.coo_array((np.ones(recent.size, np.float32), (row, recent.ravel())), shape=shape).tocsr()
+        # Own items fall below every other one.
+        score = (history @ self.similarity - 1e9 * self.own_items[user]).tocsr()
+        return largest(score, self.count)
+
+    def _drawn(self, user: Tensor) -> Tensor:
+        """Draw items for users [R], [R, count]."""
+        if not self.count:
+            return user.new_zeros(len(user), 0)
+        item = self.weight.multinomial(len(user) * self.count, replacement=True).view(len(user), self.count)
+        key = user[:, None] * (self.num_items + 1) + item
+        place = torch.searchsorted(self.own, key).clamp(max=len(self.own) - 1)
+        repeat = (item[:, :, None] == item[:, None]).tril(-1).any(-1)
+        return item.masked_fill((self.own[place] == key) | repeat, 0)
+
+
+def largest(scores: scipy.sparse.csr_array, count: int) -> np.ndarray:
+    """Return the columns of the `count` largest positive entries of each row of a sparse matrix, largest first.
+
+    [R, count]; 0 where a row has no more of them; the lowest column wins a tie.
+    """
+    value = np.maximum(scores.data, 0)
+    found = np.zeros((scores.shape[0], count), np.int64)
+    entries = np.diff(scores.indptr)
+    filled = np.flatnonzero(entries)
+    if not len(filled):
+        return found
+    number = np.repeat(np.arange(len(filled)), entries[filled])  # of each entry's row among those filled
+    for place in range(count):
+        best = np.maximum.reduceat(value, scores.indptr[filled])
+        at_best = np.flatnonzero((value == best[number]) & (value > 0))
+        at_best = at_best[np.lexsort((scores.indices[at_best], number[at_best]))]
+        chosen, first = np.unique(number[at_best], return_index=True)
+        found[filled[chosen], place] = scores.indices[at_best[first]]
+        value[at_best[first]] = 0
+    return found

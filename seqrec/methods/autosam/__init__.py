@@ -1,0 +1,6 @@
+"""AutoSAM: sampling of the history, learnt by reinforcement (docs/methods/autosam.md)."""
+
+from seqrec.methods.autosam.autosam import AutoSAM
+from seqrec.methods.autosam.sampler import Sampler
+
+__all__ = ["AutoSAM", "Sampler"]

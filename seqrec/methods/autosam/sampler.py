@@ -1,0 +1,98 @@
+"""AutoSAM's sampler: the probability with which each item of a history is kept, and draws that never change."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqrec.backbones.layout import Layout
+from seqrec.backbones.sasrec import SASRecLayer
+from seqrec.utils.errors import UserError, within
+
+
+class Sampler(nn.Module):
+    """The policy pi_phi: p = softmax(MLP([block(e); W e + c]) / temperature)[0], of e = item + position embedding.
+
+    One causal transformer block with weights of its own (AutoSAM, arXiv 2311.00388, and the authors' code). With
+    `own_positions` it has its own position table, for backbones without one. Raises UserError if the heads do not fit.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        max_len: int,
+        own_positions: bool,
+        heads: int,
+        feedforward: int,
+        activation: str,
+        dropout: float,
+        attention_dropout: float,
+        gate: float,
+        temperature: float,
+    ):
+        super().__init__()
+        if dim % heads:
+            raise UserError(f"method.sampler.heads={heads}: dim={dim} cannot be shared by so many, take a divisor")
+        within("method.sampler.dropout", dropout, 0, 1)
+        within("method.sampler.attention_dropout", attention_dropout, 0, 1)
+        if not temperature > 0:
+            raise UserError(f"method.sampler.temperature={temperature}: must be a number above 0")
+        self.temperature = temperature
+        self.block = GatedLayer(dim, heads, feedforward, activation, dropout, attention_dropout, gate)
+        self.item = nn.Linear(dim, dim)
+        self.join, self.choose = nn.Linear(2 * dim, dim), nn.Linear(dim, 2)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                query_key_value = module is self.block.query_key_value
+                for part in module.weight.chunk(3 if query_key_value else 1):
+                    nn.init.xavier_normal_(part)
+                nn.init.constant_(module.bias, 0.1)
+        self.position = nn.Embedding(max_len, dim) if own_positions else None
+        if own_positions:
+            nn.init.normal_(self.position.weight, std=0.02)
+
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        """Return the probability of keeping each of the cells x [N, D] of a batch, [N]."""
+        state = torch.cat([self.block(x, layout), self.item(x)], 1)
+        return (self.choose(F.relu(self.join(state))) / self.temperature).softmax(1)[:, 0]
+
+
+class GatedLayer(SASRecLayer):
+    """A post-norm transformer layer, each branch multiplied by a learned scalar that starts at `gate`."""
+
+    def __init__(self, dim, heads, feedforward, activation, dropout, attention_dropout, gate):
+        super().__init__(dim, heads, feedforward, activation, dropout, attention_dropout, 0.0, norm_first=False)
+        self.attention_gate, self.feedforward_gate = nn.Parameter(torch.tensor(gate)), nn.Parameter(torch.tensor(gate))
+
+    def attend(self, x: Tensor, layout: Layout) -> Tensor:
+        """Gated attention branch on cells [N, D]."""
+        return self.attention_gate * super().attend(x, layout)
+
+    def feed(self, x: Tensor) -> Tensor:
+        """Gated feed-forward branch on cells [N, D]."""
+        return self.feedforward_gate * super().feed(x)
+
+
+def fixed_uniform(seed: int, draws: int, user: Tensor, width: int) -> Tensor:
+    """Return numbers in [0, 1) that are a function of (seed, draw, user, slot counted from the end), [draws, B, width].
+
+    The words of the key go through the finaliser of SplitMix64 one after the other.
+    """
+    device = user.device
+    key = torch.full((), seed, dtype=torch.int64, device=device)
+    draw, slot = torch.arange(draws, device=device), torch.arange(width - 1, -1, -1, device=device)
+    for word in (draw[:, None, None], user[:, None], slot):
+        key = _mix(key) + word
+    return (_shifted(_mix(key), 40) / 2**24).float()
+
+
+def _mix(word: Tensor) -> Tensor:
+    """Scramble 64-bit words; products wrap around."""
+    word = word + (0x9E3779B97F4A7C15 - 2**64)
+    word = (word ^ _shifted(word, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    word = (word ^ _shifted(word, 27)) * (0x94D049BB133111EB - 2**64)
+    return word ^ _shifted(word, 31)
+
+
+def _shifted(word: Tensor, bits: int) -> Tensor:
+    """Shift right without copies of the sign."""
+    return (word >> bits) & (2 ** (64 - bits) - 1)

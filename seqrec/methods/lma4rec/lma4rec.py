@@ -1,0 +1,189 @@
+"""LMA4Rec: CoSeRec whose feed-forward dropout learns its rates (Hao et al., arXiv 2204.10128)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from seqrec.augment import Views
+from seqrec.backbones.base import Backbone
+from seqrec.batch import Batch
+from seqrec.losses import NextItemLoss
+from seqrec.losses.contrastive import encode_with_views, weighted_sum
+from seqrec.methods.base import ParamGroup
+from seqrec.methods.coserec import CoSeRec
+from seqrec.methods.lma4rec.bernoulli_dropout import Gate
+from seqrec.utils.errors import UserError, one_of
+
+ABLATIONS = (None, "ssl", "lma", "da")
+CONTRAST_GRADIENTS = ("exact", "own_rows")
+
+
+class LMA4Rec(CoSeRec):
+    """CoSeRec with a learnable Bernoulli dropout at the end of every feed-forward branch; reconstruction: see docs/methods/lma4rec.md.
+
+    The keep logits follow the ARM gradient (eq. 2): the step is run a second time, without a graph, with mirrored draws
+    and everything else alike, and the difference of the losses weighs u - 1/2. `without` takes a part away as in
+    the paper's ablation: "ssl" the contrast, "lma" the learnt dropout, "da" the augmentation. Raises UserError on a value
+    outside its range.
+    """
+
+    def __init__(
+        self,
+        backbone: Callable[..., Backbone],
+        loss: NextItemLoss,
+        num_items: int,
+        dim: int,
+        max_len: int,
+        weight: float,
+        vector: str,
+        cosine: bool,
+        temperature: float,
+        views: Callable[..., Views],
+        hybrid_from: int,
+        keep: float | list[float],
+        per_unit: bool,
+        share_positions: bool,
+        pathwise: bool,
+        contrast_gradient: str,
+        keep_range: list[float] | None,
+        keep_optimizer: Callable[..., torch.optim.Optimizer],
+        without: str | None,
+    ):
+        super().__init__(
+            backbone, loss, num_items, dim, max_len, weight, vector, cosine, temperature, views, hybrid_from
+        )
+        if without not in ABLATIONS:
+            raise UserError(f"method.without={without}: must be null, ssl, lma or da")
+        one_of("method.contrast_gradient", contrast_gradient, CONTRAST_GRADIENTS)
+        self.without, self.contrast_gradient, self.keep_optimizer = without, contrast_gradient, keep_optimizer
+        self.logit_range = None if keep_range is None else torch.tensor(keep_range).logit().tolist()
+        if without == "da":
+            self.views = views(max_len=max_len, long=[], short=[])
+        layers = self.backbone.layers
+        keeps = keep if isinstance(keep, list) else [keep] * len(layers)
+        if keep_range is not None and not (len(keep_range) == 2 and keep_range[0] < keep_range[1]):
+            raise UserError(f"method.keep_range={keep_range}: two numbers are needed, the lower one first")
+        if len(keeps) != len(layers) or not all(0 < value < 1 for value in [*keeps, *(keep_range or [])]):
+            raise UserError(
+                f"method.keep={keep}, method.keep_range={keep_range}: must lie between 0 and 1, one keep or one per layer"
+            )
+        self.gates = []
+        if without != "lma":
+            units = self.widths()
+            self.gates = [Gate(*given, per_unit, share_positions, pathwise) for given in zip(units, keeps, strict=True)]
+            for layer, gate in zip(layers, self.gates, strict=True):
+                layer.dropout = gate
+
+    @torch.no_grad()
+    def widths(self) -> list[int]:
+        """Return the number of units that each layer's dropout sees."""
+        seen = []
+        hooks = [
+            layer.dropout.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-1]))
+            for layer in self.backbone.layers
+        ]
+        self.eval()
+        self.encode(torch.ones(1, 1, dtype=torch.long))
+        self.train()
+        for hook in hooks:
+            hook.remove()
+        return seen
+
+    def param_groups(self) -> dict[str, ParamGroup]:
+        """Return the model's parameters and the keep logits, which have an optimiser of their own."""
+        logits = [gate.logit for gate in self.gates]
+        if not logits:
+            return super().param_groups()
+        own = {id(logit) for logit in logits}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in own]
+        return {"model": ParamGroup(others), "keep": ParamGroup(logits, self.keep_optimizer)}
+
+    def encode(
+        self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None, newest: bool = False
+    ) -> Tensor:
+        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] take the place of the look-up."""
+        if self.training and self.gates:
+            layout = self.backbone.layout(seq > 0)
+            for gate in self.gates:
+                gate.layout = layout
+        return super().encode(seq, x, positions, newest)
+
+    @contextmanager
+    def mirrored(self) -> Iterator[None]:
+        """Run what is inside without a graph and with mirrored draws; afterwards the generators stand where they stood."""
+        device = self.items.weight.device
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for gate in self.gates:
+                gate.mirrored = True
+            try:
+                yield
+            finally:
+                for gate in self.gates:
+                    gate.mirrored = False
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted sum, whose gradient includes ARM's, and what is logged."""
+        if not self.gates:
+            return super().losses(batch)
+        drawn = None if self.without == "ssl" else self.views(batch.seq, self.similar)
+        with self.mirrored():
+            hidden, mirrored_anchors, _ = self.states(batch, drawn)
+            _, mirrored_shares = self.next_item(hidden, batch)
+        hidden, anchors, accuracy = self.states(batch, drawn)
+        next_item, shares = self.next_item(hidden, batch)
+        logs = {"loss": next_item, "next_item": next_item}
+        changes = [mirrored_shares - shares]
+        if anchors is not None:
+            logs = weighted_sum(next_item, anchors, accuracy, self.weight)
+            changes.append(self.weight * self.contrast_change(mirrored_anchors - anchors.detach()))
+        return self.add_arm(logs, changes)
+
+    def states(self, batch: Batch, drawn: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the states of the sequences [B, T, D], the loss of each anchor [2B] and the contrastive accuracy."""
+        if drawn is None:
+            return self.encode(batch.seq, newest=self.newest_alone), None, None
+        views, taken = drawn
+        hidden, viewed = encode_with_views(self, batch.seq, views, taken)
+        return hidden, *self.contrast(viewed, views > 0, batch.user)
+
+    def next_item(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the mean next-item loss, and without a graph what each sequence contributes to it, [B]."""
+        supervised, table = batch.target > 0, self.items.weight
+        negative = batch.negatives_at(supervised)
+        mean, each = self.loss.with_slots(hidden[supervised], batch.target[supervised], table, negative)
+        share = table.new_zeros(len(batch.user)).index_add(0, supervised.nonzero()[:, 0], each.to(table.dtype))
+        return mean, share / len(each)
+
+    def contrast_change(self, change: Tensor) -> Tensor:
+        """Return the change of the contrast that each view answers for, [2B], from the change of each anchor's loss [2B].
+
+        "exact": every view answers for the whole, since its mask moves the denominators of all (unbiased, noisy).
+        "own_rows": the views of a sequence answer for their own two anchors (biased, quiet).
+        """
+        if self.contrast_gradient == "exact":
+            return change.mean().expand(len(change))
+        return change.view(2, -1).sum(0).repeat(2) / len(change)
+
+    def add_arm(self, logs: dict[str, Tensor], changes: list[Tensor]) -> dict[str, Tensor]:
+        """Add ARM's gradient to the loss, whose value stays, given the change of the loss that each row answers for, [B] and [2B]."""
+        names = ("next_item", "contrast")
+        variance = dict.fromkeys(names[: len(changes)], 0.0)
+        for number, gate in enumerate(self.gates, start=1):
+            terms = gate.terms(torch.cat(changes))
+            surrogate = (terms.sum(0) * gate.logit).sum()
+            logs["loss"] = logs["loss"] + (surrogate - surrogate.detach())
+            for name, part in zip(variance, terms.split([len(change) for change in changes]), strict=True):
+                variance[name] = variance[name] + len(part) * part.var(0, correction=0).sum()
+            logs[f"keep_{number}"] = torch.sigmoid(gate.logit.detach()).mean()
+        return logs | {f"gradient_sd_{name}": value.sqrt() for name, value in variance.items()}
+
+    def optimize(self, batch: Batch, update: Callable[..., None]) -> dict[str, Tensor]:
+        """Make one step, and bring the keep probabilities back into their range where there is one."""
+        logs = super().optimize(batch, update)
+        if self.logit_range is not None:
+            with torch.no_grad():
+                for gate in self.gates:
+                    gate.logit.clamp_(*self.logit_range)
+        return logs

@@ -1,0 +1,239 @@
+"""The training loop: one update rule, early stopping, exact resume (with several processes: of all but dropout)."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from seqrec.data.loader import TrainLoader
+from seqrec.methods.base import Method
+from seqrec.training.progress import Progress
+from seqrec.training.schedules import SCHEDULES
+from seqrec.utils.checkpoint import Checkpoints, random_state, restore_random_state
+from seqrec.utils.errors import UserError
+
+log = logging.getLogger("seqrec")
+SMALLEST_LR_SCALE = 0.01  # plateaus do not take the learning rate below this share of it
+
+
+@dataclass
+class State:
+    """Where a run stands; plain values only, so that it fits a checkpoint."""
+
+    stage: int = 0
+    stage_began: int = 0  # epochs finished before this stage
+    epoch: int = 0  # epochs finished
+    step: int = 0  # batches of the next epoch that are done
+    sums: dict[str, float] = field(default_factory=dict)  # of the logged values over these batches
+    targets: int = 0  # supervised items of these batches
+    epoch_seconds: float = 0.0  # spent on them
+    best: float | None = None  # monitored metric
+    best_epoch: int = 0
+    waited: int = 0  # evaluations since the best one
+    lr_scale: float = 1.0  # what plateaus have left of the learning rate
+    seconds: float = 0.0  # of training and validation
+    earlier: float = 0.0  # of these, spent by earlier processes
+    history: list[dict] = field(default_factory=list)  # one entry per epoch
+    stopped: str = ""  # why training ended
+
+
+class Trainer:
+    """Trains a method until the monitored validation metric has not risen for `patience` evaluations.
+
+    `validate` gives the validation metrics of the method as it stands; `record` takes the history after every epoch.
+    With several processes each takes its share of the rows of every batch, and gradients are averaged.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        method: Method,
+        loader: TrainLoader,
+        validate: Callable[[], dict[str, float]],
+        record: Callable[[list[dict]], None],
+        checkpoints: Checkpoints,
+        progress: Progress,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: str,
+        warmup_epochs: float,
+        plateau: int | None,
+        plateau_factor: float,
+        clip: float | None,
+        monitor: str,
+        max_epochs: int,
+        eval_every: int,
+        patience: int,
+        max_minutes: float | None,
+        checkpoint_minutes: float,
+    ):
+        self.fabric, self.method, self.loader, self.validate = fabric, method, loader, validate
+        self.record, self.checkpoints, self.progress = record, checkpoints, progress
+        self.monitor, self.max_epochs, self.eval_every, self.patience = monitor, max_epochs, eval_every, patience
+        self.max_minutes, self.checkpoint_minutes = max_minutes, checkpoint_minutes
+        self.optimizer, self.clip, self.schedule, self.warmup_epochs = optimizer, clip, schedule, warmup_epochs
+        self.plateau, self.plateau_factor = plateau, plateau_factor
+        self.state = State()
+
+    def fit(self) -> State:
+        """Train from the last checkpoint, if there is one, to the end; raises UserError when the loss diverges."""
+        self.saved = time.monotonic()
+        saved = self.checkpoints.load("last.pt")
+        if saved is None:
+            self._begin_stage()
+        else:
+            self._resume(saved)
+        self.started = time.monotonic() - self.state.seconds
+        while not self.state.stopped:
+            if self.state.step == 0:
+                self.method.on_epoch(self.state.epoch)
+            self._train_epoch()
+            self._end_epoch()
+            if self.state.stopped and self.state.stage + 1 < self.method.stages and not self._out_of_time():
+                self._next_stage()
+            self.record(self.state.history)
+            self._save_last()
+        return self.state
+
+    def _begin_stage(self) -> None:
+        """Make the optimisers of a stage; the method says how long it is."""
+        length = self.method.on_stage(self.state.stage)
+        self.stage_ends = self.state.stage_began + (self.max_epochs if length is None else length)
+        self.patient = length is None
+        steps = len(self.loader)
+        factor = SCHEDULES[self.schedule](
+            self.warmup_epochs * steps, (self.stage_ends - self.state.stage_began) * steps
+        )
+        groups = self.method.param_groups()
+        self.parameters = {name: list(group.parameters) for name, group in groups.items()}
+        self.clips = {name: self.clip if group.clip is None else group.clip for name, group in groups.items()}
+        self.optimizers, self.schedulers = {}, {}
+        for name, group in groups.items():
+            optimizer = (group.optimizer or self.optimizer)(self.parameters[name])
+            self.optimizers[name] = self.fabric.setup_optimizers(optimizer)
+            self.schedulers[name] = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: factor(step) * self.state.lr_scale
+            )
+
+    def _next_stage(self) -> None:
+        """Go back to the best weights and begin the next stage with them; its best epoch is to be found anew."""
+        state = self.state
+        log.info("stage %d ended: %s", state.stage + 1, state.stopped)
+        self.fabric.barrier()
+        self.method.load_state_dict(self.checkpoints.load("best.pt")["model"])
+        state.stage, state.stage_began = state.stage + 1, state.epoch
+        state.best, state.waited, state.lr_scale, state.stopped = None, 0, 1.0, ""
+        self._begin_stage()
+
+    def update(self, loss: Tensor, *groups: str) -> None:
+        """Step the optimisers of `groups` (default: all) down the gradient of `loss`; raises UserError if it is not finite."""
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"training diverged: the loss is {float(loss.detach())} in epoch {self.state.epoch + 1}, step {self.state.step + 1}. "
+                "Try a lower trainer.optimizer.lr, trainer.clip=1, or trainer.precision=32-true"
+            )
+        names = groups or tuple(self.optimizers)
+        for name in names:
+            self.optimizers[name].zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        for name in names:
+            self._average_over_processes(self.parameters[name])
+            if self.clips[name] is not None:
+                torch.nn.utils.clip_grad_norm_(self.parameters[name], self.clips[name])
+            self.optimizers[name].step()
+            self.schedulers[name].step()
+
+    def _train_epoch(self) -> None:
+        state, first = self.state, self.state.step
+        began = time.monotonic() - state.epoch_seconds
+        self.method.train()
+        with self.progress.epoch(state.epoch, len(self.loader), first) as bar:
+            for batch in self.loader.epoch(state.epoch, first):
+                supervised = int((batch.target > 0).sum())
+                if self.fabric.world_size > 1:
+                    batch = batch.shard(self.fabric.global_rank, self.fabric.world_size)
+                with self.fabric.autocast():
+                    logs = self.method.optimize(batch.to(self.fabric.device), self.update)
+                for name, value in logs.items():
+                    state.sums[name] = state.sums.get(name, 0.0) + float(value.detach())
+                state.step += 1
+                state.targets += supervised
+                bar.step(loss=float(logs["loss"].detach()), targets=supervised)
+                state.epoch_seconds, state.seconds = time.monotonic() - began, time.monotonic() - self.started
+                if self._out_of_time():
+                    state.stopped = f"trainer.max_minutes={self.max_minutes} reached"
+                    break
+                if time.monotonic() - self.saved > 60 * self.checkpoint_minutes and state.step < len(self.loader):
+                    self._save_last()
+        seconds = time.monotonic() - began
+        rates = {"targets_per_second": round(state.targets / seconds), "train_seconds": round(seconds, 3)}
+        logged = {name: total / state.step for name, total in state.sums.items()}
+        lr = {f"lr/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
+        state.epoch, state.step, state.sums, state.targets, state.epoch_seconds = state.epoch + 1, 0, {}, 0, 0.0
+        state.history.append({"epoch": state.epoch, **{f"train/{k}": v for k, v in logged.items()}, **lr, **rates})
+
+    def _end_epoch(self) -> None:
+        state = self.state
+        last = state.stopped or state.epoch == self.stage_ends
+        if state.epoch % self.eval_every == 0 or last:
+            began = time.monotonic()
+            metrics = self.validate()
+            entry = {f"valid/{name}": value for name, value in metrics.items()}
+            state.history[-1] |= {**entry, "valid_seconds": round(time.monotonic() - began, 3)}
+            if state.best is None or metrics[self.monitor] > state.best:
+                state.best, state.best_epoch, state.waited = metrics[self.monitor], state.epoch, 0
+                self._save("best.pt", {"model": self.method.state_dict(), "epoch": state.epoch})
+            elif state.epoch > self.method.patience_from:
+                state.waited += 1
+                if self.plateau is not None and state.waited % self.plateau == 0:
+                    state.lr_scale = max(SMALLEST_LR_SCALE, state.lr_scale * self.plateau_factor)
+            if self.patient and state.waited >= self.patience:
+                state.stopped = f"no better {self.monitor} in {self.patience} evaluations"
+        if last and not state.stopped:
+            state.stopped = f"{self.stage_ends - state.stage_began} epochs done"
+        state.seconds = time.monotonic() - self.started
+        self.progress.report(state.history[-1], best=state.best_epoch == state.epoch)
+
+    def _save_last(self) -> None:
+        self.saved = time.monotonic()
+        self._save(
+            "last.pt",
+            {
+                "state": asdict(self.state),
+                "model": self.method.state_dict(),
+                "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+                "schedulers": {name: scheduler.state_dict() for name, scheduler in self.schedulers.items()},
+                "random": random_state(),
+            },
+        )
+
+    def _save(self, name: str, state: dict) -> None:
+        if self.fabric.is_global_zero:
+            self.checkpoints.save(name, state)
+
+    def _out_of_time(self) -> bool:
+        if self.max_minutes is None:
+            return False
+        over = self.state.seconds > 60 * self.max_minutes
+        return self.fabric.broadcast(over) if self.fabric.world_size > 1 else over  # all processes stop at one step
+
+    def _resume(self, saved: dict) -> None:
+        self.state = State(**saved["state"])
+        self.state.earlier = self.state.seconds
+        self._begin_stage()
+        self.method.on_epoch(self.state.epoch)  # it may make buffers that the checkpoint then fills
+        self.method.load_state_dict(saved["model"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(saved["optimizers"][name])
+            self.schedulers[name].load_state_dict(saved["schedulers"][name])
+        restore_random_state(saved["random"])
+        self.record(self.state.history)
+
+    def _average_over_processes(self, parameters: list[torch.nn.Parameter]) -> None:
+        if self.fabric.world_size > 1:
+            for parameter in parameters:
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.fabric.all_reduce(gradient, reduce_op="mean")

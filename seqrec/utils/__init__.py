@@ -1,0 +1,1 @@
+"""Shared ground: errors, files, checkpoints, keyed random numbers, gradients."""

@@ -1,0 +1,103 @@
+"""Checkpoints: tensors and plain values only, written to a temporary name and renamed, read with weights_only."""
+
+import io
+import pickle
+import zipfile
+import zlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from seqrec.utils.errors import UserError
+from seqrec.utils.files import write_atomically
+
+DAMAGED = (  # what reading a damaged file has been seen to raise
+    *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
+    *(RuntimeError, EOFError, LookupError, TypeError, ValueError),
+)
+
+
+class Checkpoints:
+    """The two checkpoints of a run directory: `best.pt` (weights) and `last.pt` (everything that moves)."""
+
+    def __init__(self, folder: Path, config_hash: str, data_sha256: str):
+        self.folder = folder
+        self.identity = {"config_hash": config_hash, "data_sha256": data_sha256}
+
+    def save(self, name: str, state: dict) -> None:
+        """Write a checkpoint; after a crash at any moment the file is the old one or the new one."""
+        stream = io.BytesIO()
+        torch.save({**state, **self.identity}, stream)
+        write_atomically(self.folder / name, stream.getvalue())
+
+    def load(self, name: str) -> dict | None:
+        """Read a checkpoint, or None where there is none.
+
+        Raises UserError if it is damaged, of another configuration or of other data.
+        """
+        path = self.folder / name
+        if not path.exists():
+            return None
+        try:
+            state = _read(path)
+            of = {
+                "data_sha256": self.identity["data_sha256"],
+                **state,
+            }  # early checkpoints do not say which data they had
+            of = {key: of[key] for key in self.identity}
+        except DAMAGED as error:
+            raise UserError(
+                f"{path} is damaged ({type(error).__name__}); remove it, or start again with force=true"
+            ) from error
+        for key, now in self.identity.items():
+            if of[key] != now:
+                raise UserError(
+                    f"{path} belongs to another run ({key} {of[key]}, now {now}); "
+                    "take another hydra.run.dir, or start again with force=true"
+                )
+        return state
+
+
+def take_over(module: nn.Module, parts: tuple[str, ...], folder: str, key: str, advice: str) -> None:
+    """Load the weights of `parts`, the beginnings of their names, from the best epoch in another run's directory.
+
+    Raises UserError, naming the configuration `key`, if they are not there or do not fit; `advice` says what must agree.
+    """
+    path = Path(folder) / "best.pt"
+    if not path.exists():
+        raise UserError(f"{key}={folder}: there is no best.pt in it; give the directory of a run of a trained method")
+    try:
+        there = _read(path)["model"]
+    except DAMAGED as error:
+        raise UserError(f"{key}={folder}: best.pt is damaged ({type(error).__name__})") from error
+    saved, own = ({n: v for n, v in state.items() if n.startswith(parts)} for state in (there, module.state_dict()))
+    for name in own | saved:
+        shape, here = (tuple(state[name].shape) if name in state else "missing" for state in (saved, own))
+        if shape != here:
+            raise UserError(f"{key}={folder}: {name} is {shape} there and {here} here; {advice}")
+    module.load_state_dict(saved, strict=False)
+
+
+def _read(path: Path) -> dict:
+    content = io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(content) as archive:
+        if archive.testzip():  # torch itself does not look at the checksums
+            raise zipfile.BadZipFile
+    content.seek(0)
+    return torch.load(content, map_location="cpu", weights_only=True)
+
+
+def random_state() -> dict:
+    """Return the state of torch's global generators."""
+    state = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random_state(state: dict) -> None:
+    """Set the global generators to what `random_state` returned."""
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
