@@ -18,7 +18,7 @@ from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import Split
 from seqrec.evaluation.evaluator import Evaluator
-from seqrec.methods.base import Method
+from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.run.directory import RunDir
 from seqrec.training.progress import Progress
 from seqrec.training.trainer import Trainer
@@ -101,7 +101,7 @@ class Experiment:
     dataset: Dataset
     split: Split
     noise: dict  # what was done to the training part; empty without noise
-    method: Method
+    method: Method | Untrained
     evaluator: Evaluator
     loader: TrainLoader | None  # None: the method is not trained
 
@@ -138,14 +138,10 @@ def build(config: DictConfig) -> Experiment:
     evaluator = Evaluator(**evaluation, num_items=dataset.num_items, max_len=values["max_len"])
 
     torch.manual_seed(values["seed"])
-    facts = {"num_items": dataset.num_items, "max_len": values["max_len"]}
-    loader = None
+    facts, loader = {"num_items": dataset.num_items, "max_len": values["max_len"]}, None
     if "_target_" in values["loss"]:
-        facts |= {
-            "loss": make(values["loss"], "loss"),
-            "backbone": make(values["backbone"], "backbone"),
-            "dim": values["dim"],
-        }
+        loss, backbone = make(values["loss"], "loss"), make(values["backbone"], "backbone")
+        facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], **facts)}
     method = make(values["method"], "method", **facts)
     if method.trained:
         negatives = make_sampler(method.loss, split, dataset.num_items, values["seed"])
@@ -181,15 +177,15 @@ def make_fabric(trainer: dict, trained: bool) -> Fabric:
     return fabric
 
 
-def choose(experiment: Experiment) -> str:
-    """Let a method that is not trained choose what it leaves open, by validation; returns what it says of it."""
+def tune_on_validation(experiment: Experiment) -> str:
+    """Tune an untrained method's free hyper-parameter on validation; returns a line for the log, or ""."""
     evaluator, method = experiment.evaluator, experiment.method
 
     def validate() -> float:
         ranks = evaluator.ranks(method, experiment.split.valid, experiment.fabric.device)
         return evaluator.metrics(ranks)[experiment.config.trainer.monitor]
 
-    return method.choose(validate)
+    return method.tune_on_validation(validate)
 
 
 def load(folder: Path, **overrides) -> Experiment:
@@ -213,7 +209,7 @@ def load(folder: Path, **overrides) -> Experiment:
             raise UserError(f"{folder} has no best.pt: the run has not finished an epoch")
         experiment.method.load_state_dict(best["model"])
     else:
-        choose(experiment)
+        tune_on_validation(experiment)
     return experiment
 
 

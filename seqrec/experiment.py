@@ -7,7 +7,7 @@ from contextlib import closing
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.build import Experiment, build, choose, make_trainer, open_checkpoints
+from seqrec.build import Experiment, build, make_trainer, open_checkpoints, tune_on_validation
 from seqrec.config import config_hash
 from seqrec.evaluation.position_profile import portrait
 from seqrec.run.directory import RunDir
@@ -29,7 +29,7 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
         run_dir.write_config(OmegaConf.to_yaml(config, resolve=True))
         describe(experiment)
     trained = experiment.method.trained
-    state = train(experiment, run_dir) if trained else State(stopped=choose(experiment) or "not trained")
+    state = train(experiment, run_dir) if trained else State(stopped=tune_on_validation(experiment) or "not trained")
     if not experiment.fabric.is_global_zero:
         return state.best
     metrics, test = evaluate(experiment, state, run_dir)
@@ -45,7 +45,8 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
         "peak_memory_bytes": peak_memory(experiment.fabric.device),
     }
     size, device = config.trainer.batch_size, experiment.fabric.device
-    run_dir.write_portrait(portrait(experiment.method, experiment.split.train, config.max_len, size, device))
+    if trained:
+        run_dir.write_portrait(portrait(experiment.method, experiment.split.train, config.max_len, size, device))
     run_dir.finish(metrics, manifest)
     log.info("%s", results_table(metrics, run_dir.path))
     return metrics["valid"][config.trainer.monitor]

@@ -1,4 +1,7 @@
-"""The plain method: a backbone trained with a next-item loss. Every other method is built on it."""
+"""The two kinds of methods: `Method`, trained (by itself the plain baseline), and `Untrained`, which only counts.
+
+Both have `refuse`, `setup` and `score`; neither is built on the other.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -10,6 +13,17 @@ from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
 from seqrec.losses import NextItemLoss
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What every trained method is built from."""
+
+    backbone: Callable[..., Backbone]  # takes dim and max_len
+    loss: NextItemLoss
+    num_items: int  # V
+    dim: int  # D
+    max_len: int
 
 
 @dataclass(frozen=True)
@@ -27,29 +41,22 @@ class Method(nn.Module):
     Subclasses override as little as they need; `losses` is enough for most.
     """
 
-    trained = True  # False: nothing to optimise, `setup` does it all
+    trained = True
     stages = 1  # trainings one after the other, each from the best weights of the one before
     patience_from = 0  # epochs before which an evaluation without improvement does not count towards stopping
 
-    def __init__(
-        self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
-    ):
+    def __init__(self, spec: ModelSpec):
         super().__init__()
-        self.max_len, self.loss = max_len, loss
-        self.items = nn.Embedding(num_items + 1, dim, padding_idx=0)
+        self.max_len, self.loss = spec.max_len, spec.loss
+        self.items = nn.Embedding(spec.num_items + 1, spec.dim, padding_idx=0)
         nn.init.normal_(self.items.weight, std=0.02)
         with torch.no_grad():
             self.items.weight[0] = 0
-        self.backbone = backbone(dim=dim, max_len=max_len)
+        self.backbone = spec.backbone(dim=spec.dim, max_len=spec.max_len)
 
     @classmethod
     def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
-        """Say why the method cannot work with this loss or backbone class, or return None."""
+        """Return why the method cannot work with this loss or backbone class, or None if it can."""
         if loss is None or backbone is None:
             return "it is trained: choose a backbone and a loss other than 'none'"
         return None
@@ -61,10 +68,6 @@ class Method(nn.Module):
 
     def setup(self, train: Sequences) -> None:
         """Take statistics of the training part, once, before the first epoch."""
-
-    def choose(self, evaluate: Callable[[], float]) -> str:
-        """Choose what an untrained method leaves open and say it; `evaluate` gives the monitored validation metric."""
-        return ""
 
     def on_stage(self, stage: int) -> int | None:
         """Begin a stage (from 0) and return its length in epochs; None trains until early stopping.
@@ -122,22 +125,30 @@ class Method(nn.Module):
         return {}
 
 
-class Untrained(Method):
-    """Base of the counting baselines: no parameters, `setup` fits them on the training part."""
+class Untrained(nn.Module):
+    """Base of the counting baselines: no parameters, `setup` fits them to the training sequences."""
 
     trained = False
 
     def __init__(self, num_items: int, max_len: int):
-        nn.Module.__init__(self)
+        super().__init__()
         self.num_items, self.max_len = num_items, max_len
 
     @classmethod
     def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
-        """Say why the method cannot work with this loss or backbone class, or return None."""
+        """Return why the method cannot work with this loss or backbone class, or None if it can."""
         if loss is not None or backbone is not None:
             return "it counts and is not trained: leave out backbone= and loss="
         return None
 
-    def param_groups(self) -> dict[str, ParamGroup]:
-        """Return no group: nothing is optimised."""
-        return {}
+    def setup(self, train: Sequences) -> None:
+        """Count the training sequences, once."""
+        raise NotImplementedError
+
+    def tune_on_validation(self, evaluate: Callable[[], float]) -> str:
+        """Set a hyper-parameter that was left open and return a line for the log, or ""; `evaluate` returns the monitored metric."""
+        return ""
+
+    def score(self, batch: Batch) -> Tensor:
+        """Return the score of every item as the next one, [B, V + 1]."""
+        raise NotImplementedError

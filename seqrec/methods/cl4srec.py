@@ -5,11 +5,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from seqrec.augment import Views
-from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.losses import NextItemLoss
 from seqrec.losses.contrastive import NTXent, next_item_and_contrast
-from seqrec.methods.base import Method
+from seqrec.methods.base import Method, ModelSpec
 from seqrec.utils.errors import UserError
 
 
@@ -22,19 +20,19 @@ class CL4SRec(Method):
 
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         weight: float,
         vector: str,
         cosine: bool,
         temperature: float,
         views: Callable[..., Views],
     ):
-        super().__init__(backbone, loss, num_items, dim, max_len)
-        self.weight, self.contrast, self.views = weight, NTXent(vector, cosine, temperature), views(max_len=max_len)
+        super().__init__(spec)
+        self.weight, self.contrast, self.views = (
+            weight,
+            NTXent(vector, cosine, temperature),
+            views(max_len=spec.max_len),
+        )
         if self.views.informed:
             raise UserError("method.views: substitute and insert need similar items; take method=coserec")
 

@@ -49,7 +49,7 @@ class Markov(Untrained):
             counts += scipy.sparse.coo_array((weight, pairs), shape=(size, size)).tocsr()
         self.transitions = counts
 
-    def choose(self, evaluate: Callable[[], float]) -> str:
+    def tune_on_validation(self, evaluate: Callable[[], float]) -> str:
         """Set history_decay, where it is "auto", to the candidate with the best validation metric."""
         if self.history_decay != "auto":
             return ""

@@ -2,21 +2,20 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
-from seqrec.losses import NextItemLoss
 from seqrec.losses.contrastive import NTXent, weighted_sum
 from seqrec.methods.asarrec import objectives, views
 from seqrec.methods.asarrec.augmentation_encoder import VIEWS, AugmentationEncoder
 from seqrec.methods.asarrec.candidates import SOURCES, Candidates
 from seqrec.methods.asarrec.semi_sinkhorn import discretise, semi_sinkhorn, straight_through
-from seqrec.methods.base import Method, ParamGroup
+from seqrec.methods.base import Method, ModelSpec, ParamGroup
 from seqrec.utils.checkpoint import take_over
 from seqrec.utils.errors import UserError, one_of, within
 from seqrec.utils.gradients import frozen, gradient_norm
@@ -38,11 +37,7 @@ class AsarRec(Method):
 
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         candidates: int,
         candidate_source: str,
         candidate_recent: int,
@@ -98,10 +93,10 @@ class AsarRec(Method):
         if not 0 < stay < 1:
             raise UserError(f"method.stay={stay}: a probability between 0 and 1 is needed")
         super().__init__(
-            lambda dim, max_len: backbone(dim=dim, max_len=max_len + candidates), loss, num_items, dim, max_len
+            replace(spec, backbone=lambda dim, max_len: spec.backbone(dim=dim, max_len=max_len + candidates))
         )
-        self.candidates = Candidates(num_items, candidates, candidate_source, min(candidate_recent, max_len))
-        self.augmenter = AugmentationEncoder(dim, max_len + candidates, stay, gumbel)
+        self.candidates = Candidates(spec.num_items, candidates, candidate_source, min(candidate_recent, spec.max_len))
+        self.augmenter = AugmentationEncoder(spec.dim, spec.max_len + candidates, stay, gumbel)
         self.iterations, self.power, self.threshold = iterations, power, threshold
         self.shortest, self.least, self.compact = shortest, least, compact
         self.weight, self.contrast = weight, NTXent(vector, cosine, temperature)

@@ -7,14 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from seqrec.backbones.base import Backbone
 from seqrec.backbones.layout import length_blocks
 from seqrec.batch import Batch
-from seqrec.losses import CrossEntropy, NextItemLoss, SampledSoftmax
+from seqrec.losses import CrossEntropy, SampledSoftmax
 from seqrec.methods.autosam.rewards import discounted_return, perplexity_reward, reinforce, surprises
 from seqrec.methods.autosam.sampler import Sampler, fixed_uniform
 from seqrec.methods.autosam.subsequence import SubSequence, compact, newer, older
-from seqrec.methods.base import Method, ParamGroup
+from seqrec.methods.base import Method, ModelSpec, ParamGroup
 from seqrec.utils.checkpoint import take_over
 from seqrec.utils.errors import UserError, one_of, within
 
@@ -33,11 +32,7 @@ class AutoSAM(Method):
 
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         policy: str,
         keep_rate: float,
         inference: str,
@@ -58,7 +53,7 @@ class AutoSAM(Method):
         reward_embeddings: bool,
         reward_rows: float,
     ):
-        super().__init__(backbone, loss, num_items, dim, max_len)
+        super().__init__(spec)
         one_of("method.policy", policy, POLICIES)
         one_of("method.inference", inference, INFERENCES)
         if policy != "learned" and sampler_from is not None:
@@ -78,7 +73,9 @@ class AutoSAM(Method):
         self.reward_rows = 1.0 if self.backbone.causal else reward_rows
         self.sampler = None
         if policy == "learned":
-            self.sampler = sampler(dim=dim, max_len=max_len, own_positions=not hasattr(self.backbone, "position"))
+            self.sampler = sampler(
+                dim=spec.dim, max_len=spec.max_len, own_positions=not hasattr(self.backbone, "position")
+            )
 
     @classmethod
     def refuse(cls, loss: type | None, backbone: type | None) -> str | None:

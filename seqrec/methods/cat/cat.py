@@ -1,6 +1,6 @@
 """CAT: cascade-guided adversarial training (arXiv 2304.05492); reconstruction: see docs/methods/cat.md."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences, right_aligned
-from seqrec.losses import NextItemLoss
-from seqrec.methods.base import Method
+from seqrec.methods.base import Method, ModelSpec
 from seqrec.methods.cat.cascade import CROSS, cascade_effects, inverse_weights, others_effects, shuffled, single
 from seqrec.methods.cat.perturbation import DIRECTIONS, Ascent
 from seqrec.utils.checkpoint import take_over
@@ -35,11 +33,7 @@ class CAT(Method):
 
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         stage1: str | None,
         stage2_epochs: int,
         weights: str,
@@ -56,7 +50,7 @@ class CAT(Method):
         batch_size: int,
         prefixes: bool,
     ):
-        super().__init__(backbone, loss, num_items, dim, max_len)
+        super().__init__(spec)
         one_of("method.weights", weights, WEIGHTS)
         one_of("method.direction", direction, DIRECTIONS)
         one_of("method.level2", level2, LEVEL2)

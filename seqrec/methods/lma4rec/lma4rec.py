@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 
 from seqrec.augment import Views
-from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.losses import NextItemLoss
 from seqrec.losses.contrastive import encode_with_views, weighted_sum
-from seqrec.methods.base import ParamGroup
+from seqrec.methods.base import ModelSpec, ParamGroup
 from seqrec.methods.coserec import CoSeRec
 from seqrec.methods.lma4rec.bernoulli_dropout import Gate
 from seqrec.utils.errors import UserError, one_of
@@ -31,11 +29,7 @@ class LMA4Rec(CoSeRec):
 
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         weight: float,
         vector: str,
         cosine: bool,
@@ -51,16 +45,14 @@ class LMA4Rec(CoSeRec):
         keep_optimizer: Callable[..., torch.optim.Optimizer],
         without: str | None,
     ):
-        super().__init__(
-            backbone, loss, num_items, dim, max_len, weight, vector, cosine, temperature, views, hybrid_from
-        )
+        super().__init__(spec, weight, vector, cosine, temperature, views, hybrid_from)
         if without not in ABLATIONS:
             raise UserError(f"method.without={without}: must be null, ssl, lma or da")
         one_of("method.contrast_gradient", contrast_gradient, CONTRAST_GRADIENTS)
         self.without, self.contrast_gradient, self.keep_optimizer = without, contrast_gradient, keep_optimizer
         self.logit_range = None if keep_range is None else torch.tensor(keep_range).logit().tolist()
         if without == "da":
-            self.views = views(max_len=max_len, long=[], short=[])
+            self.views = views(max_len=spec.max_len, long=[], short=[])
         layers = self.backbone.layers
         keeps = keep if isinstance(keep, list) else [keep] * len(layers)
         if keep_range is not None and not (len(keep_range) == 2 and keep_range[0] < keep_range[1]):
