@@ -1,4 +1,4 @@
-"""From the configuration to objects: the only place where the two meet."""
+"""From the configuration to objects; no other module knows both."""
 
 import functools
 import importlib
@@ -18,6 +18,7 @@ from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import Split
 from seqrec.evaluation.evaluator import Evaluator
+from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.run.directory import RunDir
 from seqrec.training.progress import Progress
@@ -100,29 +101,34 @@ class Experiment:
     fabric: Fabric
     dataset: Dataset
     split: Split
-    noise: dict  # what was done to the training part; empty without noise
+    noise: dict  # what was done to the training histories; empty without noise
     method: Method | Untrained
     evaluator: Evaluator
     loader: TrainLoader | None  # None: the method is not trained
 
 
 def refuse_impossible(config: DictConfig, multirun: bool) -> None:
-    """Raise UserError for a combination that cannot work; nothing has been read yet."""
+    """Raise UserError for a combination that cannot work, before any data is read."""
     loss, backbone = (
         locate(config[group]["_target_"]) if "_target_" in config[group] else None for group in ("loss", "backbone")
     )
-    reason = locate(config.method["_target_"]).refuse(loss, backbone)
+    method = locate(config.method["_target_"])
+    reason = method.refuse(loss, backbone)
     if reason:
         raise UserError(
             f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
         )
+    for key in method.finished_runs:
+        folder = config.method[key]
+        if folder is not None and not RunDir(Path(folder)).complete:
+            raise UserError(f"method.{key}={folder}: no finished run there; give the directory of a plain run")
     make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
     if multirun and config.trainer.devices != 1:
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
 
 
 def build(config: DictConfig) -> Experiment:
-    """Load the data and build the method; raises UserError for what the user can mend."""
+    """Load the data and build the method; raises UserError for what the user can fix."""
     values = OmegaConf.to_container(config, resolve=True)
     trainer = values["trainer"]
     if trainer["threads"] is not None:
@@ -145,6 +151,8 @@ def build(config: DictConfig) -> Experiment:
     method = make(values["method"], "method", **facts)
     if method.trained:
         negatives = make_sampler(method.loss, split, dataset.num_items, values["seed"])
+        if negatives is not None:
+            method.loss.setup(torch.from_numpy(negatives.log_proposal).float())
         loader = TrainLoader(
             split.train,
             trainer["batch_size"],
@@ -213,13 +221,11 @@ def load(folder: Path, **overrides) -> Experiment:
     return experiment
 
 
-def make_sampler(loss, split: Split, num_items: int, seed: int) -> NegativeSampler | None:
-    """Return the sampler of the negatives a loss asks for, and tell the loss its proposal."""
+def make_sampler(loss: NextItemLoss, split: Split, num_items: int, seed: int) -> NegativeSampler | None:
+    """Return the sampler of the loss's negatives; None for a loss without any."""
     if not loss.negatives:
         return None
-    sampler = NegativeSampler(split.train, num_items, loss.negatives, loss.shared, loss.power, seed)
-    loss.setup(torch.from_numpy(sampler.log_proposal).float())
-    return sampler
+    return NegativeSampler(split.train, num_items, loss.negatives, loss.shared, loss.power, seed)
 
 
 def open_checkpoints(experiment: Experiment, folder: Path) -> Checkpoints:

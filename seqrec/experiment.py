@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqrec.build import Experiment, build, make_trainer, open_checkpoints, tune_on_validation
 from seqrec.config import config_hash
-from seqrec.evaluation.position_profile import portrait
+from seqrec.evaluation.position_profile import position_profile
 from seqrec.run.directory import RunDir
 from seqrec.run.manifest import environment, parameter_count, peak_memory
 from seqrec.run.summary import results_table
@@ -46,7 +46,8 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
     }
     size, device = config.trainer.batch_size, experiment.fabric.device
     if trained:
-        run_dir.write_portrait(portrait(experiment.method, experiment.split.train, config.max_len, size, device))
+        profile = position_profile(experiment.method, experiment.split.train, config.max_len, size, device)
+        run_dir.write_position_profile(profile)
     run_dir.finish(metrics, manifest)
     log.info("%s", results_table(metrics, run_dir.path))
     return metrics["valid"][config.trainer.monitor]
@@ -76,12 +77,11 @@ def train(experiment: Experiment, run_dir: RunDir) -> State:
 def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dict, dict]:
     """Return metrics.json and facts about the test; writes the test's ranks.
 
-    The validation metrics are those of the best epoch as they were seen in training.
+    The validation metrics are those of the best epoch as they were measured in training.
     """
     evaluator, split, device = experiment.evaluator, experiment.split, experiment.fabric.device
-    if state.history:
-        best = state.history[state.best_epoch - 1]
-        valid = {name.removeprefix("valid/"): best[name] for name in best if name.startswith("valid/")}
+    if experiment.method.trained:
+        valid = state.best_metrics
     else:
         valid = evaluator.metrics(evaluator.ranks(experiment.method, split.valid, device))
     began = time.monotonic()

@@ -1,4 +1,7 @@
-"""What every backbone promises."""
+"""The interface of a backbone; `backbones/layout.py` says which tensor has which shape where."""
+
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +12,10 @@ from seqrec.backbones.layout import Layout
 class Backbone(nn.Module):
     """A sequence encoder over item embeddings.
 
-    `causal` says that the state of a slot depends on this slot and older ones only; for a backbone that is not causal
-    the data layer supervises only the last slot. `layers[i].dropout` is the dropout of the feed-forward branch (of the
-    layer's output in GRU4Rec) and may be replaced. A table of positions, where there is one, is `position`, an Embedding:
-    with `count_from="end"` the newest slot always has its last row, with "start" the oldest item of a row the first.
+    `causal`: the state of a slot depends on this slot and older ones only; for a backbone that is not causal the loader
+    supervises only the last slot. `layers[i].dropout` is the dropout of the feed-forward branch (of the layer's output in
+    GRU4Rec) and may be replaced. A table of positions, if any, is `position`, an Embedding: with `count_from="end"` the
+    newest slot always has its last row, with "start" the oldest item of a row the first.
     """
 
     causal = True
@@ -39,11 +42,20 @@ class Backbone(nn.Module):
         oldest = mask.int().argmax(1, keepdim=True)
         return (slot - oldest).clamp(min=0)
 
-    def forward(self, x: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        positions: Tensor | None = None,
+        newest: bool = False,
+        look_up: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Encode item embeddings x [B, T, D] where mask [B, T] is True (holes allowed); returns [B, T, D], 0 where it is False.
 
-        `positions` [B, T] are rows of the position table.
+        `positions` [B, T] are rows of the position table. With `newest` only the state of the last slot is right, which
+        lets a backbone skip work. With `look_up`, x has item ids [B, T], and only those of real cells are looked up.
         """
-        layout = self.layout(mask)
-        positions = self.positions(mask) if positions is None else positions
-        return layout.scatter(self.run(layout.gather(x), layout.gather(positions), layout))
+        layout = replace(self.layout(mask), newest=newest)
+        cells = layout.gather(x)
+        positions = layout.gather(self.positions(mask) if positions is None else positions)
+        return layout.scatter(self.run(cells if look_up is None else look_up(cells), positions, layout))

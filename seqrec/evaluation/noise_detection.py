@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
+from seqrec.methods.base import Method, Untrained
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_atomically
 
@@ -44,23 +45,25 @@ def highest(score: np.ndarray, share: float) -> np.ndarray:
     return np.clip((budget - before) / count, 0, 1)[place]
 
 
-def known_noise(method, train: Sequences, noise: np.ndarray, max_len: int, batch_size: int = 256) -> dict[str, dict]:
+def known_noise(
+    method: Method | Untrained, train: Sequences, noise: np.ndarray, max_len: int, batch_size: int = 256
+) -> dict[str, dict]:
     """Compare what `method` drops from the training histories with chance, inverse popularity, position and last-k.
 
     `noise` labels the items of `train`. Each rival drops the same share as the method does. Raises UserError where the
     method does not drop items, or nothing is labelled as noise.
     """
-    if not hasattr(method, "keep_probability"):
-        raise UserError(f"{type(method).__name__} drops no items: there is nothing to compare with the noise")
     keep, age, relative, index = [], [], [], []
     for batch in TrainLoader(train, batch_size, max_len, seed=0).epoch(0):
-        batch = batch.to(method.items.weight.device)
-        real = (batch.seq > 0).cpu()
+        probability = method.keep_probability(batch.to(method.items.weight.device)) if method.trained else None
+        if probability is None:
+            raise UserError(f"{type(method).__name__} drops no items: there is nothing to compare with the noise")
+        real = batch.seq > 0
         newer = real.flip(1).cumsum(1).flip(1) - 1
-        keep.append(method.keep_probability(batch).cpu()[real])
+        keep.append(probability.cpu()[real])
         age.append(newer[real])
         relative.append((newer / real.sum(1, keepdim=True))[real])
-        index.append(batch.index.cpu()[real])
+        index.append(batch.index[real])
     keep, age, relative, index = (torch.cat(part).numpy() for part in (keep, age, relative, index))
     label = noise[index]
     if not label.any() or label.all():

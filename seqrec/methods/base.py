@@ -4,7 +4,7 @@ Both have `refuse`, `setup` and `score`; neither is built on the other.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """Parameters that one optimiser moves; None stands for the trainer's own optimiser and clip."""
+    """Parameters that one optimiser updates; None: the optimiser and clip of the trainer's configuration."""
 
     parameters: Iterable[nn.Parameter]
     optimizer: Callable[..., torch.optim.Optimizer] | None = None
@@ -42,6 +42,7 @@ class Method(nn.Module):
     """
 
     trained = True
+    finished_runs: tuple[str, ...] = ()  # keys that name the directory of another run, which must be complete
     stages = 1  # trainings one after the other, each from the best weights of the one before
     patience_from = 0  # epochs before which an evaluation without improvement does not count towards stopping
 
@@ -63,16 +64,16 @@ class Method(nn.Module):
 
     @property
     def newest_alone(self) -> bool:
-        """Whether nothing but the last slot is trained on, as with a backbone that is not causal."""
+        """Whether only the last slot is trained on, as with a backbone that is not causal."""
         return not self.backbone.causal
 
     def setup(self, train: Sequences) -> None:
-        """Take statistics of the training part, once, before the first epoch."""
+        """Take statistics of the training sequences, once, before the first epoch."""
 
     def on_stage(self, stage: int) -> int | None:
         """Begin a stage (from 0) and return its length in epochs; None trains until early stopping.
 
-        In a stage after the first the optimisers are fresh, and its best epoch is chosen among its own.
+        Each later stage has new optimisers, and its best epoch is one of its own.
         """
         return None
 
@@ -80,7 +81,7 @@ class Method(nn.Module):
         """Prepare for an epoch (from 0): warm-up, thresholds, refreshed similarity."""
 
     def param_groups(self) -> dict[str, ParamGroup]:
-        """Partition the parameters by the optimiser that moves them."""
+        """Partition the parameters by the optimiser that updates them."""
         return {"model": ParamGroup(self.parameters())}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -88,7 +89,7 @@ class Method(nn.Module):
         return {"loss": self.next_item_loss(self.encode(batch.seq, newest=self.newest_alone), batch)}
 
     def optimize(self, batch: Batch, update: Callable[..., None]) -> dict[str, Tensor]:
-        """Make one step and return what to log; override it only where players alternate."""
+        """Make one step and return what to log; override it only to update several groups in turn."""
         logs = self.losses(batch)
         update(logs["loss"])
         return logs
@@ -104,24 +105,22 @@ class Method(nn.Module):
     ) -> Tensor:
         """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] take the place of the look-up.
 
-        With `newest` only the state of the last slot is right; a backbone may save the work of the others. A backbone
-        that is not causal is trained on no other slot.
+        With `newest` only the state of the last slot is right; a backbone that is not causal is trained on no other.
         """
-        mask = seq > 0
-        layout = replace(self.backbone.layout(mask), newest=newest)
-        positions = self.backbone.positions(mask) if positions is None else positions
-        cells = self.items(layout.gather(seq)) if x is None else layout.gather(x)
-        return layout.scatter(self.backbone.run(cells, layout.gather(positions), layout))
+        if x is None:
+            return self.backbone(seq, seq > 0, positions, newest, look_up=self.items)
+        return self.backbone(x, seq > 0, positions, newest)
 
     def score(self, batch: Batch) -> Tensor:
         """Return the score of every item as the next one, [B, V + 1]."""
         return self.encode(batch.seq, newest=True)[:, -1] @ self.items.weight.T
 
-    def portrait(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what the method does with the items of training histories, by name, to be drawn; most have nothing.
+    def keep_probability(self, batch: Batch) -> Tensor | None:
+        """Return the probability that each item of the histories is kept, 0 on padding, [B, T]; None if none is ever dropped."""
+        return None
 
-        A value per slot [B, T] or per pair of slots [B, T, T], NaN where there is none.
-        """
+    def position_profile(self, batch: Batch) -> dict[str, Tensor]:
+        """Return diagnostics for figures, by name: a value per slot [B, T] or per pair of slots [B, T, T], NaN where there is none."""
         return {}
 
 
@@ -129,6 +128,7 @@ class Untrained(nn.Module):
     """Base of the counting baselines: no parameters, `setup` fits them to the training sequences."""
 
     trained = False
+    finished_runs = ()
 
     def __init__(self, num_items: int, max_len: int):
         super().__init__()

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from seqrec.augment import Views
 from seqrec.batch import Batch
-from seqrec.losses.contrastive import NTXent, next_item_and_contrast
+from seqrec.losses.contrastive import NTXent
 from seqrec.methods.base import Method, ModelSpec
+from seqrec.methods.contrastive import next_item_and_contrast
 from seqrec.utils.errors import UserError
 
 
@@ -38,4 +39,4 @@ class CL4SRec(Method):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum and its parts; the views share one encoder call with the sequences."""
-        return next_item_and_contrast(self, batch, *self.views(batch.seq))
+        return next_item_and_contrast(self, self.contrast, self.weight, batch, *self.views(batch.seq))

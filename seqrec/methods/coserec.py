@@ -10,8 +10,9 @@ from seqrec.augment import Views
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
 from seqrec.data.similarity import Nearest, embedding_top1, hybrid, item_cf_iuf, top1
-from seqrec.losses.contrastive import NTXent, next_item_and_contrast
+from seqrec.losses.contrastive import NTXent
 from seqrec.methods.base import Method, ModelSpec
+from seqrec.methods.contrastive import next_item_and_contrast
 
 
 class CoSeRec(Method):
@@ -58,4 +59,4 @@ class CoSeRec(Method):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum and its parts; the views share one encoder call with the sequences."""
-        return next_item_and_contrast(self, batch, *self.views(batch.seq, self.similar))
+        return next_item_and_contrast(self, self.contrast, self.weight, batch, *self.views(batch.seq, self.similar))

@@ -156,7 +156,7 @@ class AutoSAM(Method):
         self.train(training)
         return probability
 
-    def portrait(self, batch: Batch) -> dict[str, Tensor]:
+    def position_profile(self, batch: Batch) -> dict[str, Tensor]:
         """Return the probability of keeping each item, to be drawn."""
         return {"keep probability": self.keep_probability(batch).where(batch.seq > 0, torch.nan)}
 

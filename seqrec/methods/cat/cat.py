@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences, right_aligned
 from seqrec.methods.base import Method, ModelSpec
 from seqrec.methods.cat.cascade import CROSS, cascade_effects, inverse_weights, others_effects, shuffled, single
-from seqrec.methods.cat.perturbation import DIRECTIONS, Ascent
+from seqrec.methods.cat.perturbation import DIRECTIONS, Perturbation
 from seqrec.utils.checkpoint import take_over
 from seqrec.utils.errors import UserError, one_of, within
 
@@ -30,6 +29,8 @@ class CAT(Method):
     lambda2 * L_adv2 for `stage2_epochs` epochs. Raises UserError on values that make no sense and on a `stage1` that
     is no finished run of the same shape.
     """
+
+    finished_runs = ("stage1",)
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class CAT(Method):
         self.stage1, self.stage2_epochs = stage1, stage2_epochs
         self.weights, self.clip_weights, self.level2 = weights, clip_weights, level2
         self.lambda1, self.lambda2, self.rho = lambda1, lambda2, rho
-        self.ascent = Ascent(direction, steps, step_size)
+        self.perturbation = Perturbation(direction, steps, step_size)
         self.decay, self.cross = (1.0, "none") if weights == "position" else (decay, cross)
         self.batch_size, self.prefixes = batch_size, prefixes or not self.backbone.causal
         self.stages = 2 if stage1 is None else 1
@@ -95,10 +96,6 @@ class CAT(Method):
         if stage + 1 < self.stages:
             return None
         if self.stage1 is not None:
-            if not (Path(self.stage1) / "DONE").exists():
-                raise UserError(
-                    f"method.stage1={self.stage1}: no finished run there; give the directory of a plain run"
-                )
             take_over(self, PLAIN, self.stage1, "method.stage1", "take the same dataset, backbone, dim and max_len")
         self.adversarial = self.weights != "none"
         if self.adversarial:
@@ -138,7 +135,7 @@ class CAT(Method):
         if self.lambda1:
             weight = self.slot_weights(batch)
             radius = self.item_radius * weight[..., None]
-            (shift,) = self.ascent(
+            (shift,) = self.perturbation(
                 lambda s: next_item(encode(x=x.detach() + s)[supervised], **sampled), gradients[-1:], [radius]
             )
             logs["loss_adv1"] = next_item(encode(x=x + shift)[supervised], **sampled)
@@ -155,12 +152,12 @@ class CAT(Method):
                 return next_item(**{k: v + s for k, v, s in zip(matched, start, shifts, strict=True)})
 
             frozen = [value.detach() for value in matched.values()]
-            shifts = self.ascent(lambda *s: shifted(frozen, s), gradients, radii)
+            shifts = self.perturbation(lambda *s: shifted(frozen, s), gradients, radii)
             logs["loss_adv2"] = shifted(matched.values(), shifts)
             logs["loss"] = logs["loss"] + self.lambda2 * logs["loss_adv2"]
         return logs
 
-    def portrait(self, batch: Batch) -> dict[str, Tensor]:
+    def position_profile(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weight of each item's perturbation, to be drawn."""
         if self.weights == "none" or not self.lambda1:
             return {}

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from seqrec.backbones.layout import Layout
 
 
-class Gate(nn.Module):
+class BernoulliDropout(nn.Module):
     """Dropout of `units` outputs whose keep probability eta(beta) = sigmoid(beta) is learnt; identity in evaluation.
 
     Units are open where u < eta(beta), for uniform u, and scaled by 1 / eta(beta). `per_unit` gives every unit a logit
