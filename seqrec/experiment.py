@@ -21,7 +21,7 @@ log = logging.getLogger("seqrec")
 
 
 def run(config: DictConfig, run_dir: RunDir) -> float:
-    """Train, evaluate once on the test part, fill the run directory; returns the monitored validation metric."""
+    """Train, evaluate the test set once, fill the run directory; returns the monitored validation metric."""
     began = time.monotonic()
     experiment = build(config)
     surroundings = environment(experiment.fabric.device)  # now: sources may change while a run goes on
@@ -122,7 +122,7 @@ def facts(experiment: Experiment) -> dict:
 
 
 def describe(experiment: Experiment) -> None:
-    """Say in a few lines what is about to run."""
+    """Log in a few lines what is about to run."""
     config, data = experiment.config, experiment.dataset.statistics()
     for warning in experiment.dataset.warnings:
         log.warning("warning: %s", warning)

@@ -14,6 +14,7 @@ from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
 from seqrec.evaluation.position_profile import LEAST, position_profile
 from seqrec.methods.asarrec.views import rows_to_augment
+from seqrec.run.directory import read_position_profile
 
 ROOT = Path(entry.__file__).parent
 MAX_LEN = 6
@@ -124,6 +125,16 @@ def test_only_methods_that_do_something_with_items_leave_a_profile(runs):
         "plain": None,
         "popularity": None,
     }
+
+
+def test_a_profile_is_read_under_its_first_name_too(runs):
+    path = runs["cat"] / "position_profile.npz"
+    found = read_position_profile(runs["cat"])
+    old = path.rename(path.with_name("portrait.npz"))
+    again = read_position_profile(runs["cat"])
+    old.rename(path)
+    np.testing.assert_array_equal(again["weight"], found["weight"])
+    assert read_position_profile(runs["plain"]) == {}
 
 
 def test_autosam_shows_its_keep_probabilities_and_cat_its_weights(runs):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from seqrec.backbones.layout import Layout
+from seqrec.backbones.layout import CellLayout
 
 
 class Backbone(nn.Module):
@@ -25,11 +25,11 @@ class Backbone(nn.Module):
         super().__init__()
         self.max_len, self.count_from = max_len, count_from
 
-    def layout(self, mask: Tensor) -> Layout:
+    def layout(self, mask: Tensor) -> CellLayout:
         """Choose the cells of mask [B, T] to run over, and their order."""
         raise NotImplementedError
 
-    def run(self, x: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+    def run(self, x: Tensor, positions: Tensor, layout: CellLayout) -> Tensor:
         """Encode cells x [N, D] at `positions` [N] of the position table; returns [N, D]."""
         raise NotImplementedError
 

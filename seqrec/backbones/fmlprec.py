@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from seqrec.backbones.base import Backbone
 from seqrec.backbones.dropout import Dropout
-from seqrec.backbones.layout import Layout, all_cells
+from seqrec.backbones.layout import CellLayout, all_cells
 
 
 class FMLPRec(Backbone):
@@ -29,11 +29,11 @@ class FMLPRec(Backbone):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def layout(self, mask: Tensor) -> Layout:
+    def layout(self, mask: Tensor) -> CellLayout:
         """Take every slot of mask [B, T]."""
         return all_cells(mask)
 
-    def run(self, x: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+    def run(self, x: Tensor, positions: Tensor, layout: CellLayout) -> Tensor:
         """Encode slots x [B * T, D] at `positions` [B * T]; returns [B * T, D]."""
         rows, width = layout.shape
         pad = self.max_len - width
@@ -62,7 +62,7 @@ class FilterLayer(nn.Module):
     def forward(self, x: Tensor, newest: bool = False) -> Tensor:
         """Run one layer over all slots [B, L, D]; returns [B, L, D], or with `newest` the last slot alone, [B, 1, D]."""
         response, slots = torch.view_as_complex(self.filter), x.shape[1]
-        if newest:  # one slot of the circular convolution that the product of spectra stands for
+        if newest:  # the product of spectra is a circular convolution, of which one slot is needed
             taps = torch.fft.irfft(response, n=slots, dim=0).flip(0)
             filtered, x = (taps * x).sum(1, keepdim=True), x[:, -1:]
         else:

@@ -15,8 +15,8 @@ from seqrec.utils.groups import falling_groups
 
 
 @dataclass(frozen=True)
-class Layout:
-    """N cells of a [B, T] batch in the order in which a backbone wants them."""
+class CellLayout:
+    """The N cells of a [B, T] batch, in the order in which a backbone runs over them."""
 
     shape: tuple[int, int]  # (B, T)
     index: Tensor  # [N] flat position b * T + t of the item in each cell
@@ -41,14 +41,14 @@ class Layout:
         return flat[:-1].view(rows, width, -1)
 
 
-def all_cells(mask: Tensor) -> Layout:
-    """Layout of every slot of mask [B, T], padding and holes included."""
+def all_cells(mask: Tensor) -> CellLayout:
+    """Lay out every slot of mask [B, T], padding and holes included."""
     rows, width = mask.shape
     index = torch.arange(rows * width, device=mask.device)
-    return Layout((rows, width), index, torch.where(mask.flatten(), index, rows * width), ((rows, width),))
+    return CellLayout((rows, width), index, torch.where(mask.flatten(), index, rows * width), ((rows, width),))
 
 
-def length_blocks(mask: Tensor, shrink: float = 0.8) -> Layout:
+def length_blocks(mask: Tensor, shrink: float = 0.8) -> CellLayout:
     """Group the rows of mask [B, T] by their number of real items, so that blocks hold little padding.
 
     Holes are closed: within a block a row's real items are at its left in their order, and the rest of the row is
@@ -76,11 +76,11 @@ def length_blocks(mask: Tensor, shrink: float = 0.8) -> Layout:
     oldest = (length.cumsum(0) - length).clamp(max=max(len(real) - 1, 0))
     index = real[oldest[row] + torch.minimum(step, last)] if len(real) else torch.zeros_like(row)
     destination = torch.where(step < length[row], index, rows * width)
-    return Layout((rows, width), index, destination, blocks)
+    return CellLayout((rows, width), index, destination, blocks)
 
 
-def packed_steps(mask: Tensor) -> Layout:
-    """Order the real cells of mask [B, T] step by step over rows of falling length, as recurrent networks want them."""
+def packed_steps(mask: Tensor) -> CellLayout:
+    """Order the real cells of mask [B, T] step by step over rows of falling length, as packed sequences have them."""
     rows, width = mask.shape
     lengths = mask.sum(1)
     step = (mask.cumsum(1) - 1)[mask]
@@ -88,4 +88,4 @@ def packed_steps(mask: Tensor) -> Layout:
     rank[lengths.argsort(descending=True, stable=True)] = torch.arange(rows, device=mask.device)
     cells = mask.flatten().nonzero().squeeze(1)
     order = (step * rows + rank[cells // width]).argsort()
-    return Layout((rows, width), cells[order], cells[order], batch_sizes=torch.bincount(step).cpu())
+    return CellLayout((rows, width), cells[order], cells[order], batch_sizes=torch.bincount(step).cpu())

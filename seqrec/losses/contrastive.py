@@ -28,7 +28,7 @@ class NTXent:
     def __call__(self, hidden: Tensor, real: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of each anchor [2B] and the fraction of anchors whose positive scores above all other candidates.
 
-        `hidden` [2B, W, D] are the states of the views, 0 where `real` [2B, W] is False; `user` [B] says whose they are.
+        `hidden` [2B, W, D] are the states of the views, 0 where `real` [2B, W] is False; `user` [B] are their users.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.float()

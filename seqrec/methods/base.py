@@ -103,7 +103,7 @@ class Method(nn.Module):
     def encode(
         self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None, newest: bool = False
     ) -> Tensor:
-        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] take the place of the look-up.
+        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] replace the look-up.
 
         With `newest` only the state of the last slot is right; a backbone that is not causal is trained on no other.
         """

@@ -15,8 +15,8 @@ from seqrec.utils.errors import UserError
 class CL4SRec(Method):
     """L = L_next + weight * NT-Xent between two views, each made by one of crop, mask and reorder.
 
-    The public versions differ in ratios, vector and next-item loss; the keys say which one runs
-    (see docs/methods/cl4srec.md). Raises UserError if an operator asks for similar items.
+    The public versions differ in ratios, vector and next-item loss; the keys choose between them
+    (see docs/methods/cl4srec.md). Raises UserError for an operator that needs similar items.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ class CoSeRec(Method):
         self.counted_score.copy_(counted.score)
 
     def on_epoch(self, epoch: int) -> None:
-        """Refresh the nearest items with the embeddings as they stand."""
+        """Refresh the nearest items with the current embeddings."""
         if epoch >= self.hybrid_from:
             counted = Nearest(self.counted_item, self.counted_score)
             self.similar.copy_(hybrid(counted, embedding_top1(self.items.weight)))

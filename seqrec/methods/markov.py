@@ -36,7 +36,7 @@ class Markov(Untrained):
         self.window, self.decay, self.history, self.history_decay = window, decay, history, history_decay
 
     def setup(self, train: Sequences) -> None:
-        """Count the transitions of the training part."""
+        """Count the transitions of the training sequences."""
         row, item = train.pairs()
         size = self.num_items + 1
         counts = scipy.sparse.csr_array((size, size), dtype=np.float32)

@@ -182,6 +182,10 @@ def test_draws_are_uniform_and_differ_by_every_part_of_their_key():
     assert float(by_slot.abs().max()) < 0.1
     assert (fixed_uniform(2, 2, users, 10) != numbers).float().mean() > 0.99
     assert torch.equal(fixed_uniform(1, 1, users.flip(0), 4)[0], numbers[0].flip(0)[:, -4:])
+    # finished runs must be evaluated with the same draws as ever
+    torch.testing.assert_close(
+        fixed_uniform(1, 1, users[5:6], 2), torch.tensor([[[0.4362, 0.7964]]]), atol=5e-5, rtol=0
+    )
 
 
 # ----------------------------------------------------------------- controls, loading, refusals

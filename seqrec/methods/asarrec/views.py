@@ -33,7 +33,7 @@ class HardViews:
     order: Tensor | None  # [R, 2, N] slots in the order of the compact view
 
     def arrange(self, view: Tensor) -> Tensor:
-        """Close the holes of view [R, 2, N, ...], if that is wanted."""
+        """Close the holes of view [R, 2, N, ...] if the views are compact."""
         if self.order is None:
             return view
         order = self.order.view(*self.order.shape, *[1] * (view.dim() - 3)).expand_as(view)
@@ -98,12 +98,12 @@ def hard_views(extended: Extended, source: Tensor, least: float, compact: bool) 
 
 
 def from_history(extended: Extended, source: Tensor) -> Tensor:
-    """Say of each slot of the views whether an item of the history stands in it, [R, 2, N]."""
+    """Return the slots of the views that hold an item of the history, [R, 2, N] bool."""
     return extended.original[:, None].expand_as(source).gather(2, source.clamp(min=0)) & (source >= 0)
 
 
 def shares(extended: Extended, source: Tensor) -> dict[str, Tensor]:
-    """Return how many items were dropped, moved and inserted, as shares of the items of the histories."""
+    """Return how many items were dropped, moved and inserted, as fractions of the items of the histories."""
     own = from_history(extended, source)
     slot = torch.arange(source.shape[2], device=source.device)
     total = 2 * extended.original.sum()
@@ -116,7 +116,7 @@ def shares(extended: Extended, source: Tensor) -> dict[str, Tensor]:
 
 def shares_by_slot(extended: Extended, placed: Tensor, first: int) -> dict[str, Tensor]:
     """Return, of the history's slots from `first` on, how often an item is dropped or one is inserted, [R, T], and where items
-    go, target by source, [R, T, T]; NaN outside histories. `placed` [R, N, N] is the share of views with a source in a slot.
+    go, target by source, [R, T, T]; NaN outside histories. `placed` [R, N, N] is the fraction of views with a source in a slot.
     """
     real = extended.original[:, first:]
     return {

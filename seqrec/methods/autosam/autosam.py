@@ -27,7 +27,7 @@ class AutoSAM(Method):
 
     The sampler learns by policy gradient from two rewards: how much better the kept items predict the next kept one
     than the whole history does, and how well an item fits its sequence. The policies "random" and "last" are controls
-    without a sampler that keep the share `keep_rate`. docs/methods/autosam.md explains the keys and what differs from the authors' code.
+    without a sampler that keep the fraction `keep_rate`. docs/methods/autosam.md explains the keys and what differs from the authors' code.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class AutoSAM(Method):
         scored = first & (mask.sum(1, keepdim=True) < self.max_len) & self.official_first_item
         following, initial, kept_following = self.log_probabilities(batch, sub, hidden, scored.any(1))
 
-        # ell_t and ell^_t stand at the slot of the item that they are the log-probability of
+        # ell_t and ell^_t are at the slot of the item whose log-probability they are
         ell = (older(following) * ~first).masked_scatter(scored, initial)
         rewarded_kept = sub_mask & older(sub_mask)
         ell_kept = torch.zeros_like(ell).scatter(1, sub.slot, older(kept_following))

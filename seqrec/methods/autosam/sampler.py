@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqrec.backbones.layout import Layout
+from seqrec.backbones.layout import CellLayout
 from seqrec.backbones.sasrec import SASRecLayer
 from seqrec.utils.errors import UserError, within
 from seqrec.utils.keyed_random import key
@@ -52,7 +52,7 @@ class Sampler(nn.Module):
         if own_positions:
             nn.init.normal_(self.position.weight, std=0.02)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+    def forward(self, x: Tensor, layout: CellLayout) -> Tensor:
         """Return the probability of keeping each of the cells x [N, D] of a batch, [N]."""
         state = torch.cat([self.block(x, layout), self.item(x)], 1)
         return (self.choose(F.relu(self.join(state))) / self.temperature).softmax(1)[:, 0]
@@ -65,7 +65,7 @@ class GatedLayer(SASRecLayer):
         super().__init__(dim, heads, feedforward, activation, dropout, attention_dropout, 0.0, norm_first=False)
         self.attention_gate, self.feedforward_gate = nn.Parameter(torch.tensor(gate)), nn.Parameter(torch.tensor(gate))
 
-    def attend(self, x: Tensor, layout: Layout) -> Tensor:
+    def attend(self, x: Tensor, layout: CellLayout) -> Tensor:
         """Gated attention branch on cells [N, D]."""
         return self.attention_gate * super().attend(x, layout)
 

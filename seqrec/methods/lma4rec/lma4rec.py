@@ -99,7 +99,7 @@ class LMA4Rec(CoSeRec):
     def encode(
         self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None, newest: bool = False
     ) -> Tensor:
-        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] take the place of the look-up."""
+        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] replace the look-up."""
         if self.training and self.dropouts:
             layout = self.backbone.layout(seq > 0)
             for dropout in self.dropouts:
@@ -108,7 +108,7 @@ class LMA4Rec(CoSeRec):
 
     @contextmanager
     def mirrored(self) -> Iterator[None]:
-        """Run what is inside without a graph and with mirrored draws; afterwards the generators stand where they stood."""
+        """Run the block without a graph and with mirrored draws, and restore the random state after it."""
         device = self.items.weight.device
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             for dropout in self.dropouts:
@@ -153,17 +153,17 @@ class LMA4Rec(CoSeRec):
         return mean, share / len(each)
 
     def contrast_change(self, change: Tensor) -> Tensor:
-        """Return the change of the contrast that each view answers for, [2B], from the change of each anchor's loss [2B].
+        """Return the change of the contrast that is attributed to each view, [2B], from the change of each anchor's loss [2B].
 
-        "exact": every view answers for the whole, since its mask moves the denominators of all (unbiased, noisy).
-        "own_rows": the views of a sequence answer for their own two anchors (biased, quiet).
+        "exact": each view gets the whole change, since its mask affects all denominators (unbiased, high variance).
+        "own_rows": the views of a sequence get the change of their own two anchors (biased, low variance).
         """
         if self.contrast_gradient == "exact":
             return change.mean().expand(len(change))
         return change.view(2, -1).sum(0).repeat(2) / len(change)
 
     def add_arm(self, logs: dict[str, Tensor], changes: list[Tensor]) -> dict[str, Tensor]:
-        """Add ARM's gradient to the loss, whose value stays, given the change of the loss that each row answers for, [B] and [2B]."""
+        """Add ARM's gradient to the loss, whose value stays, given the change of the loss attributed to each row, [B] and [2B]."""
         names = ("next_item", "contrast")
         variance = dict.fromkeys(names[: len(changes)], 0.0)
         for number, dropout in enumerate(self.dropouts, start=1):
