@@ -106,6 +106,10 @@ class Experiment:
     evaluator: Evaluator
     loader: TrainLoader | None  # None: the method is not trained
 
+    def validate(self) -> dict[str, float]:
+        """Return the validation metrics of the method as it is."""
+        return self.evaluator.metrics(self.evaluator.ranks(self.method, self.split.valid, self.fabric.device))
+
 
 def refuse_impossible(config: DictConfig, multirun: bool) -> None:
     """Raise UserError for a combination that cannot work, before any data is read."""
@@ -187,13 +191,8 @@ def make_fabric(trainer: dict, trained: bool) -> Fabric:
 
 def tune_on_validation(experiment: Experiment) -> str:
     """Tune an untrained method's free hyper-parameter on validation; returns a line for the log, or ""."""
-    evaluator, method = experiment.evaluator, experiment.method
-
-    def validate() -> float:
-        ranks = evaluator.ranks(method, experiment.split.valid, experiment.fabric.device)
-        return evaluator.metrics(ranks)[experiment.config.trainer.monitor]
-
-    return method.tune_on_validation(validate)
+    monitor = experiment.config.trainer.monitor
+    return experiment.method.tune_on_validation(lambda: experiment.validate()[monitor])
 
 
 def load(folder: Path, **overrides) -> Experiment:
@@ -235,25 +234,17 @@ def open_checkpoints(experiment: Experiment, folder: Path) -> Checkpoints:
 
 def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:
     """Return the trainer of an experiment, which keeps its checkpoints in `folder`."""
-    config, fabric, method = experiment.config, experiment.fabric, experiment.method
+    fabric, config = experiment.fabric, experiment.config
     values = OmegaConf.to_container(config.trainer, resolve=True)
     settings = (
         *("schedule", "warmup_epochs", "plateau", "plateau_factor", "clip"),
         *("monitor", "max_epochs", "eval_every", "patience", "max_minutes", "checkpoint_minutes"),
     )
-    evaluator = experiment.evaluator
-
-    def validate() -> dict[str, float]:
-        metrics = None
-        if fabric.is_global_zero:
-            metrics = evaluator.metrics(evaluator.ranks(method, experiment.split.valid, fabric.device))
-        return fabric.broadcast(metrics)
-
     return Trainer(
         fabric,
-        method,
+        experiment.method,
         experiment.loader,
-        validate,
+        lambda: fabric.broadcast(experiment.validate() if fabric.is_global_zero else None),
         record,
         open_checkpoints(experiment, folder),
         Progress(values["progress"], values["monitor"]),

@@ -13,6 +13,7 @@ from seqrec.evaluation.position_profile import position_profile
 from seqrec.run.directory import RunDir
 from seqrec.run.manifest import environment, parameter_count, peak_memory
 from seqrec.run.summary import results_table
+from seqrec.training.progress import validation_metrics
 from seqrec.training.tensorboard import EventWriter
 from seqrec.training.trainer import State
 from seqrec.utils.errors import UserError
@@ -80,10 +81,7 @@ def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dic
     The validation metrics are those of the best epoch as they were measured in training.
     """
     evaluator, split, device = experiment.evaluator, experiment.split, experiment.fabric.device
-    if experiment.method.trained:
-        valid = state.best_metrics
-    else:
-        valid = evaluator.metrics(evaluator.ranks(experiment.method, split.valid, device))
+    valid = validation_metrics(state.history[state.best_epoch - 1]) if state.history else experiment.validate()
     began = time.monotonic()
     ranks = evaluator.ranks(experiment.method, split.test, device)
     seconds = time.monotonic() - began

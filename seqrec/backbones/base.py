@@ -25,6 +25,14 @@ class Backbone(nn.Module):
         super().__init__()
         self.max_len, self.count_from = max_len, count_from
 
+    def initialise(self) -> None:
+        """Draw the weights of linear layers and embeddings from N(0, 0.02^2); biases become 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
     def layout(self, mask: Tensor) -> CellLayout:
         """Choose the cells of mask [B, T] to run over, and their order."""
         raise NotImplementedError
@@ -48,12 +56,13 @@ class Backbone(nn.Module):
         mask: Tensor,
         positions: Tensor | None = None,
         newest: bool = False,
-        look_up: Callable[[Tensor], Tensor] | None = None,
+        look_up: Callable | None = None,
     ) -> Tensor:
         """Encode item embeddings x [B, T, D] where mask [B, T] is True (holes allowed); returns [B, T, D], 0 where it is False.
 
         `positions` [B, T] are rows of the position table. With `newest` only the state of the last slot is right, which
-        lets a backbone skip work. With `look_up`, x has item ids [B, T], and only those of real cells are looked up.
+        lets a backbone skip work. With `look_up`, a map from ids to
+        embeddings, x has item ids [B, T], and only those of real cells are looked up.
         """
         layout = replace(self.layout(mask), newest=newest)
         cells = layout.gather(x)

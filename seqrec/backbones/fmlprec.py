@@ -23,11 +23,7 @@ class FMLPRec(Backbone):
         self.norm = nn.LayerNorm(dim)
         self.embedding_dropout = Dropout(embedding_dropout)
         self.layers = nn.ModuleList(FilterLayer(dim, max_len, feedforward, dropout) for _ in range(layers))
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        self.initialise()
 
     def layout(self, mask: Tensor) -> CellLayout:
         """Take every slot of mask [B, T]."""

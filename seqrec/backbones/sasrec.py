@@ -45,11 +45,7 @@ class SASRec(Backbone):
             SASRecLayer(dim, heads, feedforward, activation, dropout, attention_dropout, inner_dropout, norm_first)
             for _ in range(layers)
         )
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        self.initialise()
 
     def layout(self, mask: Tensor) -> CellLayout:
         """Choose the cells of mask [B, T]: blocks of rows of like length."""

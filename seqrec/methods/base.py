@@ -125,7 +125,7 @@ class Method(nn.Module):
 
 
 class Untrained(nn.Module):
-    """Base of the counting baselines: no parameters, `setup` fits them to the training sequences."""
+    """Base of the counting baselines: `setup(train)` counts, once, and `score(batch)` returns [B, V + 1] as in `Method`."""
 
     trained = False
     finished_runs = ()
@@ -141,14 +141,6 @@ class Untrained(nn.Module):
             return "it counts and is not trained: leave out backbone= and loss="
         return None
 
-    def setup(self, train: Sequences) -> None:
-        """Count the training sequences, once."""
-        raise NotImplementedError
-
     def tune_on_validation(self, evaluate: Callable[[], float]) -> str:
         """Set a hyper-parameter that was left open and return a line for the log, or ""; `evaluate` returns the monitored metric."""
         return ""
-
-    def score(self, batch: Batch) -> Tensor:
-        """Return the score of every item as the next one, [B, V + 1]."""
-        raise NotImplementedError

@@ -29,11 +29,8 @@ class CL4SRec(Method):
         views: Callable[..., Views],
     ):
         super().__init__(spec)
-        self.weight, self.contrast, self.views = (
-            weight,
-            NTXent(vector, cosine, temperature),
-            views(max_len=spec.max_len),
-        )
+        self.weight, self.contrast = weight, NTXent(vector, cosine, temperature)
+        self.views = views(max_len=spec.max_len)
         if self.views.informed:
             raise UserError("method.views: substitute and insert need similar items; take method=coserec")
 

@@ -33,11 +33,8 @@ class CoSeRec(Method):
         hybrid_from: int,
     ):
         super().__init__(spec)
-        self.weight, self.contrast, self.views = (
-            weight,
-            NTXent(vector, cosine, temperature),
-            views(max_len=spec.max_len),
-        )
+        self.weight, self.contrast = weight, NTXent(vector, cosine, temperature)
+        self.views = views(max_len=spec.max_len)
         self.hybrid_from = hybrid_from
         self.register_buffer("similar", torch.zeros(spec.num_items + 1, dtype=torch.long))
         self.register_buffer("counted_item", torch.zeros(spec.num_items + 1, dtype=torch.long))

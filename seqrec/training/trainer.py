@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqrec.data.loader import TrainLoader
 from seqrec.methods.base import Method
-from seqrec.training.progress import Progress, validation_metrics
+from seqrec.training.progress import Progress
 from seqrec.training.schedules import SCHEDULES
 from seqrec.utils.checkpoint import Checkpoints, random_state, restore_random_state
 from seqrec.utils.errors import UserError
@@ -40,12 +40,8 @@ class State:
     history: list[dict] = field(default_factory=list)  # one entry per epoch
     stopped: str = ""  # why training ended
 
-    @property
-    def best_metrics(self) -> dict[str, float]:
-        """The validation metrics of the best epoch."""
-        return validation_metrics(self.history[self.best_epoch - 1])
 
-
+@dataclass(eq=False)
 class Trainer:
     """Trains a method until the monitored validation metric has not risen for `patience` evaluations.
 
@@ -53,35 +49,26 @@ class Trainer:
     With several processes each trains on its shard of every batch, and gradients are averaged.
     """
 
-    def __init__(
-        self,
-        fabric: Fabric,
-        method: Method,
-        loader: TrainLoader,
-        validate: Callable[[], dict[str, float]],
-        record: Callable[[list[dict]], None],
-        checkpoints: Checkpoints,
-        progress: Progress,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        schedule: str,
-        warmup_epochs: float,
-        plateau: int | None,
-        plateau_factor: float,
-        clip: float | None,
-        monitor: str,
-        max_epochs: int,
-        eval_every: int,
-        patience: int,
-        max_minutes: float | None,
-        checkpoint_minutes: float,
-    ):
-        self.fabric, self.method, self.loader, self.validate = fabric, method, loader, validate
-        self.record, self.checkpoints, self.progress = record, checkpoints, progress
-        self.monitor, self.max_epochs, self.eval_every, self.patience = monitor, max_epochs, eval_every, patience
-        self.max_minutes, self.checkpoint_minutes = max_minutes, checkpoint_minutes
-        self.optimizer, self.clip, self.schedule, self.warmup_epochs = optimizer, clip, schedule, warmup_epochs
-        self.plateau, self.plateau_factor = plateau, plateau_factor
-        self.state = State()
+    fabric: Fabric
+    method: Method
+    loader: TrainLoader
+    validate: Callable[[], dict[str, float]]
+    record: Callable[[list[dict]], None]
+    checkpoints: Checkpoints
+    progress: Progress
+    optimizer: Callable[..., torch.optim.Optimizer]
+    schedule: str
+    warmup_epochs: float
+    plateau: int | None
+    plateau_factor: float
+    clip: float | None
+    monitor: str
+    max_epochs: int
+    eval_every: int
+    patience: int
+    max_minutes: float | None
+    checkpoint_minutes: float
+    state: State = field(default_factory=State)
 
     def fit(self) -> State:
         """Train from the last checkpoint, if there is one, to the end; raises UserError when the loss diverges."""
