@@ -83,7 +83,7 @@ def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dic
     evaluator, split, device = experiment.evaluator, experiment.split, experiment.fabric.device
     valid = validation_metrics(state.history[state.best_epoch - 1]) if state.history else experiment.validate()
     began = time.monotonic()
-    ranks = evaluator.ranks(experiment.method, split.test, device)
+    ranks = evaluator.ranks(experiment.method, split.test, device, lists=True)
     seconds = time.monotonic() - began
     run_dir.write_ranks("ranks_test.npz", ranks, experiment.dataset.user_ids, experiment.dataset.item_ids)
     metrics = {"valid": valid, "test": evaluator.metrics(ranks), "best_epoch": state.best_epoch}
