@@ -61,8 +61,8 @@ class Backbone(nn.Module):
         """Encode item embeddings x [B, T, D] where mask [B, T] is True (holes allowed); returns [B, T, D], 0 where it is False.
 
         `positions` [B, T] are rows of the position table. With `newest` only the state of the last slot is right, which
-        lets a backbone skip work. With `look_up`, a map from ids to
-        embeddings, x has item ids [B, T], and only those of real cells are looked up.
+        lets a backbone skip work. With `look_up`, a map from ids to embeddings, x has item ids [B, T], and only those of
+        real cells are looked up.
         """
         layout = replace(self.layout(mask), newest=newest)
         cells = layout.gather(x)
