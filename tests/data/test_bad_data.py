@@ -315,7 +315,7 @@ BAD = {
     "Python that is no literal": (
         b"{'reviewerID': __import__('os').getcwd()}\n",
         {"reader": "amazon_json"},
-        "{file}, line 1: no JSON object (or Python dictionary) by itself: {'reviewerID': __import__('os').getcwd("
+        "{file}, line 1: no JSON object (or Python dictionary) by itself: {'reviewerID': __import__('os').getcwd()"
         + MEND,
     ),
     "utf-16 that ends within a letter": (
