@@ -8,7 +8,7 @@ import pytest
 import torch
 from job_setting import SHORT, SMALL, configure
 
-import train
+from seqrec.commands import train
 from seqrec.run.directory import RunDir
 from seqrec.run.manifest import git_commit
 from seqrec.utils.errors import UserError

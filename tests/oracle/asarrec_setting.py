@@ -8,14 +8,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import train as entry
 from seqrec.build import make
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.methods.asarrec import objectives
 from seqrec.methods.asarrec.semi_sinkhorn import discretise, semi_sinkhorn
 
-CONF = str(Path(entry.__file__).parent / "conf")
+CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, MAX_LEN, DIM, K = 30, 8, 8, 3
 STILL = {
     "sasrec": ("dropout", "attention_dropout", "inner_dropout"),
