@@ -24,7 +24,7 @@ SMALL = (
 FROM_NOTEBOOK = """
 import seqrec
 assert seqrec.__file__.startswith({target!r}), seqrec.__file__
-run = seqrec.train(["method=popularity", "dataset.users=80", "dataset.items=60", "dataset.clusters=4"])
+run = seqrec.train(["method=popularity", "dataset.users=150", "dataset.items=120", "dataset.clusters=6"])
 model = seqrec.load(run.directory)
 print(run.metrics["test"]["HR@10"], len(model.recommend([model.item_ids[:3].tolist()], k=7)[0]))
 """

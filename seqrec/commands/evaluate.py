@@ -16,6 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     experiment = load(given.run, data_dir=given.data_dir)
     evaluator = experiment.evaluator
-    ranks = evaluator.ranks(experiment.method, getattr(experiment.split, given.part), experiment.fabric.device)
+    rows, device = getattr(experiment.split, given.part), experiment.fabric.device
+    ranks = evaluator.ranks(experiment.method, rows, device, lists=True)
     for name, value in evaluator.metrics(ranks).items():
-        print(f"{name:<10} {value:.6f}")
+        print(f"{name:<12} {value:.6f}")

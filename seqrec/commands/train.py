@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqrec.cli import JobFailed, conf_folder, log_file, set_up_logging
 from seqrec.config import apply_variant, check, run_path
+from seqrec.evaluation.metrics import METRICS
 from seqrec.run.directory import RunDir, remove_if_empty
 from seqrec.run.summary import results_table
 
@@ -20,6 +21,7 @@ INTERRUPTED = "interrupted; the same command, without force=true, goes on from t
 
 OmegaConf.register_new_resolver("run_path", lambda *, _root_: run_path(_root_), replace=True)
 OmegaConf.register_new_resolver("names", ",".join, replace=True)
+OmegaConf.register_new_resolver("metric_names", lambda: ", ".join(METRICS), replace=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
