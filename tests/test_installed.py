@@ -1,5 +1,6 @@
 """The installed wheel, in another folder than the checkout's and without it."""
 
+import json
 import os
 import re
 import shutil
@@ -13,21 +14,8 @@ import yaml
 from seqrec.commands.console import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-SMALL = (
-    "dataset.users=80",
-    "dataset.items=60",
-    "dataset.clusters=4",
-    "dim=8",
-    "trainer.max_epochs=1",
-    "trainer.progress=false",
-)
-FROM_NOTEBOOK = """
-import seqrec
-assert seqrec.__file__.startswith({target!r}), seqrec.__file__
-run = seqrec.train(["method=popularity", "dataset.users=150", "dataset.items=120", "dataset.clusters=6"])
-model = seqrec.load(run.directory)
-print(run.metrics["test"]["HR@10"], len(model.recommend([model.item_ids[:3].tolist()], k=7)[0]))
-"""
+SMALL = ("dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8", "trainer.max_epochs=1")
+FROM_NOTEBOOK = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +95,12 @@ def test_the_console_script_answers_mistakes(installed, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_notebook_trains_and_recommends(installed, tmp_path):
-    answer = call(installed, tmp_path, "-c", FROM_NOTEBOOK.format(target=str(installed)))
+def test_the_python_of_the_readme(installed, tmp_path):
+    answer = call(installed, tmp_path, "-c", FROM_NOTEBOOK)
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.split()[-1] == "7"
+    directory, score, rank = answer.stdout.splitlines()[-2].split()
+    assert (tmp_path / directory / "DONE").exists()
+    assert 0 < float(score) < 1 < float(rank)
+    items = json.loads(answer.stdout.splitlines()[-1])[0]
+    assert len(items) == 10
+    assert not {1, 2, 3} & set(items)
