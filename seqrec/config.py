@@ -94,7 +94,7 @@ def hashed_values(config: DictConfig) -> dict:
         *groups, name = key.split(".")
         node = values
         for group in groups:
-            node = node[group]
+            node = node.get(group, {})  # a younger key may be of a group that earlier runs lack
         if key in NOT_HASHED or node.get(name) == YOUNGER_KEYS[key]:
             node.pop(name, None)
     return values
@@ -180,13 +180,8 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "backbone.count_from": (lambda v: v in ("start", "end"), "start or end"),
     "backbone.norm_first": (lambda v: isinstance(v, bool) or v == "original", "true, false or original"),
 }
-KNOWN = {
-    "eval.name",
-    "eval.metrics",
-    "trainer.monitor",
-    *NOT_HASHED,
-    *RULES,
-}  # of the groups that nothing is built from as a whole
+# Of the groups that nothing is built from as a whole.
+KNOWN = {"eval.name", "eval.metrics", "trainer.monitor", *NOT_HASHED, *RULES}
 ABSENT = object()
 UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")
 
