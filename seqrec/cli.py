@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.trust import take_flag
 
 log = logging.getLogger("seqrec")
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc", re.IGNORECASE)
@@ -69,6 +70,7 @@ def guarded(entry: Callable[[], None], interrupted: str = "interrupted") -> int:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # keeps Hydra from printing its own report and lets the error through
         os.environ["SEQREC_SHORT_ERROR"] = "1"
     try:
+        sys.argv[1:] = take_flag(sys.argv[1:])
         entry()
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
