@@ -24,7 +24,7 @@ from seqrec.training.progress import Progress
 from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints
 from seqrec.utils.errors import UserError
-from seqrec.utils.trust import trusted
+from seqrec.utils.trust import refuse_changes, trusted
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
 OWN_KEYS = ("_target_", "_partial_", "name")
@@ -37,6 +37,7 @@ def locate(path: str) -> type:
     class: a configuration from a stranger must not be able to run anything else, be it through a module's imports
     (seqrec.x.os.system).
     """
+    refuse_changes()
     module, _, name = current_address(path).rpartition(".")
     package = module.partition(".")[0]
     home = "torch.optim." if module == "torch.optim" else f"{package}."

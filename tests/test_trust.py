@@ -13,7 +13,15 @@ from seqrec.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 TINY = [
-    *("dataset.users=60", "dataset.items=50", "dataset.clusters=4", "dim=8", "max_len=8", "backbone.layers=1"),
+    *(
+        "dataset.users=60",
+        "dataset.items=50",
+        "dataset.max_length=20",
+        "dataset.clusters=4",
+        "dim=8",
+        "max_len=8",
+        "backbone.layers=1",
+    ),
     *("trainer.max_epochs=1", "trainer.progress=false"),
 ]
 METHOD = """
@@ -64,15 +72,15 @@ def folder(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def run(folder, *arguments, **environment):
+def call(folder, *command, **environment):
+    variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     return subprocess.run(
-        [sys.executable, ROOT / "train.py", "--config-dir", "conf", *arguments, *TINY],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | environment,
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False, env=variables
     )
+
+
+def run(folder, *arguments, **environment):
+    return call(folder, ROOT / "train.py", "--config-dir", "conf", *arguments, *TINY, **environment)
 
 
 def test_a_class_of_a_package_in_the_working_directory_needs_trust(folder):
@@ -137,10 +145,12 @@ def test_an_installed_package_can_ask_for_trust(folder, monkeypatch):
         locate("mylab.code.Own")
 
 
-def test_the_environment_counts_at_start_up_alone(folder, monkeypatch):
+@pytest.mark.parametrize("path", ["theirs.code.Own", "seqrec.methods.base.Method"])
+def test_the_environment_counts_at_start_up_alone(folder, monkeypatch, path):
+    """Even where nothing of theirs is named: the second process of a run, started in this environment, may name something."""
     monkeypatch.setenv("SEQREC_TRUST", "theirs")
     with pytest.raises(UserError, match="SEQREC_TRUST=theirs: must be set before the start"):
-        locate("theirs.code.Own")
+        locate(path)
 
 
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 2])
@@ -164,10 +174,10 @@ def test_an_own_method_runs_and_is_evaluated_again(folder, way, sweep):
     assert answer.returncode == 0, answer.stderr
     runs = sorted(path.parent for path in folder.glob("outputs/**/DONE"))
     assert len(runs) == (2 if sweep else 1)
-    again = [sys.executable, ROOT / "scripts" / "evaluate.py", str(runs[0])]
-    evaluate = subprocess.run([*again, *flag], cwd=folder, capture_output=True, text=True, env=os.environ | trusting)
-    assert "NDCG@10" in evaluate.stdout, evaluate.stderr
-    assert subprocess.run(again, cwd=folder, capture_output=True, check=False).returncode == 1
+    again = (ROOT / "scripts" / "evaluate.py", str(runs[0]))
+    evaluated = call(folder, *again, *flag, **trusting)
+    assert "NDCG@10" in evaluated.stdout, evaluated.stderr
+    assert "--trust mylab" in call(folder, *again).stderr
 
 
 @pytest.mark.slow

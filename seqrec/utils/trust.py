@@ -46,12 +46,16 @@ def flag() -> list[str]:
     return [f"{FLAG}={_names}"] if _names else []
 
 
-def trusted(package: str) -> bool:
-    """Return whether the user trusts a top-level package. Raises UserError if the environment changed since start-up."""
+def refuse_changes() -> None:
+    """Raise UserError if the environment changed since start-up: further processes of this run would start with it."""
     if os.environ.get(VARIABLE, "") != _names:
         raise UserError(
             f"{VARIABLE}={os.environ.get(VARIABLE)}: must be set before the start, not by hydra.job.env_set"
         )
+
+
+def trusted(package: str) -> bool:
+    """Return whether the user trusts a top-level package."""
     return package in _named() or any(point.module.split(".")[0] == package for point in entry_points(group=PLUGINS))
 
 
