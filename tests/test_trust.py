@@ -162,22 +162,27 @@ def test_a_configuration_cannot_set_trust(folder, devices):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["variable", "flag"])
-@pytest.mark.parametrize("sweep", [[], ["-m", "seed=1,2"], ["-m", "seed=1,2", "hydra/launcher=joblib"]])
-def test_an_own_method_runs_and_is_evaluated_again(folder, way, sweep):
-    trusting = {"SEQREC_TRUST": "mylab"} if way == "variable" else {}
-    flag = [] if trusting else ["--trust", "mylab"]
-    refused = run(folder, *sweep, "method=own")
-    assert refused.returncode == 1
-    assert "--trust mylab" in refused.stderr
-    answer = run(folder, *sweep, "method=own", *flag, **trusting)
+def test_an_own_method_runs_and_is_evaluated_again(folder):
+    assert "--trust mylab" in run(folder, "method=own").stderr
+    answer = run(folder, "method=own", "--trust", "mylab")
     assert answer.returncode == 0, answer.stderr
-    runs = sorted(path.parent for path in folder.glob("outputs/**/DONE"))
-    assert len(runs) == (2 if sweep else 1)
-    again = (ROOT / "scripts" / "evaluate.py", str(runs[0]))
-    evaluated = call(folder, *again, *flag, **trusting)
+    (done,) = folder.glob("outputs/**/DONE")
+    assert "--trust=mylab" in (done.parent / "manifest.json").read_text()
+    again = (ROOT / "scripts" / "evaluate.py", str(done.parent))
+    evaluated = call(folder, *again, SEQREC_TRUST="mylab")
     assert "NDCG@10" in evaluated.stdout, evaluated.stderr
     assert "--trust mylab" in call(folder, *again).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["variable", "flag"])
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_an_own_method_runs_in_a_sweep(folder, launcher, way):
+    trusting = {"SEQREC_TRUST": "mylab"} if way == "variable" else {}
+    flag = [] if trusting else ["--trust", "mylab"]
+    answer = run(folder, "-m", "seed=1,2", f"hydra/launcher={launcher}", "method=own", *flag, **trusting)
+    assert answer.returncode == 0, answer.stderr
+    assert len(list(folder.glob("outputs/**/DONE"))) == 2
 
 
 @pytest.mark.slow
