@@ -38,7 +38,7 @@ def write_files(section, folder):
             stream.write(text)
 
 
-def execute(command, folder):
+def execute(command, folder, root=None):
     variables = {name: value for name, value in os.environ.items() if name != "SEQREC_DATA"}
     answer = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command.replace("python ", f"{sys.executable} ")],
@@ -46,7 +46,7 @@ def execute(command, folder):
         capture_output=True,
         text=True,
         check=False,
-        env=variables | {"PYTHONPATH": str(folder)},
+        env=variables | {"PYTHONPATH": str(root or folder)},
     )
     assert answer.returncode == 0, f"{command}\n{answer.stdout}\n{answer.stderr}"
     return answer.stdout
@@ -97,7 +97,7 @@ def test_the_example_word_for_word(copy):
     assert {"mylab/itemdrop.py", "conf/method/itemdrop.yaml"} == set(listed)
     commands = re.findall(r"^    ((?:python|export) .*)$", page, re.MULTILINE)
     assert len(commands) == 6
-    execute("\n".join(map(shortened, commands)), folder)
+    execute("\n".join(map(shortened, commands)), folder, root=copy)
     assert len(list(folder.glob("outputs/**/DONE"))) == 5
 
 
