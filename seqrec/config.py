@@ -36,6 +36,8 @@ NOT_HASHED = (
     "trainer.progress",
     "trainer.checkpoint_minutes",
 )
+# Keys younger than the first runs: left out of the hash at the value that the first runs would have had.
+YOUNGER = {"dataset.encoding": "utf-8", "dataset.header": "auto", "dataset.quotes": True, "dataset.keep": None}
 
 
 def apply_variant(config: DictConfig) -> DictConfig:
@@ -106,6 +108,10 @@ def config_hash(config: DictConfig) -> str:
     values = hashed_values(config)
     if values["trainer"]["devices"] == 1:  # the default; with more devices each process contrasts only its shard
         del values["trainer"]["devices"]
+    for key, first in YOUNGER.items():
+        group, name = key.split(".")
+        if values[group].get(name, first) == first:
+            values[group].pop(name, None)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

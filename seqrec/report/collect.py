@@ -14,7 +14,7 @@ import yaml
 
 from seqrec.config import NOT_HASHED, with_first_addresses
 from seqrec.evaluation.metrics import hit_rate, ndcg, reciprocal_rank, settle_ties, summarise
-from seqrec.run.directory import DONE, PORTRAIT, TRACES
+from seqrec.run.directory import DONE, TRACES, read_position_profile
 from seqrec.utils.errors import UserError, nearest
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, yaml.YAMLError)
@@ -45,7 +45,7 @@ class Run:
     test: dict[str, float]  # metrics of the test part
     values: dict[str, np.ndarray]  # the same per user, users ascending, [R]
     history: dict[str, tuple[list[int], list[float]]]  # logged value -> epochs and values
-    portrait: dict[str, np.ndarray]  # the method's own values by how far back the items are, newest first
+    position_profile: dict[str, np.ndarray]  # the method's own values by how far back the items are, newest first
 
     @property
     def draw(self) -> tuple[int, int]:
@@ -130,7 +130,7 @@ def read(folder: Path, metrics: list[str]) -> Run:
         test=test,
         values={name: per_user(name, better, equal) for name in metrics if name in test},
         history=history(folder / "history.jsonl") if manifest["epochs"] else {},
-        portrait=portrait(folder / PORTRAIT),
+        position_profile=read_position_profile(folder),
     )
 
 
@@ -157,14 +157,6 @@ def history(path: Path) -> dict[str, tuple[list[int], list[float]]]:
                 epochs.append(entry["epoch"])
                 values.append(value)
     return logged
-
-
-def portrait(path: Path) -> dict[str, np.ndarray]:
-    """Return what a method does with items by their place; nothing for a method without such values."""
-    if not path.exists():
-        return {}
-    with np.load(path) as values:
-        return dict(values)
 
 
 def collect(folders: list[Path], metrics: list[str]) -> tuple[list[Run], list[LeftOut]]:

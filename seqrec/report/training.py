@@ -59,7 +59,7 @@ def panels(report: Report) -> dict[str, list[Panel]]:
                     Panel(row.label, name.removeprefix("train/").replace("valid/", "validation "), lines)
                 )
         lines = {}
-        for run, name, values in _portraits(row.runs, axes=1):
+        for run, name, values in _profiles(row.runs, axes=1):
             (place,) = np.isfinite(values).nonzero()
             line = condition_of(run, report.tables), run, place.tolist(), values[place].tolist()
             lines.setdefault(name, []).append(line)
@@ -72,15 +72,15 @@ def maps(report: Report) -> list[Map]:
     found, order = {}, conditions(report)
     for row in report.rows:
         runs = sorted(row.runs, key=lambda run: order.index(condition_of(run, report.tables)))
-        for run, name, values in _portraits(runs, axes=2):
+        for run, name, values in _profiles(runs, axes=2):
             condition = condition_of(run, report.tables)
             newest = np.nan_to_num(values[:WIDEST, :WIDEST])[::-1, ::-1]
             found.setdefault((row.label, name, condition), Map(row.label, name, condition, newest))
     return list(found.values())
 
 
-def _portraits(runs: list[Run], axes: int) -> Iterator[tuple[Run, str, np.ndarray]]:
+def _profiles(runs: list[Run], axes: int) -> Iterator[tuple[Run, str, np.ndarray]]:
     for run in runs:
-        for name, values in run.portrait.items():
+        for name, values in run.position_profile.items():
             if values.ndim == axes:
                 yield run, name, values

@@ -122,7 +122,7 @@ def test_maps_of_the_newest_places_in_the_first_run_of_each_condition(made):
     assert page.squares == 20 + (20 + 19) + (20 + 19)  # the diagonal, and moves by one place where there is noise
     titles = [text for text in page.texts if text.startswith("matrix, ")]
     assert titles == ["matrix, clean", "matrix, insert 0.2", "matrix, insert 0.4"]
-    # row 0 of a portrait is the newest place to which an item goes, its column 1 the place before, where it comes from
+    # row 0 of a profile is the newest place to which an item goes, its column 1 the place before, where it comes from
     assert page.texts.count("1 to 0: 0.2000") == 1  # ratio / seed, of seed 1
     assert page.texts.count("1 to 0: 0.4000") == 1
     assert page.texts.count("0 to 0: 0.5000") == 3
