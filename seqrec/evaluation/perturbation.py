@@ -20,12 +20,13 @@ from seqrec.evaluation.list_stability import frbo, jaccard, lost, over_draws, ra
 from seqrec.evaluation.metrics import METRICS, hit_rate, ndcg, per_user, settle_ties
 from seqrec.methods.base import Method
 from seqrec.noise.foreign_items import ForeignItems
-from seqrec.noise.operators import corrupt
+from seqrec.noise.plan import corrupt
+from seqrec.noise.registry import NoiseSettings
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_atomically, write_json
 from seqrec.utils.keyed_random import key
 
-TEST_TIME = 2001  # a word of keys, apart from those of seqrec/noise/operators.py and seqrec/evaluation/attacks.py
+TEST_TIME = 2001  # a word of keys, apart from those of seqrec/noise and seqrec/evaluation/attacks.py
 SETTING = ("attack", "position", "k", "ratio", "draws")  # what tells the cells of a grid apart
 
 
@@ -157,24 +158,20 @@ def noise_cells(
     operators: Sequence[str],
     ratios: Sequence[float],
     draws: int,
-    **corruption,
+    **where,
 ) -> Iterator[dict]:
     """Yield a cell for each noise operator and ratio; "insert+delete" is a mix in equal parts.
 
-    `keys` [R] are the users' own; draw d has the seed `seed` + d; `corruption` goes to seqrec.noise.operators.corrupt as it is.
+    `keys` [R] are the users' own; draw d has the seed `seed` + d; `where` are the other keys of NoiseSettings.
     """
     keys = key(TEST_TIME, keys)  # a run that was trained on noise of the same seed has not met this noise
     inputs = examiner.questions.inputs
-    for operator, ratio in product(
-        operators, ratios
-    ):  # a mistake in the last one is answered before the first is asked
-        corrupt(inputs.take(np.arange(1)), keys[:1], operator.split("+"), ratio, seed, foreign, **corruption)
-    for operator, ratio in product(operators, ratios):
-        names = operator.split("+")
-        perturbed = (
-            corrupt(inputs, keys, names, ratio, seed + draw, foreign, **corruption).rows for draw in range(draws)
-        )
-        yield examiner.cell({"attack": operator, "ratio": ratio}, perturbed)
+    grid = [  # all at once: a mistake in the last one is answered before the first is evaluated
+        (operator, NoiseSettings(operator.split("+"), ratio, **where)) for operator, ratio in product(operators, ratios)
+    ]
+    for operator, settings in grid:
+        perturbed = (corrupt(inputs, keys, settings, seed + draw, foreign).rows for draw in range(draws))
+        yield examiner.cell({"attack": operator, "ratio": settings.ratio}, perturbed)
 
 
 def attack_cells(
