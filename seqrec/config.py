@@ -77,24 +77,29 @@ def with_first_addresses(node):
     }
 
 
-def hashed_values(config: DictConfig) -> dict:
+def hashed_values(config: DictConfig | dict) -> dict:
     """Return the resolved configuration without the keys that do not change the result, and with first addresses."""
-    values = with_first_addresses(OmegaConf.to_container(config, resolve=True))
+    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    values = with_first_addresses(plain)
     for key in NOT_HASHED:
         *groups, name = key.split(".")
         node = values
         for group in groups:
             node = node[group]
         node.pop(name, None)
+    if values["trainer"].get("devices") == 1:  # the default; with more devices each process contrasts only its shard
+        del values["trainer"]["devices"]
     return values
 
 
-def config_hash(config: DictConfig) -> str:
-    """Return 8 hexadecimal digits that differ wherever the results may differ."""
-    values = hashed_values(config)
-    if values["trainer"]["devices"] == 1:  # the default; with more devices each process contrasts only its shard
-        del values["trainer"]["devices"]
+def digest(values: object) -> str:
+    """Return 8 hexadecimal digits that differ wherever plain values differ."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def config_hash(config: DictConfig | dict) -> str:
+    """Return 8 hexadecimal digits that differ wherever the results may differ."""
+    return digest(hashed_values(config))
 
 
 def run_path(config: DictConfig) -> str:
