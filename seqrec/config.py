@@ -92,6 +92,17 @@ def hashed_values(config: DictConfig | dict) -> dict:
     return values
 
 
+def flatten(values: dict, prefix: str = "") -> dict[str, object]:
+    """Return nested keys as one level, joined by dots."""
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
 def digest(values: object) -> str:
     """Return 8 hexadecimal digits that differ wherever plain values differ."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
