@@ -1,9 +1,5 @@
 """How well a method's dropping of items finds noise that is known by label."""
 
-import csv
-import io
-from pathlib import Path
-
 import numpy as np
 import torch
 from scipy.stats import rankdata
@@ -11,7 +7,6 @@ from scipy.stats import rankdata
 from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
 from seqrec.utils.errors import UserError
-from seqrec.utils.files import write_atomically
 
 
 def auc(score: np.ndarray, noise: np.ndarray) -> float:
@@ -77,12 +72,3 @@ def known_noise(method, train: Sequences, noise: np.ndarray, max_len: int, batch
         "chance": report(np.full(len(drop), share), np.zeros(len(drop)), label),
         **{name: report(highest(score, share), score, label) for name, score in rivals.items()},
     }
-
-
-def write(folder: Path, table: dict[str, dict]) -> None:
-    """Write what `known_noise` found as noise_detection.csv into `folder`."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["dropped by", *table["method"]])
-    writer.writerows([name, *values.values()] for name, values in table.items())
-    write_atomically(folder / "noise_detection.csv", stream.getvalue().encode())

@@ -65,7 +65,9 @@ class Results:
         self.wanted, self.commands = wanted, {}
         self.files = {path.stem: read_csv(path) for path in sorted(folder.glob("*.csv"))}
         runs = self.files.get("runs", pd.DataFrame(columns=["setting", "noise_setting", "ratio", "seed"]))
-        runs = runs.assign(seed=runs.seed.astype(int)).sort_values(["noise_setting", "ratio", "seed"])  # clean ones first
+        runs = runs.assign(seed=runs.seed.astype(int)).sort_values(
+            ["noise_setting", "ratio", "seed"]
+        )  # clean ones first
         for run in runs.itertuples():
             self.commands.setdefault(run.setting, run.command)
         self.by_setting = dict(list(runs.groupby(["setting", "noise_setting", "ratio"])))
@@ -83,7 +85,8 @@ class Results:
         runs, rows = self.runs(setting), self.files.get(file)
         if rows is None or not len(runs):
             return pd.DataFrame()
-        return having(rows[rows.configuration.isin(runs.configuration)], values)
+        found = having(rows, values)
+        return found[found.configuration.isin(runs.configuration)]
 
     def command(self, setting: str) -> str:
         """Return the arguments of train.py with which a setting was first run, as a cell of a table."""
@@ -100,9 +103,7 @@ class Results:
 
 def having(frame: pd.DataFrame, values: dict[str, object]) -> pd.DataFrame:
     """Return the rows that have the given values."""
-    for name, value in values.items():
-        frame = frame[frame[name] == str(value)]
-    return frame
+    return frame[np.all([frame[name] == str(value) for name, value in values.items()], axis=0)] if values else frame
 
 
 def short(value: float) -> str:
@@ -126,7 +127,8 @@ def shown_gain(row: dict[str, str] | None) -> str:
 
 def epochs(runs: pd.DataFrame) -> str:
     """Return how many epochs each run had, and its best one."""
-    return ", ".join(f"{run.epochs} ({run.best_epoch})" for run in runs.itertuples() if int(run.epochs))
+    pairs = zip(runs["epochs"], runs["best_epoch"], strict=True)
+    return ", ".join(f"{count} ({best})" for count, best in pairs if int(count))
 
 
 def table_of_runs(results: Results, spec: dict) -> str:
@@ -140,7 +142,13 @@ def table_of_runs(results: Results, spec: dict) -> str:
         if len(runs):
             metrics = [mean(runs[name]) for name in ("test HR@10", "test NDCG@10", "valid NDCG@10")]
             minutes = f"{runs.train_seconds.astype(float).mean() / 60:.1f}"
-            figures = [" ".join(map(str, runs.seed)), epochs(runs), *metrics, f"{int(runs.parameters.iloc[0]):,}", minutes]
+            figures = [
+                " ".join(map(str, runs.seed)),
+                epochs(runs),
+                *metrics,
+                f"{int(runs.parameters.iloc[0]):,}",
+                minutes,
+            ]
         names = ("seeds", "epochs (best)", "HR@10", "NDCG@10", "validation NDCG@10", "parameters", "minutes")
         line |= dict(zip(names, figures, strict=True))
         gains = [
@@ -260,7 +268,9 @@ def screen(results: Results, spec: dict) -> str:
         return f"{NOT_RUN}\n"
     run = runs.iloc[0]
     metrics = {split: {name: float(run[f"{split} {name}"]) for name in METRICS} for split in ("valid", "test")}
-    folder = Path("outputs", run.dataset, run.noise, f"{run.backbone}-{run.method}", f"seed{run.seed}-{run.configuration}")
+    folder = Path(
+        "outputs", run.dataset, run.noise, f"{run.backbone}-{run.method}", f"seed{run.seed}-{run.configuration}"
+    )
     return f"```text\n{results_table(metrics | {'best_epoch': int(run.best_epoch)}, folder)}\n```\n"
 
 

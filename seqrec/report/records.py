@@ -1,135 +1,114 @@
-"""Rows of results/*.csv, made from complete run directories."""
+"""Rows of results/*.csv, made from complete run directories and from the files of benchmarks.
 
-import csv
-import functools
-import io
+A run is known by the hash of its configuration, and by `setting`, which seeds of it share; both are kept as they were when it
+was recorded, beside the command that ran, so that no later change of a default gives an old row another meaning.
+"""
+
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
+import pandas as pd
 
-from seqrec.evaluation.perturbation import SETTING
-from seqrec.evidence.commands import Compose, command_of, normal
-from seqrec.report.collect import UNREADABLE, Run, find
-from seqrec.report.collect import read as read_run
+from seqrec.config import NOT_HASHED
+from seqrec.report.documents import METRICS
 from seqrec.report.statistics import DRAWS, compare, resampled
-from seqrec.run.directory import DONE, RunDir
+from seqrec.report.tables import read_csv, write_csv
+from seqrec.run.reader import LeftOut, Run, read_runs
 from seqrec.utils.errors import UserError
-from seqrec.utils.files import write_atomically
 
-METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20", "MRR")
 COMPARED = ("HR@10", "NDCG@10")
+CELL = ("attack", "position", "k", "ratio", "draws")  # what tells the cells of a robustness.json apart
+SAME_RUN = ("setting", "noise_setting", "ratio", "seed")
+NOT_SHOWN = {"seed", "hydra.run.dir", "hydra.sweep.dir", *NOT_HASHED} - {"variant"}
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A complete run directory, and the command it can be had with."""
+def finished(folders: list[Path]) -> tuple[list[Run], list[LeftOut]]:
+    """Read the complete run directories at or below folders; returns the first of each setting, noise and seed, and the others.
 
-    command: str  # without seed
-    run: Run
-    metrics: dict  # of the validation and of the test part
-
-    @functools.cached_property
-    def place(self) -> str:
-        """Normal form of the command."""
-        return normal(self.command)
-
-    @property
-    def seed(self) -> int:
-        """Seed of the model."""
-        return self.run.config["seed"]
-
-
-def finished(folders: list[Path], compose: Compose) -> list[Finished]:
-    """Read the complete run directories at or below folders, those set aside left out.
-
-    Raises UserError, naming the directory, for one that cannot be read or put as a command, and for two of one command and seed.
+    Raises UserError if there are folders, but no run in them.
     """
-    found = {}
-    for path in find(folders):
-        if not (path / DONE).exists() or ".old-" in path.name:
-            continue
-        try:
-            run = read_run(path, COMPARED)
-            command = command_of(OmegaConf.load(path / "config.yaml"), compose)
-        except (*UNREADABLE, UserError, HydraException) as error:
-            raise UserError(f"{path}: {error}; leave it out or mend it") from error
-        place = normal(command), run.config["seed"]
-        if place in found:
-            raise UserError(f"{found[place].run.path} and {path} are runs of the same command and seed; leave one out")
-        found[place] = Finished(command, run, RunDir(path).metrics())
-    if folders and not found:
+    runs, left_out = read_runs(folders, list(COMPARED))
+    first = {}
+    for run in runs:
+        kept = first.setdefault((run.setting, run.noise_setting, run.ratio, run.seed), run)
+        if kept is not run:
+            left_out.append(LeftOut(run.path, f"has the setting, noise and seed of {kept.path}"))
+    if folders and not runs:
         raise UserError(f"{', '.join(map(str, folders))}: no finished run at or below")
-    return list(found.values())
+    return list(first.values()), left_out
 
 
-def run_row(done: Finished) -> dict[str, object]:
-    """Return the row of a run in runs.csv; a metric that was not asked for is left empty."""
-    config, manifest = done.run.config, done.run.manifest
+def command_of(manifest: dict) -> str:
+    """Return the arguments of train.py as they were given, without seed and what changes no result; paths are cut to their name."""
+    given = manifest.get("overrides") or [word for word in manifest["command"][1:] if "=" in word]
+    shown = [argument for argument in given if argument.partition("=")[0].lstrip("+~") not in NOT_SHOWN]
+    return " ".join(shlex.quote(re.sub(r"=/\S*/", "=.../", argument)) for argument in shown)
+
+
+def run_row(run: Run) -> dict[str, object]:
+    """Return the row of a run in runs.csv; a metric that was not computed is left empty."""
+    manifest = run.manifest
     row = {
-        "command": done.command,
-        "seed": done.seed,
         "configuration": manifest["config_hash"],
-        "dataset": config["dataset"]["name"],
-        "noise": done.run.noise.get("name", "none"),
-        "ratio": config["noise"].get("ratio", 0),
-        **{group: config[group]["name"] for group in ("backbone", "loss", "method")},
-        "width": config["dim"],
+        "setting": run.setting,
+        "seed": run.seed,
+        "command": command_of(manifest),
+        "dataset": run.names["dataset"],
+        "noise": run.noise.get("name", "none"),
+        "noise_setting": run.noise_setting,
+        "ratio": f"{run.ratio:g}",
+        **{group: run.names[group] for group in ("backbone", "loss", "method")},
+        "width": run.config["dim"],
         "parameters": manifest["parameters"],
         "epochs": manifest["epochs"],
-        "best_epoch": done.metrics["best_epoch"],
-        "stopped": manifest["stopped"],
-        "train_seconds": manifest["train_seconds"],
-        "wall_seconds": manifest["wall_seconds"],
+        "best_epoch": run.best_epoch,
+        **{name: manifest[name] for name in ("stopped", "train_seconds", "wall_seconds")},
         "machine": machine_of(manifest),
         "threads": manifest["threads"],
         "commit": manifest["git_commit"],
         "data_sha256": manifest["data_sha256"],
     }
-    for part in ("valid", "test"):
-        values = done.metrics[part]
-        row |= {f"{part} {name}": round(values[name], 6) if name in values else None for name in METRICS}
+    for split, values in (("valid", run.valid), ("test", run.test)):
+        row |= {f"{split} {name}": round(values[name], 6) if name in values else None for name in METRICS}
     return row
 
 
-def training_row(done: Finished) -> dict[str, object]:
+def training_row(run: Run) -> dict[str, object]:
     """Return what a run logged of its training in its best epoch, for training.csv."""
-    epochs = map(json.loads, (done.run.path / "history.jsonl").read_text().splitlines())
-    best = next(logged for logged in epochs if logged["epoch"] == done.metrics["best_epoch"])
-    values = rounded({name: value for name, value in best.items() if name.startswith("train/")})
-    return {"command": done.command, "seed": done.seed, "epoch": best["epoch"], **values}
+    logged = {name: dict(zip(*run.history[name], strict=True)).get(run.best_epoch) for name in run.history}
+    values = {name: value for name, value in logged.items() if name.startswith("train/") and value is not None}
+    return {"configuration": run.manifest["config_hash"], "epoch": run.best_epoch, **rounded(values)}
 
 
-def perturbed_rows(done: Finished) -> list[dict[str, object]]:
+def perturbed_rows(run: Run) -> list[dict[str, object]]:
     """Return a row per cell of a run's robustness.json, if there is one, for perturbed.csv.
 
-    Raises UserError if it is about another part than the test.
+    Raises UserError if it is about another split than the test set.
     """
-    path = done.run.path / "robustness.json"
+    path = run.path / "robustness.json"
     if not path.exists():
         return []
     found = json.loads(path.read_text())
     if found["part"] != "test":
-        raise UserError(f"{path}: it is about --part {found['part']}; only the test part is recorded")
+        raise UserError(f"{path}: it is about --part {found['part']}; only the test set is recorded")
     facts = {name: found[name] for name in ("source", "power", "where", "last", "window", "cutoff")}
     facts["perturbation seed"] = found["seed"]
-    start = {"command": done.command, "seed": done.seed}
+    start = {"configuration": run.manifest["config_hash"]}
     rows = []
     for cell in found["cells"]:
-        setting = {name: cell.get(name) for name in SETTING}
         deviations = {f"{name} sd": value for name, value in cell["std"].items()}
-        rows.append(start | setting | facts | rounded(cell["mean"] | deviations))
+        rows.append(start | {name: cell.get(name) for name in CELL} | facts | rounded(cell["mean"] | deviations))
     return rows
 
 
-def detection_rows(done: Finished) -> list[dict[str, object]]:
+def detection_rows(run: Run) -> list[dict[str, object]]:
     """Return the rows of a run's noise_detection.csv, if there is one, for detection.csv."""
-    path = done.run.path / "noise_detection.csv"
-    return [{"command": done.command, "seed": done.seed, **row} for row in read(path)] if path.exists() else []
+    path = run.path / "noise_detection.csv"
+    rows = read_csv(path).to_dict("records") if path.exists() else []
+    return [{"configuration": run.manifest["config_hash"], **row} for row in rows]
 
 
 def rounded(values: dict[str, float | None]) -> dict[str, float | None]:
@@ -159,20 +138,19 @@ def benchmark_rows(path: Path) -> list[dict[str, object]]:
 
 
 def machine_of(manifest: dict) -> str:
-    """Return the processor or accelerator and the number of cores that facts on a run tell."""
+    """Return the processor or accelerator and the number of cores."""
     machine = manifest["machine"]
     return machine["processor"] + (f", {machine['cores']} cores" if "cores" in machine else "")
 
 
-def gain_rows(runs: list[Finished], command: str, against: str) -> list[dict[str, object]]:
-    """Compare two commands on the seeds that both have, for gains.csv; empty if there are none.
+def gain_rows(runs: list[Run], setting: str, against: str, noise_setting: str, ratio: str) -> list[dict[str, object]]:
+    """Compare two settings under a noise on the seeds that both have, for gains.csv; empty if there are none.
 
     The gain is relative, of metrics per user averaged over seeds, with a 95 % interval by bootstrap over users and
     Wilcoxon's p. Raises UserError if the two were not evaluated alike.
     """
-    ours, theirs = (
-        {done.seed: done.run for done in runs if done.place == place} for place in (normal(command), normal(against))
-    )
+    here = [run for run in runs if (run.noise_setting, f"{run.ratio:g}") == (noise_setting, ratio)]
+    ours, theirs = ({run.seed: run for run in here if run.setting == side} for side in (setting, against))
     seeds = sorted(set(ours) & set(theirs))
     sides = [[runs_of[seed] for seed in seeds] for runs_of in (ours, theirs)]
     for run in (*sides[0], *sides[1]):
@@ -185,8 +163,11 @@ def gain_rows(runs: list[Finished], command: str, against: str) -> list[dict[str
         low, high = np.quantile(drawn[:, 0] / drawn[:, 1] - 1, [0.025, 0.975])
         rows.append(
             {
-                "command": command,
+                "setting": setting,
                 "against": against,
+                "noise": sides[0][0].noise.get("name", "none"),
+                "noise_setting": noise_setting,
+                "ratio": ratio,
                 "seeds": " ".join(map(str, seeds)),
                 "metric": metric,
                 "gain": round(own.mean() / other.mean() - 1, 6),
@@ -199,37 +180,24 @@ def gain_rows(runs: list[Finished], command: str, against: str) -> list[dict[str
     return rows
 
 
-def merge(path: Path, rows: Iterable[dict[str, object]], keys: tuple[str, ...], owner: tuple[str, ...] = ()) -> int:
-    """Put rows into a CSV file, in the place of those with the same keys; returns how many rows are new or changed.
+def merge(path: Path, rows: list[dict[str, object]], keys: tuple[str, ...], owner: tuple[str, ...] = ()) -> int:
+    """Put rows into a CSV file in place of those with the same keys; returns how many rows are new or changed.
 
-    Rows that have the same `owner` keys as one of the new rows go first: a run's grid is replaced as a whole. Columns that a row
-    does not have stay empty. The file is sorted by the keys, and written whole or not at all.
+    Rows that have the same `owner` columns as a new row are replaced as a whole. The file is sorted by command, if it has one,
+    and keys, and written whole or not at all.
     """
-    old = {tuple(row[key] for key in keys): row for row in (read(path) if path.exists() else [])}
-    new = {}
-    for row in rows:
-        row = {name: "" if value is None else str(value) for name, value in row.items()}
-        new[tuple(row[key] for key in keys)] = row
-    gone = {tuple(row[key] for key in owner) for row in new.values()} if owner else set()
-    table = {place: row for place, row in old.items() if tuple(row[key] for key in owner) not in gone} | new
-    columns = list(dict.fromkeys(name for row in table.values() for name in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table[place] for place in sorted(table, key=_numbers_as_numbers))
-    write_atomically(path, stream.getvalue().encode())
-    return sum(_filled(old.get(place, {}), columns) != _filled(row, columns) for place, row in new.items())
+    old = read_csv(path) if path.exists() else pd.DataFrame(columns=list(keys))
+    new = pd.DataFrame(rows, dtype=object)
+    new = new.where(new.notna(), "").map(str).drop_duplicates(list(keys), keep="last")
+    same = list(owner or keys)
+    gone = pd.MultiIndex.from_frame(old[same]).isin(pd.MultiIndex.from_frame(new[same]))
+    columns = list(dict.fromkeys([*old, *new]))
+    order = [name for name in dict.fromkeys(("command", "seed", *keys)) if name in columns]
+    whole = pd.concat([old[~gone], new]).reindex(columns=columns).fillna("")
+    write_csv(path, whole.sort_values(order, key=lambda column: column.map(_numbers_as_numbers), kind="stable"))
+    before = set(old.reindex(columns=columns).fillna("").itertuples(index=False, name=None))
+    return sum(row not in before for row in new.reindex(columns=columns).fillna("").itertuples(index=False, name=None))
 
 
-def _numbers_as_numbers(place: tuple[str, ...]) -> list[tuple[int, str]]:
-    return [(int(word) if word.isdigit() else 0, word) for word in place]
-
-
-def _filled(row: dict[str, str], columns: list[str]) -> list[str]:
-    return [row.get(column, "") for column in columns]
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file."""
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
+def _numbers_as_numbers(text: str) -> tuple[int, str]:
+    return (int(text) if text.isdigit() else 0, text)

@@ -12,7 +12,7 @@ LATEX = str.maketrans(
     {char: "\\" + char for char in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "·": r"$\cdot$", "–": "--"}
 )
-FORMULA = re.compile(r"[=+\-@\t\r]")  # a spreadsheet computes a cell that begins so
+FORMULA = re.compile(r"(?!-?[\d.]+(e[+-]?\d+)?$)[=+\-@\t\r]")  # a spreadsheet computes a text that begins so
 
 
 def escaped(text: object) -> str:
@@ -47,16 +47,8 @@ def latex(frame: pd.DataFrame, texts: int) -> str:
 
 def to_csv(frame: pd.DataFrame) -> str:
     """Return CSV in full precision; NaN is an empty field, and a text that a spreadsheet would compute gets a quote before it."""
-    return frame.map(_harmless).to_csv(index=False, lineterminator="\n")
-
-
-def _harmless(value: object) -> object:
-    if not isinstance(value, str) or not FORMULA.match(value):
-        return value
-    try:
-        return value if float(value) is not None else value
-    except ValueError:
-        return f"'{value}"
+    harmless = frame.map(lambda value: f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value)
+    return harmless.to_csv(index=False, lineterminator="\n")
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
@@ -66,5 +58,5 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Return a CSV file of `write_csv` as texts, empty where there is no value."""
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame = pd.read_csv(path, dtype=object, keep_default_na=False)
     return frame.map(lambda text: text[1:] if text[:1] == "'" and FORMULA.match(text[1:]) else text)
