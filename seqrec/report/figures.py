@@ -9,9 +9,10 @@ import io
 import math
 import re
 from dataclasses import dataclass, field
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
+from seqrec.config import digest
 from seqrec.report.analysis import Table
 from seqrec.report.documents import Results, at_ratios
 from seqrec.report.training import Map, Panel
@@ -34,14 +35,14 @@ SOFT, RULE = "#5d6875", "#dfe3e8"
 STYLE = {
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": RULE, "font.size": 9},
     **{"figure.constrained_layout.use": True, "savefig.dpi": 150, "svg.hashsalt": "seqrec", "svg.fonttype": "none"},
-    **{"legend.frameon": False, "font.family": "sans-serif", "axes.facecolor": "none"},
+    **{"text.parse_math": False, "legend.frameon": False, "font.family": "sans-serif", "axes.facecolor": "none"},
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), SOFT),
 }
 COLOURS = ("#0b63c4", "#cc3d54", "#14804f", "#8044b8", "#b86a00", "#007a86", "#8f5c3f", "#5b6472")
 DASHES = ("-", "--", ":", "-.")
 VARIABLES = {SOFT: "--soft", RULE: "--rule", **{colour: f"--c{slot}" for slot, colour in enumerate(COLOURS)}}
 PANELS_ACROSS = 4
-CURVE = re.compile(r'<g id="curve:([^"]*)">(.*?)(?=<g id=)', re.DOTALL)
+CURVE = re.compile(r'<g id="(curve|band):([^"]*)">(.*?)(?=<g id=)', re.DOTALL)
 
 
 @dataclass
@@ -61,14 +62,14 @@ def lines(series: list[Series], x_label: str, y_label: str, ratios: list[float],
         figure, axis = plt.subplots(figsize=(6.8, 3.6))
         for slot, one in enumerate(series):
             colour, dash = look(slot)
-            gid = f"curve:{one.label}"
-            axis.plot(one.x, one.y, dash, color=colour, marker="o", ms=3.5, label=one.label, gid=gid)
+            axis.plot(one.x, one.y, dash, color=colour, marker="o", ms=3.5, label=one.label, gid=f"curve:{one.label}")
             if one.low:
-                axis.fill_between(one.x, one.low, one.high, color=colour, alpha=0.13, linewidth=0, gid=gid)
+                band = {"color": colour, "alpha": 0.13, "linewidth": 0, "gid": f"band:{one.label}"}
+                axis.fill_between(one.x, one.low, one.high, **band)
         axis.set(xlabel=x_label, ylabel=y_label, xticks=ratios)
         axis.set_ylim(bottom=0)
         figure.legend(loc="outside right upper")
-        return save(figure, stem, {escape(one.label): one for one in series})
+        return save(figure, stem, {one.label: one for one in series})
 
 
 def look(slot: int) -> tuple[str, str]:
@@ -157,24 +158,25 @@ def save(figure, stem: Path | None, series: dict[str, Series] | None = None) -> 
     return svg
 
 
-def _with_data(curve: re.Match, series: dict[str, Series]) -> str:
-    label, drawn = curve.groups()
-    one = series[label]
-    bands = [f' data-low="{a!r}" data-high="{b!r}"' for a, b in zip(one.low, one.high, strict=True)] or [""] * len(
-        one.x
-    )
-    points = iter(zip(one.x, one.y, bands, strict=True))
+def _with_data(group: re.Match, series: dict[str, Series]) -> str:
+    kind, label, drawn = group.groups()
+    one = series[unescape(label)]
+    label = escape(one.label)
+    numbers = iter(zip(one.x, one.y, *((one.low, one.high) if one.low else ()), strict=True))
 
     def point(use: re.Match) -> str:
-        x, y, band = next(points)
-        return f'<use {use[1]} data-x="{x!r}" data-y="{y!r}"{band}><title>{label}, {x:g}: {y:.4f}</title></use>'
+        values = dict(zip(("x", "y", "low", "high"), map(float, next(numbers)), strict=False))
+        data = "".join(f' data-{name}="{value!r}"' for name, value in values.items())
+        return f"<use {use[1]}{data}><title>{label}, {values['x']:g}: {values['y']:.4f}</title></use>"
 
-    return f'<g class="curve" data-row="{label}">' + re.sub(r"<use ([^>]*)/>", point, drawn)
+    drawn = re.sub(r"<use ([^>]*)/>", point, drawn) if kind == "curve" else drawn
+    return f'<g class="{kind}" data-row="{label}">{drawn}'
 
 
 def inline(svg: str) -> str:
-    """Return an SVG as an element of the page, in the page's colours and width."""
+    """Return an SVG as an element of the page, in the page's colours and width, with ids of its own."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'( id="|url\(#|xlink:href="#)', rf"\g<1>s{digest(svg)}-", svg)
     return themed(re.sub(r'^<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg class="chart" role="img" \1>', svg))
 
 

@@ -138,7 +138,7 @@ def _content(cell: pd.Series | None) -> str:
         return f">{NOTHING}"
     mean = f"<b>{cell['mean']:.4f}</b>" if cell.best else f"{cell['mean']:.4f}"
     mark = f'<span class="{cell.mark}">{MARKS[cell.mark]}</span>' if cell.mark else ""
-    return f' data-value="{cell["mean"]!r}">{mean}{mark} <small>± {spread(cell)} ({cell.runs})</small>'
+    return f' data-value="{float(cell["mean"])!r}">{mean}{mark} <small>± {spread(cell)} ({cell.runs})</small>'
 
 
 def _legend_of_rows(table: Table) -> str:

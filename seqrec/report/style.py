@@ -29,7 +29,7 @@ tr>th:first-child{position:sticky;left:0;background:var(--card);z-index:1}thead 
 .better{color:var(--good)}.worse{color:var(--bad)}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:12px}
 figure{margin:0 0 12px;background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:10px 12px}
-.chart{width:100%;height:auto;display:block}.chart [id=paper]{display:none}
+.chart{width:100%;height:auto;display:block}.chart [id$=paper]{display:none}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin:8px 0;padding:0;list-style:none;font-size:13px}
 .legend button{all:unset;cursor:pointer;display:flex;align-items:center;gap:7px}.legend button:focus-visible{outline:2px solid var(--best)}
 .key line{stroke-width:3}.legend .off{opacity:.35}.hidden{display:none}
@@ -39,6 +39,6 @@ figure{margin:0 0 12px;background:var(--card);border:1px solid var(--rule);borde
 SCRIPT = """
 document.querySelectorAll('.legend button').forEach(function(button){button.addEventListener('click',function(){
 var off=button.classList.toggle('off');button.setAttribute('aria-pressed',String(!off));
-button.closest('section').querySelectorAll('.curve').forEach(function(curve){
+button.closest('section').querySelectorAll('.curve,.band').forEach(function(curve){
 if(curve.dataset.row===button.dataset.row)curve.classList.toggle('hidden',off)})})});
 """

@@ -13,9 +13,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seqrec.build import make
-from seqrec.report.collect import collect
 from seqrec.report.slices import slice_of
-from seqrec.report.write import report
+from seqrec.report.write import collect, report
 from seqrec.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import yaml
-
-import train as entry
-from seqrec.config import apply_variant
 from seqrec.evidence import tables
 from seqrec.evidence.commands import command_of, normal
 from seqrec.evidence.rows import merge, read
+
+import train as entry
+from seqrec.config import apply_variant
 from seqrec.run.summary import results_table
 from seqrec.utils.errors import UserError
 

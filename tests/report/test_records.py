@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from seqrec.evidence.rows import finished, gain_rows, merge, perturbed_rows, read, run_row, training_row
+
 from seqrec.utils.errors import UserError
 
 
