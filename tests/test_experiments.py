@@ -10,8 +10,7 @@ from omegaconf import OmegaConf
 
 import train
 from seqrec.build import build
-from seqrec.config import apply_variant, check, run_path
-from seqrec.config import flatten
+from seqrec.config import apply_variant, check, flatten, run_path
 from seqrec.utils.errors import UserError
 
 CONF = Path(train.__file__).parent / "conf"

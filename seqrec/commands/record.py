@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     from filelock import FileLock
 
     from seqrec.report import records
-    from seqrec.report.documents import Wanted
+    from seqrec.report.committed import Wanted
 
     pairs = Wanted(given.results / "tables.yaml").comparisons()
     runs, left_out = records.finished(given.folders)

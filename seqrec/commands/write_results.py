@@ -14,7 +14,8 @@ def main(arguments: list[str] | None = None) -> None:
     root = parser.parse_args(arguments).root
 
     from seqrec.report import figures
-    from seqrec.report.documents import Results, Wanted, filled
+    from seqrec.report.committed import Results, Wanted
+    from seqrec.report.documents import filled
     from seqrec.utils.files import write_atomically
 
     results = Results(root / "results", Wanted(root / "results" / "tables.yaml"))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from seqrec.config import digest
 from seqrec.report.analysis import Table
-from seqrec.report.documents import Results, at_ratios
+from seqrec.report.committed import Results
+from seqrec.report.documents import at_ratios
 from seqrec.report.training import Map, Panel
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_atomically
@@ -68,7 +69,8 @@ def lines(series: list[Series], x_label: str, y_label: str, ratios: list[float],
                 axis.fill_between(one.x, one.low, one.high, **band)
         axis.set(xlabel=x_label, ylabel=y_label, xticks=ratios)
         axis.set_ylim(bottom=0)
-        figure.legend(loc="outside right upper")
+        if series:
+            figure.legend(loc="outside right upper")
         return save(figure, stem, {one.label: one for one in series})
 
 

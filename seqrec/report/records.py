@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from seqrec.config import NOT_HASHED
-from seqrec.report.documents import METRICS
+from seqrec.report.committed import METRICS
 from seqrec.report.statistics import DRAWS, compare, resampled
 from seqrec.report.tables import read_csv, write_csv
 from seqrec.run.reader import LeftOut, Run, read_runs
@@ -192,11 +192,12 @@ def merge(path: Path, rows: list[dict[str, object]], keys: tuple[str, ...], owne
     same = list(owner or keys)
     gone = pd.MultiIndex.from_frame(old[same]).isin(pd.MultiIndex.from_frame(new[same]))
     columns = list(dict.fromkeys([*old, *new]))
+    old, new = (frame.reindex(columns=columns, fill_value="") for frame in (old, new))
     order = [name for name in dict.fromkeys(("command", "seed", *keys)) if name in columns]
-    whole = pd.concat([old[~gone], new]).reindex(columns=columns).fillna("")
+    whole = pd.concat([old[~gone], new])
     write_csv(path, whole.sort_values(order, key=lambda column: column.map(_numbers_as_numbers), kind="stable"))
-    before = set(old.reindex(columns=columns).fillna("").itertuples(index=False, name=None))
-    return sum(row not in before for row in new.reindex(columns=columns).fillna("").itertuples(index=False, name=None))
+    before = set(old.itertuples(index=False, name=None))
+    return sum(row not in before for row in new.itertuples(index=False, name=None))
 
 
 def _numbers_as_numbers(text: str) -> tuple[int, str]:

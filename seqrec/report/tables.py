@@ -47,8 +47,13 @@ def latex(frame: pd.DataFrame, texts: int) -> str:
 
 def to_csv(frame: pd.DataFrame) -> str:
     """Return CSV in full precision; NaN is an empty field, and a text that a spreadsheet would compute gets a quote before it."""
-    harmless = frame.map(lambda value: f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value)
+    lines = [[_harmless(value) for value in line] for line in frame.itertuples(index=False)]
+    harmless = pd.DataFrame(lines, columns=frame.columns, dtype=object)
     return harmless.to_csv(index=False, lineterminator="\n")
+
+
+def _harmless(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
