@@ -11,11 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqrec.cli import JobFailed, guarded, log, log_file, set_up_logging
 from seqrec.config import apply_variant, check, run_path
+from seqrec.evaluation.metrics import METRICS
 from seqrec.run.directory import RunDir, remove_if_empty
 from seqrec.run.summary import results_table
 
 OmegaConf.register_new_resolver("run_path", lambda *, _root_: run_path(_root_))
 OmegaConf.register_new_resolver("names", ",".join)
+OmegaConf.register_new_resolver("metric_names", lambda: ", ".join(METRICS))
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

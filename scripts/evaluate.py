@@ -19,9 +19,9 @@ def main() -> None:
     experiment = load(arguments.run, data_dir=arguments.data_dir)
     evaluator = experiment.evaluator
     questions = getattr(experiment.split, arguments.part)
-    ranks = evaluator.ranks(experiment.method, questions, experiment.fabric.device)
+    ranks = evaluator.ranks(experiment.method, questions, experiment.fabric.device, lists=True)
     for name, value in evaluator.metrics(ranks).items():
-        print(f"{name:<10} {value:.6f}")
+        print(f"{name:<12} {value:.6f}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.config import config_hash, current_address
+from seqrec.config import config_hash, current_address, with_younger_keys
 from seqrec.data.dataset import Dataset
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
@@ -134,8 +134,13 @@ def build(config: DictConfig) -> Experiment:
     split, noise = make(values["split"], "split")(dataset), {}
     if "_target_" in values["noise"]:
         split, noise = make(values["noise"], "noise")(dataset, split)
-    evaluation = {key: values["eval"][key] for key in ("cutoffs", "mask_history", "ties")}
-    evaluator = Evaluator(**evaluation, num_items=dataset.num_items, max_len=values["max_len"])
+    evaluation = {key: values["eval"][key] for key in ("cutoffs", "mask_history", "ties", "metrics")}
+    evaluator = Evaluator(
+        **evaluation,
+        num_items=dataset.num_items,
+        max_len=values["max_len"],
+        counts=split.train.item_counts(dataset.num_items),
+    )
 
     torch.manual_seed(values["seed"])
     facts = {"num_items": dataset.num_items, "max_len": values["max_len"]}
@@ -199,7 +204,7 @@ def load(folder: Path, **overrides) -> Experiment:
     """
     if not (folder / "config.yaml").exists():
         raise UserError(f"{folder} is no run directory: there is no config.yaml in it")
-    config = OmegaConf.load(folder / "config.yaml")
+    config = with_younger_keys(OmegaConf.load(folder / "config.yaml"))
     config.update({key: value for key, value in overrides.items() if value is not None})
     alone = config.copy()
     alone.trainer.update(devices=1, strategy="auto")

@@ -84,7 +84,7 @@ def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dic
     else:
         valid = evaluator.metrics(evaluator.ranks(experiment.method, split.valid, device))
     began = time.monotonic()
-    ranks = evaluator.ranks(experiment.method, split.test, device)
+    ranks = evaluator.ranks(experiment.method, split.test, device, lists=True)
     seconds = time.monotonic() - began
     run_dir.write_ranks("ranks_test.npz", ranks, experiment.dataset.user_ids, experiment.dataset.item_ids)
     metrics = {"valid": valid, "test": evaluator.metrics(ranks), "best_epoch": state.best_epoch}

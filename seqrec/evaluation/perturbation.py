@@ -11,7 +11,7 @@ from torch import Tensor
 from seqrec.data.sequences import Sequences, ranges
 from seqrec.data.split import EvalSplit
 from seqrec.evaluation import attacks
-from seqrec.evaluation.evaluator import Evaluator
+from seqrec.evaluation.evaluator import Evaluator, top_lists
 from seqrec.evaluation.list_stability import frbo, jaccard, lost, over_draws, rank_shift, relative_drop, worst_hit
 from seqrec.evaluation.metrics import hit_rate, ndcg, settle_ties
 from seqrec.methods.base import Method
@@ -48,23 +48,6 @@ class Outcome:
         """Return, question by question, that of two answers which scores the target lower."""
         rows = np.flatnonzero(other.log_score < self.log_score)
         return self.merged(rows, Outcome(**{name: value[rows] for name, value in vars(other).items()}))
-
-
-def top_lists(scores: Tensor, size: int) -> Tensor:
-    """Return the items with the highest scores [B, V + 1], best first and among equals the lower id first, [B, size].
-
-    Raises UserError if a row has fewer candidates (scores above -inf) than that.
-    """
-    values, items = scores.topk(size + 1, 1)
-    if (values[:, size - 1] == -torch.inf).any():
-        raise UserError(f"top lists of {size} items: a user has fewer candidates; take a smaller --cutoff")
-    tied = (values[:, 1:] == values[:, :-1]).any(1)
-    if tied.any():
-        bits = (scores[tied] + 0.0).view(torch.int32)  # + 0 turns -0 into 0
-        in_order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
-        lower_id_first = torch.arange(scores.shape[1], 0, -1, device=scores.device)
-        items[tied] = ((in_order << 32) + lower_id_first).topk(size + 1, 1).indices
-    return items[:, :size]
 
 
 def changed(before: Sequences, after: Sequences) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
+
+from seqrec.evaluation.metrics import per_user
 from seqrec.report import grids
 from seqrec.report.analysis import analyse
 from seqrec.report.page import GENERATOR, page
@@ -27,6 +30,8 @@ def collect(folders: list[Path], metrics: list[str]) -> tuple[list[Run], list[Le
 
     Raises UserError if no run is left, or a metric is not in them.
     """
+    for metric in metrics:
+        per_user(metric, np.zeros(1), np.ones(1))  # raises for one that has no value per user
     runs, unusable = read_runs(folders, metrics)
     runs, incomparable = comparable(runs)
     runs, repeated = distinct(runs)

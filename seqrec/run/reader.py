@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from seqrec.config import digest, flatten, hashed_values
-from seqrec.evaluation.metrics import hit_rate, ndcg, reciprocal_rank, settle_ties, summarise
+from seqrec.evaluation.metrics import DEFAULT, per_user, settle_ties, summarise
 from seqrec.run.directory import DONE, PORTRAIT, TRACES
 from seqrec.utils.errors import UserError
 
@@ -107,16 +107,6 @@ def ranks_of(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     return user[order], target[order], better[order], equal[order]
 
 
-def per_user(metric: str, better: np.ndarray, equal: np.ndarray) -> np.ndarray:
-    """Return a metric such as NDCG@10 per user, [R]."""
-    name, _, k = metric.partition("@")
-    if name == "MRR":
-        return reciprocal_rank(better, equal)
-    if name not in ("HR", "NDCG"):
-        raise UserError(f"metric {metric}: no such metric; there are HR@K, NDCG@K and MRR")
-    return (hit_rate if name == "HR" else ndcg)(better, equal, int(k))
-
-
 def read(folder: Path, metrics: list[str]) -> Run:
     """Read a complete run directory and those of `metrics` per user that it has; raises whatever a damaged file leads to."""
     config = yaml.load((folder / "config.yaml").read_text(), Loader)
@@ -127,7 +117,7 @@ def read(folder: Path, metrics: list[str]) -> Run:
     if len(user) != manifest["test_questions"]:
         raise ValueError(f"ranks_test.npz has {len(user)} users, manifest.json {manifest['test_questions']}")
     cutoffs, ties = config["eval"]["cutoffs"], config["eval"]["ties"]
-    for name, value in summarise(better, equal, cutoffs, ties).items():
+    for name, value in summarise(better, equal, cutoffs, ties, config["eval"].get("metrics", DEFAULT)).items():
         if not abs(test[name] - value) < 1e-6:
             raise ValueError(f"metrics.json has {name} {test[name]}, its ranks give {value:.6f}")
     better, equal = settle_ties(better, equal, ties)
