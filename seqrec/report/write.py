@@ -31,7 +31,7 @@ def collect(folders: list[Path], metrics: list[str]) -> tuple[list[Run], list[Le
     Raises UserError if no run is left, or a metric is not in them.
     """
     for metric in metrics:
-        per_user(metric, np.zeros(1), np.ones(1))  # raises for one that has no value per user
+        per_user(metric, np.array([0]), np.array([1]))  # raises for one that has no value per user
     runs, unusable = read_runs(folders, metrics)
     runs, incomparable = comparable(runs)
     runs, repeated = distinct(runs)
