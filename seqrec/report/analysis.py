@@ -10,8 +10,19 @@ from seqrec.report.rows import Row, baseline_of, noises_of, rows_of
 from seqrec.run.reader import LeftOut, Run
 
 KEYS = ["row", "ratio", "metric"]
-TESTS = {"difference": "mean difference", "effect": "effect", "p": "p", "detectable": "detectable"}
-TESTS |= {"users": "users", "zeros": "no difference"}
+TESTS = [
+    "row",
+    "baseline",
+    "ratio",
+    "mean difference",
+    "effect",
+    "p",
+    "p (Holm)",
+    "detectable",
+    "users",
+    "no difference",
+]
+FLOOR = ["row", "metric", "pairs", "drop, mean", "drop, largest", "effect"]
 
 
 @dataclass
@@ -80,11 +91,10 @@ def _compare(table: Table, values: dict[tuple, np.ndarray], baseline: str) -> No
         for ratio in table.ratios:
             own, other = (values.get((label, ratio, table.tested)) for label in (row.label, reference.label))
             if own is not None and other is not None:
-                test = vars(statistics.compare(own, other))
                 names = {"row": row.label, "baseline": reference.label, "ratio": ratio}
-                found.append(names | {shown: test[name] for name, shown in TESTS.items()})
-    table.tests = pd.DataFrame(found, columns=["row", "baseline", "ratio", *TESTS.values()])
-    table.tests.insert(6, "p (Holm)", statistics.holm(table.tests["p"].to_numpy(float)))
+                found.append(names | statistics.compare(own, other))
+    table.tests = pd.DataFrame(found, columns=TESTS)
+    table.tests["p (Holm)"] = statistics.holm(table.tests["p"].to_numpy(float))
     for test in table.tests[table.tests["p (Holm)"] < statistics.LEVEL].to_dict("records"):
         mark = "better" if test["effect"] > 0 else "worse"
         table.cells.loc[(test["row"], test["ratio"], table.tested), "mark"] = mark
@@ -96,18 +106,12 @@ def analyse(runs: list[Run], left_out: list[LeftOut], metrics: list[str], tested
     noises = noises_of(runs) or {"clean": {}}
     tables = [table_of(label, noise, rows, metrics, tested, baseline) for label, noise in noises.items()]
     flags = [*(flag for table in tables for flag in flags_of(table)), *flags_of_runs(rows, noises, baseline)]
-    floors = {
-        (row.label, metric): statistics.noise_floor([run.values[metric] for run in row.at({}, 0)])
-        for row in rows
-        for metric in metrics
-    }
-    shown = [
-        (*key, floor.pairs, floor.mean, floor.largest, floor.effect)
-        for key, floor in floors.items()
-        if floor is not None
-    ]
-    names = ["row", "metric", "pairs", "drop, mean", "drop, largest", "effect"]
-    floor = pd.DataFrame(shown, columns=names).set_index(["row", "metric"])
+    floors = []
+    for row in rows:
+        for metric in metrics:
+            if floor := statistics.noise_floor([run.values[metric] for run in row.at({}, 0)]):
+                floors.append({"row": row.label, "metric": metric, **floor})
+    floor = pd.DataFrame(floors, columns=FLOOR).set_index(["row", "metric"])
     return Report(runs, rows, tables, left_out, flags, floor, metrics, tested, baseline)
 
 

@@ -173,7 +173,7 @@ def gain_rows(runs: list[Run], setting: str, against: str, noise_setting: str, r
                 "gain": round(own.mean() / other.mean() - 1, 6),
                 "low": round(low, 6),
                 "high": round(high, 6),
-                "p": f"{compare(own, other).p:.3g}",
+                "p": f"{compare(own, other)['p']:.3g}",
                 "users": len(own),
             }
         )

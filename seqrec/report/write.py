@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from seqrec.evaluation.metrics import per_user
-from seqrec.report import grids
+from seqrec.report import figures, grids
 from seqrec.report.analysis import analyse
 from seqrec.report.page import GENERATOR, page
 from seqrec.report.rows import comparable, distinct, rows_of
@@ -55,8 +55,6 @@ def report(
     one). Raises UserError if there is no run, a metric or the baseline is not in them, matplotlib is missing,
     or `output` holds another page.
     """
-    from seqrec.report import figures  # first: without matplotlib nothing need be read
-
     target = output / PAGE
     if target.exists() and GENERATOR not in target.read_text():
         raise UserError(f"{target} is no report's page, and would be overwritten: take another --output")
@@ -93,14 +91,14 @@ def report(
         ]
     for grid in (*(grid for part in small.values() for grid in part), *general):
         write_csv(output / f"{grid.name}.csv", grid.frame)
-    sheets = {name: [] for name in (*panels(found), "maps")}
-    for name, drawn in {**panels(found), "maps": maps(found)}.items():
-        for first in range(0, len(drawn), PANELS_A_SHEET):
-            part = drawn[first : first + PANELS_A_SHEET]
+    drawn, names = {**panels(found), "maps": maps(found)}, conditions(found)
+    sheets = {name: [] for name in drawn}
+    for name, entries in drawn.items():
+        for first in range(0, len(entries), PANELS_A_SHEET):
+            part = entries[first : first + PANELS_A_SHEET]
             stem = output / "figures" / f"{name}-{first // PANELS_A_SHEET + 1}"
-            svg = figures.maps(part, stem) if name == "maps" else figures.training(part, conditions(found), stem)
-            sheets[name].append(svg)
-    if sheets["maps"]:
-        write_csv(output / "maps.csv", map_values(maps(found)))
+            sheets[name].append(figures.maps(part, stem) if name == "maps" else figures.training(part, names, stem))
+    if drawn["maps"]:
+        write_csv(output / "maps.csv", map_values(drawn["maps"]))
     write_atomically(target, page(found, small, general, curves, sheets, [note] if note else []).encode())
     return target

@@ -38,6 +38,8 @@ def test_a_row_is_known_by_its_hash_and_its_seeds_share_a_setting(found):
         assert row["test NDCG@10"] == pytest.approx(metrics["test"]["NDCG@10"], abs=1e-6)
         assert row["valid HR@5"] == pytest.approx(metrics["valid"]["HR@5"], abs=1e-6)
         assert (row["width"], row["epochs"], row["noise"], row["ratio"]) == (8, 1, "none", "0")
+        assert (run.trained, run.ratio, run.noise, run.history["valid/NDCG@10"][0][0]) == (True, 0, {}, 1)
+        assert run.values["NDCG@10"].mean() == pytest.approx(run.test["NDCG@10"])
 
 
 def test_a_setting_is_all_but_seed_noise_and_what_changes_no_result():

@@ -217,7 +217,11 @@ def test_nothing_to_report_is_said(write_run, tmp_path):
         collect([tmp_path / "empty"], METRICS)
 
 
-def test_unknown_metric_names_the_known(write_run):
+def test_a_metric_that_is_unknown_or_has_no_value_per_user_is_refused(write_run):
     folder = write_run("a")
-    with pytest.raises(UserError, match=r"metric NDGC@10: the runs have HR@5.*did you mean 'NDCG@10'"):
+    with pytest.raises(UserError, match=r"metric NDGC@10: no such metric.*did you mean 'NDCG'"):
         collect([folder], ["NDGC@10"])
+    with pytest.raises(UserError, match=r"metric Coverage@10: .*no value per user"):
+        collect([folder], ["Coverage@10"])
+    with pytest.raises(UserError, match=r"metric NDCG@7: the runs have HR@5.*did you mean 'NDCG@5'"):
+        collect([folder], ["NDCG@7"])

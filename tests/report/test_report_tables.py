@@ -70,10 +70,10 @@ def test_comparisons_are_one_family_on_users_averaged_over_seeds(report):
         return (values[0] + values[1]) / 2
 
     expected = [statistics.compare(averaged(row, ratio), averaged("plain", ratio)) for row, ratio in keys]
-    corrected = statistics.holm(np.array([found.p for found in expected]))
+    corrected = statistics.holm(np.array([found["p"] for found in expected]))
     for key, found, p, test in zip(keys, expected, corrected, table.tests.to_dict("records"), strict=True):
-        assert (test["p"], test["p (Holm)"], test["effect"]) == pytest.approx((found.p, p, found.effect))
-        mark = "" if p >= 0.05 else "better" if found.effect > 0 else "worse"
+        assert (test["p"], test["p (Holm)"], test["effect"]) == pytest.approx((found["p"], p, found["effect"]))
+        mark = "" if p >= 0.05 else "better" if found["effect"] > 0 else "worse"
         assert table.cells.loc[(*key, "NDCG@10"), "mark"] == mark
         assert table.cells.loc[(*key, "HR@10"), "mark"] == ""
     assert set(table.cells.mark) == {"", "better", "worse"}
