@@ -183,6 +183,6 @@ def number(value: str | float, column: str = "") -> str:
         return f"{value:g}"
     if math.isnan(value):
         return NOTHING
-    if float(value).is_integer() and isinstance(value, int):
+    if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2e}"

@@ -26,39 +26,54 @@ class LeftOut:
     reason: str
 
 
-@dataclass(frozen=True)
 class Run:
-    """One complete run directory; whatever is computed of it later has been read and checked here."""
+    """One complete run directory; all that is computed of it later is read and checked here, so a damaged file raises something."""
 
-    path: Path
-    config: dict
-    manifest: dict
-    names: dict[str, str]  # of dataset, method, backbone and loss
-    variant: str  # "" without one
-    seed: int
-    trained: bool
-    prefixes: bool
-    settings: dict[str, object]  # what decides the result, flat, without seed and noise
-    setting: str  # hash that runs share which differ in seed and noise alone
-    noise: dict[str, object]  # the operator and its settings without ratio and seed; empty: clean
-    noise_setting: str  # hash of it, "" for a clean run
-    ratio: float
-    noise_seed: int
-    noise_sha256: str  # of the noisy training set, "" without noise
-    protocol: dict[str, object]  # runs that differ in it are not comparable
-    data: str  # name and size
-    warnings: list[str]
-    valid: dict[str, float]  # metrics of the validation set
-    test: dict[str, float]
-    best_epoch: int  # 0 for an untrained method
-    values: dict[str, np.ndarray]  # test metrics per user, users ascending, [R]
-    history: dict[str, tuple[list[int], list[float]]]  # logged value -> epochs and values
-    profile: dict[str, np.ndarray]  # per-position diagnostics, [T] or [T, T], newest item first
+    def __init__(self, path: Path, metrics: list[str]):
+        """Read the directory, and those of the metrics per user that it has."""
+        self.path = path
+        self.config = config = yaml.load((path / "config.yaml").read_text(), Loader)
+        self.manifest = manifest = json.loads((path / "manifest.json").read_text())
+        written = json.loads((path / "metrics.json").read_text())
+        self.valid, self.test = ({k: float(v) for k, v in written[split].items()} for split in ("valid", "test"))
+        self.best_epoch = int(written["best_epoch"])  # 0 for an untrained method
+        self.names = {group: str(config[group]["name"]) for group in ("dataset", "method", "backbone", "loss")}
+        self.variant = str(config.get("variant") or "")
+        self.seed = int(config["seed"])
+        self.trained = int(manifest["epochs"]) > 0
+        self.prefixes = bool(manifest["protocol"]["prefixes"])
+        size = ", ".join(f"{int(manifest['data'][name]):,} {name}" for name in ("users", "items", "interactions"))
+        self.data = f"{self.names['dataset']}: {size}"
+        self.warnings = [str(warning) for warning in manifest["warnings"]]
 
-    @property
-    def draw(self) -> tuple[int, int]:
-        """Seeds of the model and of the noise; runs of one setting at one ratio differ in nothing else."""
-        return self.seed, self.noise_seed
+        self.ratio = float(config["noise"].get("ratio", 0))
+        self.noise = noise_of(config) if self.ratio > 0 else {}  # the operator without ratio and seed; empty: clean
+        self.noise_setting = digest(self.noise) if self.noise else ""
+        self.noise_sha256 = str(manifest["noise"]["noise_sha256"]) if self.noise else ""  # of the noisy training set
+        self.noise_seed = int(config["noise"].get("seed", self.seed)) if self.noise else 0
+        self.draw = self.seed, self.noise_seed  # runs of one setting at one ratio differ in nothing else
+        self.settings = settings_of(config, self.trained)  # what decides the result, flat, without seed and noise
+        self.setting = setting_hash(self.settings, manifest["data_sha256"])
+
+        user, target, better, equal = ranks_of(path)
+        if len(user) != manifest["test_questions"]:
+            raise ValueError(f"ranks_test.npz has {len(user)} users, manifest.json {manifest['test_questions']}")
+        evaluation = config["eval"]
+        names, ties = evaluation.get("metrics", DEFAULT), evaluation["ties"]
+        for name, value in summarise(better, equal, evaluation["cutoffs"], ties, names).items():
+            if not abs(self.test[name] - value) < 1e-6:
+                raise ValueError(f"metrics.json has {name} {self.test[name]}, its ranks give {value:.6f}")
+        better, equal = settle_ties(better, equal, ties)
+        self.values = {name: per_user(name, better, equal) for name in metrics if name in self.test}  # users ascending
+        self.protocol = {  # runs that differ in it are not comparable
+            "data_sha256": str(manifest["data_sha256"]),
+            **{f"dataset.{key}": config["dataset"].get(key) for key in ("min_rating", "k_core")},
+            "split": {key: value for key, value in config["split"].items() if key != "_target_"},
+            **{key: manifest["protocol"][key] for key in ("cutoffs", "mask_history", "ties")},
+            "users": hashlib.sha256(user.tobytes() + target.tobytes()).hexdigest(),
+        }
+        self.history = read_history(path / "history.jsonl") if self.trained else {}
+        self.profile = read_profile(path / PORTRAIT)  # per-position diagnostics, [T] or [T, T], newest item first
 
 
 def setting_hash(settings: dict[str, object], data_sha256: str) -> str:
@@ -107,59 +122,6 @@ def ranks_of(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     return user[order], target[order], better[order], equal[order]
 
 
-def read(folder: Path, metrics: list[str]) -> Run:
-    """Read a complete run directory and those of `metrics` per user that it has; raises whatever a damaged file leads to."""
-    config = yaml.load((folder / "config.yaml").read_text(), Loader)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    written = json.loads((folder / "metrics.json").read_text())
-    valid, test = ({name: float(value) for name, value in written[split].items()} for split in ("valid", "test"))
-    user, target, better, equal = ranks_of(folder)
-    if len(user) != manifest["test_questions"]:
-        raise ValueError(f"ranks_test.npz has {len(user)} users, manifest.json {manifest['test_questions']}")
-    cutoffs, ties = config["eval"]["cutoffs"], config["eval"]["ties"]
-    for name, value in summarise(better, equal, cutoffs, ties, config["eval"].get("metrics", DEFAULT)).items():
-        if not abs(test[name] - value) < 1e-6:
-            raise ValueError(f"metrics.json has {name} {test[name]}, its ranks give {value:.6f}")
-    better, equal = settle_ties(better, equal, ties)
-    ratio, trained = float(config["noise"].get("ratio", 0)), int(manifest["epochs"]) > 0
-    names = {group: str(config[group]["name"]) for group in ("dataset", "method", "backbone", "loss")}
-    size = {name: int(manifest["data"][name]) for name in ("users", "items", "interactions")}
-    seed = int(config["seed"])
-    settings, noise = settings_of(config, trained), noise_of(config) if ratio > 0 else {}
-    return Run(
-        path=folder,
-        config=config,
-        manifest=manifest,
-        names=names,
-        variant=str(config.get("variant") or ""),
-        seed=seed,
-        trained=trained,
-        prefixes=bool(manifest["protocol"]["prefixes"]),
-        settings=settings,
-        setting=setting_hash(settings, manifest["data_sha256"]),
-        noise=noise,
-        noise_setting=digest(noise) if noise else "",
-        ratio=ratio,
-        noise_seed=int(config["noise"].get("seed", seed)) if ratio > 0 else 0,
-        noise_sha256=str(manifest["noise"]["noise_sha256"]) if ratio > 0 else "",
-        protocol={
-            "data_sha256": str(manifest["data_sha256"]),
-            **{f"dataset.{key}": config["dataset"].get(key) for key in ("min_rating", "k_core")},
-            "split": {key: value for key, value in config["split"].items() if key != "_target_"},
-            **{key: manifest["protocol"][key] for key in ("cutoffs", "mask_history", "ties")},
-            "users": hashlib.sha256(user.tobytes() + target.tobytes()).hexdigest(),
-        },
-        data=f"{names['dataset']}: " + ", ".join(f"{count:,} {name}" for name, count in size.items()),
-        warnings=[str(warning) for warning in manifest["warnings"]],
-        valid=valid,
-        test=test,
-        best_epoch=int(written["best_epoch"]),
-        values={name: per_user(name, better, equal) for name in metrics if name in test},
-        history=read_history(folder / "history.jsonl") if trained else {},
-        profile=read_profile(folder / PORTRAIT),
-    )
-
-
 def read_history(path: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Return the epochs and values of each validation metric and of whatever the method logs in training."""
     logged = {}
@@ -191,7 +153,7 @@ def read_runs(folders: list[Path], metrics: list[str]) -> tuple[list[Run], list[
             left_out.append(LeftOut(path, "set aside when the run was done again"))
         else:
             try:
-                runs.append(read(path, metrics))
+                runs.append(Run(path, metrics))
             except Exception as error:  # a damaged or foreign directory fails in any way, and must not stop the rest
                 left_out.append(LeftOut(path, f"not readable: {type(error).__name__}: {error}"))
     return runs, left_out

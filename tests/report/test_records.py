@@ -1,8 +1,8 @@
 """Rows of committed results: what they hold, what they are compared with, and what is refused."""
 
+import copy
 import json
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,13 @@ from seqrec.report.records import command_of, finished, gain_rows, merge, pertur
 from seqrec.report.tables import read_csv
 from seqrec.run.reader import read_runs, setting_hash, settings_of
 from seqrec.utils.errors import UserError
+
+
+def replace(run, **changes):
+    """A run with other values."""
+    changed = copy.copy(run)
+    vars(changed).update(changes)
+    return changed
 
 
 @pytest.fixture(scope="module")
