@@ -39,6 +39,8 @@ NOT_HASHED = (
     "trainer.progress",
     "trainer.checkpoint_minutes",
 )
+# The same for keys that not every choice of their group has; nothing is added to old configurations.
+YOUNGER = {"dataset.encoding": "utf-8", "dataset.header": "auto", "dataset.quotes": True, "dataset.keep": None}
 
 
 def apply_variant(config: DictConfig) -> DictConfig:
@@ -88,12 +90,13 @@ def hashed_values(config: DictConfig | dict) -> dict:
     values = with_first_addresses(
         OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     )
-    for key in (*NOT_HASHED, *YOUNGER_KEYS):
+    younger = YOUNGER_KEYS | YOUNGER
+    for key in (*NOT_HASHED, *younger):
         *groups, name = key.split(".")
         node = values
         for group in groups:
             node = node[group]
-        if key in NOT_HASHED or node.get(name) == YOUNGER_KEYS[key]:
+        if key in NOT_HASHED or node.get(name) == younger[key]:
             node.pop(name, None)
     return values
 

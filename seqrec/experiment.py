@@ -7,12 +7,13 @@ from contextlib import closing
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.build import Experiment, build, choose, make_trainer, open_checkpoints
+from seqrec.build import Experiment, build, make_trainer, open_checkpoints, tune_on_validation
 from seqrec.config import config_hash
-from seqrec.evaluation.position_profile import portrait
+from seqrec.evaluation.position_profile import position_profile
 from seqrec.run.directory import RunDir
 from seqrec.run.manifest import environment, parameter_count, peak_memory
 from seqrec.run.summary import results_table
+from seqrec.training.progress import validation_metrics
 from seqrec.training.tensorboard import EventWriter
 from seqrec.training.trainer import State
 from seqrec.utils.errors import UserError
@@ -21,7 +22,7 @@ log = logging.getLogger("seqrec")
 
 
 def run(config: DictConfig, run_dir: RunDir) -> float:
-    """Train, evaluate once on the test part, fill the run directory; returns the monitored validation metric."""
+    """Train, evaluate the test set once, fill the run directory; returns the monitored validation metric."""
     began = time.monotonic()
     experiment = build(config)
     surroundings = environment(experiment.fabric.device)  # now: sources may change while a run goes on
@@ -29,7 +30,7 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
         run_dir.write_config(OmegaConf.to_yaml(config, resolve=True))
         describe(experiment)
     trained = experiment.method.trained
-    state = train(experiment, run_dir) if trained else State(stopped=choose(experiment) or "not trained")
+    state = train(experiment, run_dir) if trained else State(stopped=tune_on_validation(experiment) or "not trained")
     if not experiment.fabric.is_global_zero:
         return state.best
     metrics, test = evaluate(experiment, state, run_dir)
@@ -45,7 +46,9 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
         "peak_memory_bytes": peak_memory(experiment.fabric.device),
     }
     size, device = config.trainer.batch_size, experiment.fabric.device
-    run_dir.write_portrait(portrait(experiment.method, experiment.split.train, config.max_len, size, device))
+    if trained:
+        profile = position_profile(experiment.method, experiment.split.train, config.max_len, size, device)
+        run_dir.write_position_profile(profile)
     run_dir.finish(metrics, manifest)
     log.info("%s", results_table(metrics, run_dir.path))
     return metrics["valid"][config.trainer.monitor]
@@ -75,14 +78,10 @@ def train(experiment: Experiment, run_dir: RunDir) -> State:
 def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dict, dict]:
     """Return metrics.json and facts about the test; writes the test's ranks.
 
-    The validation metrics are those of the best epoch as they were seen in training.
+    The validation metrics are those of the best epoch as they were measured in training.
     """
     evaluator, split, device = experiment.evaluator, experiment.split, experiment.fabric.device
-    if state.history:
-        best = state.history[state.best_epoch - 1]
-        valid = {name.removeprefix("valid/"): best[name] for name in best if name.startswith("valid/")}
-    else:
-        valid = evaluator.metrics(evaluator.ranks(experiment.method, split.valid, device))
+    valid = validation_metrics(state.history[state.best_epoch - 1]) if state.history else experiment.validate()
     began = time.monotonic()
     ranks = evaluator.ranks(experiment.method, split.test, device, lists=True)
     seconds = time.monotonic() - began
@@ -121,7 +120,7 @@ def facts(experiment: Experiment) -> dict:
 
 
 def describe(experiment: Experiment) -> None:
-    """Say in a few lines what is about to run."""
+    """Log in a few lines what is about to run."""
     config, data = experiment.config, experiment.dataset.statistics()
     for warning in experiment.dataset.warnings:
         log.warning("warning: %s", warning)

@@ -41,7 +41,7 @@ class Plain:
         config.method = {"name": "plain", "_target_": "seqrec.methods.base.Method"}
         self.experiment, self.epochs = build(config), 0
         self.trainer = make_trainer(self.experiment, Path(), lambda _: None)
-        self.trainer._begin_stage()
+        self.trainer.begin_stage()
 
     def epoch(self) -> float:
         """Train an epoch; returns its seconds."""

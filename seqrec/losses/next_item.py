@@ -1,8 +1,8 @@
 """Next-item losses over the supervised slots of a batch.
 
-Every loss takes hidden states [n, D], target ids [n], the item table [V + 1, D] and the negatives of the slots; where a
-method has perturbed embeddings of its own it passes them as `positive` [n, D] and `sampled` [n, N, D] or [N, D], and they
-take the place of the table's rows. `per_slot` gives the value of each slot, calling the loss gives their mean, `with_slots` both.
+Every loss takes hidden states [n, D], target ids [n], the item table [V + 1, D] and the negatives of the slots. A method
+that perturbs embeddings passes them as `positive` [n, D] and `sampled` [n, N, D] or [N, D], and they replace the table's
+rows. `per_slot` returns the loss of each slot, calling the loss returns their mean, `with_slots` both.
 """
 
 import math
@@ -15,9 +15,9 @@ from seqrec.losses.chunked_cross_entropy import chunked_cross_entropy
 
 
 class NextItemLoss(nn.Module):
-    """Base of the next-item losses; says which negatives the data layer has to draw."""
+    """Base of the next-item losses; its attributes tell the loader which negatives to draw."""
 
-    negatives = 0  # per slot, or for the whole batch where `shared`
+    negatives = 0  # per slot, or for the whole batch if `shared`
     shared = False
     power = 0.0  # exponent of the training counts in the proposal of shared negatives
 

@@ -89,4 +89,4 @@ def map_values(drawn: list[Map]) -> pd.DataFrame:
 
 
 def _profiles(run: Run, axes: int) -> Iterator[tuple[str, np.ndarray]]:
-    return ((name, values) for name, values in sorted(run.profile.items()) if values.ndim == axes)
+    return ((name, values) for name, values in sorted(run.position_profile.items()) if values.ndim == axes)

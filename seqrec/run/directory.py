@@ -17,7 +17,7 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_atomically, write_json
 
 DONE = "DONE"
-PORTRAIT = "portrait.npz"
+POSITION_PROFILE = "position_profile.npz"
 TRACES = {DONE, "config.yaml", "metrics.json", "run.log"}  # any of them makes a folder a run directory
 
 
@@ -115,18 +115,27 @@ class RunDir:
         )
         write_atomically(self.path / name, stream.getvalue())
 
-    def write_portrait(self, values: dict[str, np.ndarray]) -> None:
-        """Write what the method does with the items of its histories by their place, if there is anything."""
+    def write_position_profile(self, values: dict[str, np.ndarray]) -> None:
+        """Write the method's per-position diagnostics, if there are any."""
         if values:
             stream = io.BytesIO()
             np.savez_compressed(stream, **values)
-            write_atomically(self.path / PORTRAIT, stream.getvalue())
+            write_atomically(self.path / POSITION_PROFILE, stream.getvalue())
 
     def finish(self, metrics: dict, manifest: dict) -> None:
         """Write metrics.json and manifest.json, then DONE."""
         write_json(self.path / "manifest.json", manifest)
         write_json(self.path / "metrics.json", metrics)
         write_atomically(self.path / DONE, b"")
+
+
+def read_position_profile(folder: Path) -> dict[str, np.ndarray]:
+    """Return the per-position diagnostics of a run; {} for a method without any."""
+    for name in (POSITION_PROFILE, "portrait.npz"):  # the second is its name in older runs
+        if (folder / name).exists():
+            with np.load(folder / name) as values:
+                return dict(values)
+    return {}
 
 
 def remove_if_empty(path: Path) -> None:

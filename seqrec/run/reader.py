@@ -11,7 +11,7 @@ import yaml
 
 from seqrec.config import digest, flatten, hashed_values
 from seqrec.evaluation.metrics import DEFAULT, per_user, settle_ties, summarise
-from seqrec.run.directory import DONE, PORTRAIT, TRACES
+from seqrec.run.directory import DONE, TRACES, read_position_profile
 from seqrec.utils.errors import UserError
 
 TRAINING_ONLY = ("trainer.", "backbone.", "loss.", "dim")  # settings that mean nothing to an untrained method
@@ -73,7 +73,8 @@ class Run:
             "users": hashlib.sha256(user.tobytes() + target.tobytes()).hexdigest(),
         }
         self.history = read_history(path / "history.jsonl") if self.trained else {}
-        self.profile = read_profile(path / PORTRAIT)  # per-position diagnostics, [T] or [T, T], newest item first
+        # [T] or [T, T], newest item first
+        self.position_profile = {name: values.astype(float) for name, values in read_position_profile(path).items()}
 
 
 def setting_hash(settings: dict[str, object], data_sha256: str) -> str:
@@ -133,14 +134,6 @@ def read_history(path: Path) -> dict[str, tuple[list[int], list[float]]]:
                 epochs.append(int(entry["epoch"]))
                 values.append(float(value))
     return logged
-
-
-def read_profile(path: Path) -> dict[str, np.ndarray]:
-    """Return the diagnostics by position in the history, none for a method without such values."""
-    if not path.exists():
-        return {}
-    with np.load(path) as values:
-        return {name: values[name].astype(float) for name in values}
 
 
 def read_runs(folders: list[Path], metrics: list[str]) -> tuple[list[Run], list[LeftOut]]:

@@ -11,6 +11,7 @@ import train
 from seqrec.build import make
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
+from seqrec.methods.base import ModelSpec
 
 CONF = str(Path(train.__file__).parent / "conf")
 ITEMS, MAX_LEN, DIM = 12, 5, 4
@@ -49,10 +50,9 @@ class Setting:
         next_item, train, sampler = make(values["loss"]), sequences_of(rows), None
         if next_item.negatives:
             sampler = NegativeSampler(train, ITEMS, next_item.negatives, next_item.shared, 0.0, seed=1)
-        self.parts = {"num_items": ITEMS, "max_len": MAX_LEN, "loss": next_item, "dim": DIM}
-        self.parts["backbone"] = make(values["backbone"])
+        self.spec = ModelSpec(make(values["backbone"]), next_item, ITEMS, DIM, MAX_LEN)
         torch.manual_seed(3)
-        self.method = make(values["method"], "method", **self.parts)
+        self.method = make(values["method"], "method", spec=self.spec)
         self.method.setup(train)
         self.loader = TrainLoader(train, batch_size, MAX_LEN, 1, sampler, prefixes=not self.method.backbone.causal)
         self.batch = next(self.loader.epoch(0))

@@ -118,7 +118,7 @@ def write_grid(write):
                     places = np.where(np.arange(30) < 25, seed + ratio, np.nan)
                     matrix = np.full((30, 30), np.nan)
                     matrix[:25, :25] = np.eye(25) * 0.5 + np.eye(25, k=1) * ratio / seed
-                    np.savez(last / "portrait.npz", weight=places, matrix=matrix)
+                    np.savez(last / "position_profile.npz", weight=places, matrix=matrix)
     return last.parent
 
 

@@ -104,7 +104,7 @@ DAMAGES = {
     "manifest is a list": replaced("manifest.json", b"[]"),
     "null in the history": replaced("history.jsonl", b'{"epoch": 1, "valid/NDCG@10": null}'),
     "no epoch in the history": replaced("history.jsonl", b'{"valid/NDCG@10": 1}'),
-    "profile is no archive": replaced("portrait.npz", b"PK"),
+    "profile is no archive": replaced("position_profile.npz", b"PK"),
     "short ranks": ranks(better=lambda better: better[:-1]),
     "too few users": ranks(**dict.fromkeys(("user", "target", "better", "equal"), lambda array: array[:-1])),
     "negative ranks": ranks(better=lambda better: better * 0 - 1),
