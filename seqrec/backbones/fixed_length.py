@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from seqrec.backbones.base import Backbone
 from seqrec.backbones.dropout import Dropout
-from seqrec.backbones.layout import Layout, all_cells
+from seqrec.backbones.layout import CellLayout, all_cells
 
 
 class FixedLength(Backbone):
@@ -26,17 +26,13 @@ class FixedLength(Backbone):
         self.norm = nn.LayerNorm(dim)
         self.embedding_dropout = Dropout(dropout)
         self.layers = nn.ModuleList(layers)
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        self.initialise()
 
-    def layout(self, mask: Tensor) -> Layout:
+    def layout(self, mask: Tensor) -> CellLayout:
         """Take every slot of mask [B, T]."""
         return all_cells(mask)
 
-    def run(self, x: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+    def run(self, x: Tensor, positions: Tensor, layout: CellLayout) -> Tensor:
         """Encode slots x [B * T, D] at `positions` [B * T]; returns [B * T, D]."""
         rows, width = layout.shape
         pad = self.max_len - width

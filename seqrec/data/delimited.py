@@ -4,13 +4,13 @@ import csv
 import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from seqrec.data.raw import Raw
-from seqrec.data.text import blank, fault, refuse_binary, typed_ids, words
+from seqrec.data.text import blank, fault, typed_ids, words
 from seqrec.utils.errors import UserError
 
 BLANKS = r"\s+"  # any run of blanks and tabs parts the columns
@@ -30,20 +30,15 @@ class Layout:
     header: bool = False  # the first line holds the names
     quoted: bool = False  # "..." may hold separators and line ends
     dates: bool = False  # time is an ISO 8601 date instead of a number
+    keep: dict[str, list[str]] = field(default_factory=dict)  # column -> values; rows with others are left out
 
 
 def read_delimited(content: bytes, layout: Layout, where: object) -> Raw:
-    """Read delimited text; raises UserError that names the first line at fault."""
-    refuse_binary(content, where)
-    if not _regular(content, layout):
-        _blame(content, layout, where)
-    try:
-        frame = _parse(content, layout)
-    except ValueError as error:
-        _blame(content, layout, where)
-        raise UserError(f"{where} cannot be read: {error}") from error
-    if frame.empty:
-        raise UserError(f"{where} has a header but no line below it")
+    """Read delimited text in UTF-8; raises UserError that names the first line at fault."""
+    kinds = dict.fromkeys(layout.keep, "category") | {layout.user: str, layout.item: str, layout.rating: np.float64}
+    kinds |= {layout.time: str if layout.dates else np.float64}
+    frame = parse(content, layout, {name: kind for name, kind in kinds.items() if name is not None}, where)
+    frame = frame[kept(frame, layout.keep)]
     user, user_ids = numbered(frame[layout.user])
     item, item_ids = numbered(frame[layout.item])
     time = None
@@ -57,27 +52,43 @@ def read_delimited(content: bytes, layout: Layout, where: object) -> Raw:
     return Raw(user, item, typed_ids(user_ids), typed_ids(item_ids), time, rating)
 
 
-def _parse(content: bytes, layout: Layout) -> pd.DataFrame:
-    kinds = {
-        layout.user: str,
-        layout.item: str,
-        layout.time: str if layout.dates else np.float64,
-        layout.rating: np.float64,
-    }
-    kinds.pop(None, None)
-    return pd.read_csv(
-        io.BytesIO(content),
-        sep=layout.separator,
-        header=0 if layout.header else None,
-        names=layout.names,
-        usecols=list(kinds),
-        dtype=kinds,
-        na_filter=False,
-        quoting=csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE,
-        skipinitialspace=layout.separator != BLANKS,
-        low_memory=False,
-        engine="c",
-    )
+def parse(content: bytes, layout: Layout, kinds: dict[str, object], where: object) -> pd.DataFrame:
+    """Return the columns that `kinds` names, a row for each line; raises UserError that names the first line at fault."""
+    if not _regular(content, layout):
+        _blame(content, layout, where)
+    try:
+        return pd.read_csv(
+            io.BytesIO(content),
+            sep=layout.separator,
+            header=0 if layout.header else None,
+            names=layout.names,
+            usecols=list(kinds),
+            dtype=kinds,
+            na_filter=False,
+            quoting=csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE,
+            skipinitialspace=layout.separator != BLANKS,
+            low_memory=False,
+            engine="c",
+        )
+    except ValueError as error:
+        _blame(content, layout, where)
+        quotes = "; dataset.quotes=false takes quotes as letters" if layout.quoted else ""
+        raise UserError(f"{where} cannot be read: {error}{quotes}") from error
+
+
+def kept(frame: pd.DataFrame, keep: dict[str, list[str]]) -> np.ndarray:
+    """Tell which rows hold one of the values, written as text, in every column that `keep` names, [N] bool."""
+    rows = np.ones(len(frame), bool)
+    for name, values in keep.items():
+        column = frame[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            column = column.cat.rename_categories(column.cat.categories.astype(str))
+        elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+            values = pd.to_numeric(pd.Series(values), errors="coerce").dropna()
+        else:
+            column = column.astype(str)
+        rows &= column.isin(values).to_numpy(bool)
+    return rows
 
 
 def numbered(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -144,6 +155,8 @@ def _problem(row: list[str], layout: Layout) -> str | None:
     if len(row) != len(layout.names):
         return f"{len(row)} columns, where {len(layout.names)} are expected ({', '.join(layout.names)})"
     fields = dict(zip(layout.names, row, strict=True))
+    if any(fields[name] not in values for name, values in layout.keep.items()):
+        return None
     for name in (layout.user, layout.item, layout.time, layout.rating):
         if name is not None and not fields[name].strip():
             return f"the column '{name}' is empty"
@@ -152,11 +165,16 @@ def _problem(row: list[str], layout: Layout) -> str | None:
     if layout.time is None:
         return None
     moment = fields[layout.time]
-    if layout.dates and pd.isna(pd.to_datetime(moment, format="ISO8601", utc=True, errors="coerce")):
+    if layout.dates and not is_date(moment):
         return f"{layout.time} '{moment}' is no date like 2014-07-18 09:30:00 (nor are all of them numbers)"
     if not layout.dates and not is_number(moment):
         return f"{layout.time} '{moment}' is not a finite number"
     return None
+
+
+def is_date(text: str) -> bool:
+    """Tell whether the text is an ISO 8601 date."""
+    return not pd.isna(pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce"))
 
 
 def is_number(text: str) -> bool:

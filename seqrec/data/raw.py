@@ -1,7 +1,8 @@
-"""Raw data: a file on the disk (plain, gzip, or a member of a zip archive) and what a reader makes of it."""
+"""Raw data: a file on the disk (plain, gzip, or a member of a zip archive), or a folder of them, and what is read from it."""
 
 import gzip
 import hashlib
+import io
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -11,11 +12,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import pandas as pd
 
+from seqrec.data.text import utf8
 from seqrec.utils.errors import UserError, nearest
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+ALWAYS_UNPACKED, LARGEST_RATIO = 2**30, 100  # bytes; unpacked over packed size: tables of clicks reach 3 to 30
+CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,65 @@ class Raw:
     item_ids: np.ndarray  # int64 or str, distinct, in any order
     time: np.ndarray | None = None  # [N] float64, finite; None: the file's order is the order in time
     rating: np.ndarray | None = None  # [N] float64, finite
+    found: str = ""  # what the reader found out by itself, for the log
+
+
+def joined(parts: list[Raw]) -> Raw:
+    """Return the interactions of all parts, one part behind the other, with the ids numbered anew."""
+    parts = [part for part in parts if len(part.user)] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
+    user, user_ids = _numbered_anew([(part.user, part.user_ids) for part in parts])
+    item, item_ids = _numbered_anew([(part.item, part.item_ids) for part in parts])
+    times, ratings = [part.time for part in parts], [part.rating for part in parts]
+    return Raw(
+        user,
+        item,
+        user_ids,
+        item_ids,
+        None if any(time is None for time in times) else np.concatenate(times),
+        None if any(rating is None for rating in ratings) else np.concatenate(ratings),
+        "; ".join(dict.fromkeys(part.found for part in parts)),
+    )
+
+
+def _numbered_anew(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Join (codes, ids) pairs; the ids become text unless they are integers in all parts."""
+    ids = [ids for _, ids in parts]
+    if len({array.dtype.kind for array in ids}) > 1:
+        ids = [array.astype(str) for array in ids]
+    number, distinct = pd.factorize(np.concatenate(ids))
+    first = np.cumsum([0] + [len(array) for array in ids[:-1]])
+    return number[np.concatenate([codes + at for (codes, _), at in zip(parts, first, strict=True)])], distinct
+
+
+class _Bounded(io.RawIOBase):
+    """An unpacked stream that refuses to grow out of all proportion to the file on the disk."""
+
+    def __init__(self, stream: BinaryIO, file: "RawFile"):
+        self.stream, self.file = stream, file
+        self.limit = max(ALWAYS_UNPACKED, LARGEST_RATIO * file.path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self.stream.seek(offset, whence)
+
+    def readinto(self, buffer) -> int:
+        count = self.stream.readinto(buffer)
+        if self.stream.tell() > self.limit:
+            raise UserError(
+                f"{self.file} unpacks to more than {LARGEST_RATIO} times its size ({self.limit:,} bytes); "
+                "if that is right, unpack it and give the unpacked file"
+            )
+        return count
+
+    def readall(self) -> bytes:
+        return b"".join(iter(lambda: self.read(CHUNK), b""))
 
 
 @dataclass(frozen=True)
@@ -36,6 +100,12 @@ class RawFile:
 
     path: Path
     member: str | None = None  # path inside the zip archive
+    encoding: str = "utf-8"  # of text
+
+    @property
+    def parts(self) -> tuple["RawFile", ...]:
+        """The file itself, as the only part."""
+        return (self,)
 
     def __str__(self):
         return str(self.path) if self.member is None else f"{self.path}:{self.member}"
@@ -49,7 +119,7 @@ class RawFile:
                     yield stream
             else:
                 with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
-                    yield stream
+                    yield io.BufferedReader(_Bounded(stream, self), CHUNK)
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -57,7 +127,9 @@ class RawFile:
         with self.stored() as stream:
             packed = stream.read(2) == GZIP
             stream.seek(0)
-            content = gzip.GzipFile(fileobj=stream) if packed else stream
+            content = stream
+            if packed:
+                content = io.BufferedReader(_Bounded(gzip.GzipFile(fileobj=stream), self), CHUNK)
             if content.read(3) != BYTE_ORDER_MARK:
                 content.seek(0)
             yield content
@@ -70,10 +142,38 @@ class RawFile:
             raise UserError(f"{self} is empty; get the file again")
         return content
 
+    def text(self) -> bytes:
+        """Return the content in UTF-8; raises UserError if it is empty, damaged or no text."""
+        return utf8(self.read(), self.encoding, self)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines in UTF-8, which is not checked if it is the file's own encoding."""
+        if self.encoding != "utf-8":
+            yield from io.BytesIO(self.text())
+            return
+        with self.open() as stream:
+            yield from stream
+
     def sha256(self) -> str:
         """Return the SHA-256 of the stored bytes as 64 hexadecimal digits."""
         with self.stored() as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class RawFolder:
+    """A folder whose files, in the order of their names, are the parts of one table."""
+
+    path: Path
+    parts: tuple[RawFile, ...]
+
+    def __str__(self):
+        return str(self.path)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of a list of the parts, each with its own, as 64 hexadecimal digits."""
+        listed = "".join(f"{part.sha256()} {part.path.name}\n" for part in self.parts)
+        return hashlib.sha256(listed.encode()).hexdigest()
 
 
 @contextmanager
@@ -88,18 +188,31 @@ def _readable(file: RawFile) -> Iterator[None]:
         raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
-def open_raw(path: Path, member: str | None) -> RawFile:
-    """Look at the file `path`; `member` names the file wanted inside, should it be a zip archive."""
+def open_raw(path: Path, member: str | None, encoding: str = "utf-8") -> RawFile | RawFolder:
+    """Look at the file or folder `path`; `member` names the file wanted inside, should it be a zip archive.
+
+    Hidden files of a folder and those whose names begin with an underscore (_SUCCESS) are no parts.
+    Raises UserError for what is no regular file.
+    """
     if path.is_dir():
-        raise UserError(f"{path} is a directory; a file is needed")
-    plain = RawFile(path)
+        inside = sorted(part for part in path.iterdir() if part.name[0] not in "._")
+        if not inside:
+            raise UserError(f"{path} is a folder without files; give a file, or a folder of files")
+        return RawFolder(path, tuple(_open_file(part, member, encoding) for part in inside))
+    return _open_file(path, member, encoding)
+
+
+def _open_file(path: Path, member: str | None, encoding: str) -> RawFile:
+    if not path.is_file():
+        raise UserError(f"{path} is no regular file (a folder in a folder, a pipe, a device); write the data to a file")
+    plain = RawFile(path, None, encoding)
     with plain.stored() as stream:
         if stream.read(4) != ZIP:
             return plain
         with zipfile.ZipFile(stream) as archive:
             names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     if member is None and len(names) == 1:
-        return RawFile(path, names[0])
+        return RawFile(path, names[0], encoding)
     if member not in names:
         problem = (
             "dataset.member must say which file of it" if member is None else f"dataset.member={member} is not in it"
@@ -107,4 +220,4 @@ def open_raw(path: Path, member: str | None) -> RawFile:
         raise UserError(
             f"{path} is a zip archive: {problem}{nearest(member or '', names)}\n  it holds: {', '.join(names)}"
         )
-    return RawFile(path, member)
+    return RawFile(path, member, encoding)

@@ -1,18 +1,18 @@
 """Readers: one per file layout, each from a raw file to flat arrays."""
 
-import json
-import sys
-from array import array
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from seqrec.data.columns import Columns
 from seqrec.data.delimited import BLANKS, Layout, read_delimited
-from seqrec.data.raw import Raw, RawFile
-from seqrec.data.table import Columns, read_table
-from seqrec.data.text import fault, refuse_binary, typed_ids, words
+from seqrec.data.mind import read_mind
+from seqrec.data.raw import Raw, RawFile, RawFolder, joined
+from seqrec.data.records import read_amazon_json, read_records
+from seqrec.data.table import read_table
+from seqrec.data.text import fault, words
 from seqrec.utils.errors import UserError, nearest
 
 PAIRS = Layout(["user", "item"], "user", "item", separator=BLANKS)
@@ -26,8 +26,7 @@ def read_sequence(file: RawFile) -> Raw:
 
     Lines of the same user are joined in file order.
     """
-    content = file.read().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    refuse_binary(content, file)
+    content = file.text().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     begin, end, line = words(content)
     first = np.diff(line, prepend=-1) > 0
     alone = first & np.append(first[1:], True)
@@ -57,23 +56,22 @@ def _blame_sequence(content: bytes, file: RawFile) -> None:
 
 def read_pairs(file: RawFile) -> Raw:
     """`user item` a line; the order in the file is the order in time."""
-    return read_delimited(file.read(), PAIRS, file)
+    return read_delimited(file.text(), PAIRS, file)
 
 
 def read_movielens(file: RawFile) -> Raw:
     """`user item rating timestamp` a line, parted by tabs (u.data) or by `::` (ratings.dat), without header."""
-    return read_delimited(file.read().replace(b"::", b"\t"), MOVIELENS, file)
+    return read_delimited(file.text().replace(b"::", b"\t"), MOVIELENS, file)
 
 
 def read_amazon_csv(file: RawFile) -> Raw:
     """`user,item,rating,timestamp` a line, without header."""
-    return read_delimited(file.read(), AMAZON, file)
+    return read_delimited(file.text(), AMAZON, file)
 
 
 def read_recbole(file: RawFile) -> Raw:
     """RecBole's atomic file: tabs, a header like `user_id:token item_id:token rating:float timestamp:float`."""
-    content = file.read()
-    refuse_binary(content, file)
+    content = file.text()
     header = content.lstrip().split(b"\n", 1)[0].decode().strip("\r").split("\t")
     for name in header:
         if ":" not in name:
@@ -90,38 +88,6 @@ def read_recbole(file: RawFile) -> Raw:
     return read_delimited(content, Layout(names, "user_id", "item_id", time, rating, header=True), file)
 
 
-def read_amazon_json(file: RawFile) -> Raw:
-    """Amazon reviews, one JSON object a line: reviewerID, asin, overall, unixReviewTime; the rest is ignored."""
-    # A loop over lines: json.loads takes most of the time, and is faster here than pandas with its columns of text.
-    users, items = {}, {}
-    user, item, time, rating = array("q"), array("q"), array("d"), array("d")
-    with file.open() as stream:
-        for number, line in enumerate(stream, 1):
-            if line.isspace():
-                continue
-            try:
-                review = json.loads(line)
-            except ValueError:
-                raise fault(file, number, f"not JSON: {line[:40].decode(errors='replace').strip()}") from None
-            user.append(users.setdefault(_field(review, "reviewerID", str, file, number), len(users)))
-            item.append(items.setdefault(_field(review, "asin", str, file, number), len(items)))
-            time.append(_field(review, "unixReviewTime", int | float, file, number))
-            rating.append(_field(review, "overall", int | float, file, number))
-    if not user:
-        raise UserError(f"{file} is empty; get the file again")
-    ids = (typed_ids(np.array(list(known))) for known in (users, items))
-    return Raw(np.array(user), np.array(item), *ids, np.array(time), np.array(rating))
-
-
-def _field(review: object, name: str, kind: type, file: RawFile, line: int):
-    value = review.get(name) if isinstance(review, dict) else None
-    if value is None or value == "":
-        raise fault(file, line, f"no field '{name}'")
-    if not isinstance(value, kind) or (kind is not str and not abs(value) <= sys.float_info.max):
-        raise fault(file, line, f"{name} {json.dumps(value)} is not a {'string' if kind is str else 'finite number'}")
-    return value
-
-
 READERS: dict[str, Callable[[RawFile], Raw]] = {
     "sequence": read_sequence,
     "pairs": read_pairs,
@@ -129,8 +95,10 @@ READERS: dict[str, Callable[[RawFile], Raw]] = {
     "amazon_csv": read_amazon_csv,
     "amazon_json": read_amazon_json,
     "recbole": read_recbole,
+    "mind": read_mind,
 }
-NAMES = (*READERS, "table")
+TABLES: dict[str, Callable[[RawFile, Columns], Raw]] = {"table": read_table, "json": read_records}
+NAMES = (*READERS, *TABLES)
 
 
 def check_reader(reader: str) -> None:
@@ -141,6 +109,17 @@ def check_reader(reader: str) -> None:
         )
 
 
-def read(file: RawFile, reader: str, columns: Columns) -> Raw:
-    """Read a file by the reader's name; `columns` serves the reader `table` alone."""
-    return read_table(file, columns) if reader == "table" else READERS[reader](file)
+def read(file: RawFile | RawFolder, reader: str, columns: Columns) -> Raw:
+    """Read a file, or the parts of a folder, by the reader's name; `columns` serves the readers of `TABLES` alone.
+
+    Raises UserError where there is no interaction, or none that `columns.keep` wants.
+    """
+    if reader == "mind" and isinstance(file, RawFolder):
+        raise UserError(f"dataset.reader=mind: {file} is a folder; give its file behaviors.tsv")
+    raw = joined([TABLES[reader](part, columns) if reader in TABLES else READERS[reader](part) for part in file.parts])
+    if not len(raw.user):
+        wanted = {name: list(values) for name, values in columns.keep.items()}
+        raise UserError(
+            f"dataset.keep={wanted}: nothing is left of {file}" if wanted else f"{file} has no interactions"
+        )
+    return raw

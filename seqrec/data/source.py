@@ -1,6 +1,8 @@
 """A data set that lies in a file: found, fetched, checked against what is known of it, prepared, kept."""
 
 import functools
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -8,14 +10,16 @@ from types import NoneType
 import numpy as np
 
 from seqrec.data.cache import Arrays, cache_file, cache_folder, cached, locked
+from seqrec.data.columns import Columns
 from seqrec.data.dataset import Dataset
 from seqrec.data.download import download
 from seqrec.data.prepare import prepare
-from seqrec.data.raw import RawFile, open_raw
-from seqrec.data.readers import check_reader, read
-from seqrec.data.table import Columns
+from seqrec.data.raw import RawFile, RawFolder, open_raw
+from seqrec.data.readers import TABLES, check_reader, read
 from seqrec.utils.errors import UserError
 
+log = logging.getLogger("seqrec")
+YOUNGER = {"header": "auto", "quotes": True, "keep": [], "encoding": "utf-8"}
 COUNTED = ("users", "items", "interactions")
 
 
@@ -41,16 +45,28 @@ class FileDataset:
     min_rating: float | None = None
     k_core: int | None = None
     path: str | None = None
-    user_column: str | None = None
-    item_column: str | None = None
-    time_column: str | None = None
-    rating_column: str | None = None
+    user_column: str | int | None = None
+    item_column: str | int | None = None
+    time_column: str | int | None = None
+    rating_column: str | int | None = None
     separator: str | None = None
+    header: bool | str = "auto"
+    quotes: bool = True
+    keep: dict[str | int, object] | None = None  # column -> its wanted value or values
+    encoding: str = "utf-8"
 
     def __post_init__(self):
         check_reader(self.reader)
-        if self.reader != "table" and self.columns != Columns():
-            raise UserError(f"dataset.reader={self.reader} knows its columns: leave out dataset.*_column and separator")
+        if self.columns != Columns() and self.reader not in TABLES:
+            raise UserError(
+                f"dataset.reader={self.reader} knows its columns: leave out dataset.*_column, separator, header, quotes, keep"
+            )
+        try:
+            "".encode(self.encoding)
+        except (LookupError, TypeError):
+            raise UserError(
+                f"dataset.encoding={self.encoding}: no such encoding of text; try utf-8, latin-1 or utf-16"
+            ) from None
         if self.k_core is not None and (type(self.k_core) is not int or self.k_core < 1):
             raise UserError(f"dataset.k_core={self.k_core}: must be null or a whole number above 0")
         if type(self.min_rating) not in (int, float, NoneType):
@@ -58,8 +74,19 @@ class FileDataset:
 
     @property
     def columns(self) -> Columns:
-        """The columns that the reader `table` looks for."""
-        return Columns(self.user_column, self.item_column, self.time_column, self.rating_column, self.separator)
+        """The columns that the readers `table` and `json` look for."""
+        roles = (self.user_column, self.item_column, self.time_column, self.rating_column)
+        return Columns(*roles, self.separator, self.header, self.quotes, self._kept_values)
+
+    @property
+    def _kept_values(self) -> dict[str | int, list[str]]:
+        if not isinstance(self.keep, Mapping | None):
+            raise UserError(f"dataset.keep={self.keep}: must be null or like {{event:[view,addtocart]}}")
+        listed = {
+            name: [wanted] if isinstance(wanted, str) or not isinstance(wanted, Sequence) else wanted
+            for name, wanted in (self.keep or {}).items()
+        }
+        return {name: [str(value) for value in wanted] for name, wanted in listed.items()}
 
     def load(self, data_dir: str | Path, cache_dir: str | Path | None) -> Dataset:
         """Return the prepared data set, fetched and prepared at the first time; `warnings` tell what is unexpected."""
@@ -74,9 +101,13 @@ class FileDataset:
     def cache_file(self, sha256: str, folder: Path) -> Path:
         """Return where in the cache folder the prepared copy of the raw file with this hash lies, or would lie."""
         options = {"min_rating": self.min_rating, "k_core": self.k_core, **vars(self.columns)}
+        options |= {"keep": list(self.columns.keep.items()), "encoding": self.encoding}
+        for name, first in YOUNGER.items():  # at these values the copies of earlier versions stay good
+            if options[name] == first:
+                del options[name]
         return cache_file(folder, self.name, sha256=sha256, reader=self.reader, **options)
 
-    def _prepared(self, file: RawFile, folder: Path) -> tuple[str, Arrays, list[str]]:
+    def _prepared(self, file: RawFile | RawFolder, folder: Path) -> tuple[str, Arrays, list[str]]:
         """Return the hash of a raw file, its prepared arrays and what differs from the expectation."""
         sha256 = file.sha256()
         arrays, warnings = cached(self.cache_file(sha256, folder), functools.partial(self._build, file))
@@ -88,12 +119,14 @@ class FileDataset:
                 warnings.append(f"dataset={self.name}: {file} has {name} {value}, expected {expected}")
         return sha256, arrays, warnings
 
-    def _build(self, file: RawFile) -> Arrays:
+    def _build(self, file: RawFile | RawFolder) -> Arrays:
         raw = read(file, self.reader, self.columns)
+        if raw.found:
+            log.info("%s: %s", file, raw.found)
         counts = np.array([len(raw.user_ids), len(raw.item_ids), len(raw.user)])
         return prepare(raw, self.min_rating, self.k_core, file) | {"counts": counts}
 
-    def _named_file(self, data_dir: Path, folder: Path) -> RawFile:
+    def _named_file(self, data_dir: Path, folder: Path) -> RawFile | RawFolder:
         """Find the file in data_dir or fetch it; `folder` keeps the lock."""
         names = [self.file] if isinstance(self.file, str) else list(self.file)
         by_hand = (
@@ -103,7 +136,7 @@ class FileDataset:
         paths = [data_dir / name for name in names]
         for path in paths:
             if path.exists():
-                return open_raw(path, self.member)
+                return open_raw(path, self.member, self.encoding)
         if self.url is None:
             raise UserError(f"dataset={self.name}: {names[0]} is not in {data_dir}\n  {by_hand}")
         path = next((path for path in paths if path.name == self.url.rsplit("/", 1)[-1]), paths[0])
@@ -113,18 +146,18 @@ class FileDataset:
                     download(self.url, path, functools.partial(self._approve, folder))
                 except UserError as error:
                     raise UserError(f"dataset={self.name}: {error}\n  {by_hand}") from error
-        return open_raw(path, self.member)
+        return open_raw(path, self.member, self.encoding)
 
     def _approve(self, folder: Path, path: Path) -> None:
         """Raise UserError unless a file that has just been downloaded is what was expected."""
-        warnings = self._prepared(open_raw(path, self.member), folder)[2]
+        warnings = self._prepared(open_raw(path, self.member, self.encoding), folder)[2]
         if warnings:
             raise UserError(f"{self.url} gave another file than expected: {warnings[0]}")
 
-    def _own_file(self) -> RawFile:
+    def _own_file(self) -> RawFile | RawFolder:
         if self.path is None:
             raise UserError("dataset.path is not set: give the path of your file, as in dataset.path=clicks.csv")
         path = Path(self.path).expanduser().absolute()
         if not path.exists():
             raise UserError(f"dataset.path={self.path}: there is no such file")
-        return open_raw(path, self.member)
+        return open_raw(path, self.member, self.encoding)

@@ -1,133 +1,93 @@
-"""A table of the user's own, CSV, TSV or Parquet, whose columns are named in the configuration."""
+"""A table of the user's own, CSV, TSV or Parquet, whose columns are given in the configuration."""
 
-import io
 import itertools
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import replace
 
-import numpy as np
-import pandas as pd
-
-from seqrec.data.delimited import BLANKS, Layout, is_number, lines_of, numbered, read_delimited, seconds
+from seqrec.data.columns import Columns
+from seqrec.data.delimited import BLANKS, Layout, is_date, is_number, lines_of, read_delimited
+from seqrec.data.parquet import PARQUET, read_parquet
 from seqrec.data.raw import Raw, RawFile
-from seqrec.data.text import blank, refuse_binary, typed_ids
-from seqrec.utils.errors import UserError, nearest
+from seqrec.data.text import utf8
+from seqrec.utils.errors import UserError
 
-PARQUET = b"PAR1"
 SEPARATORS = (",", "\t", ";", "|", BLANKS)
 SPELLINGS = {r"\t": "\t", "tab": "\t", " ": BLANKS}
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Names of the wanted columns; a separator of None is found from the header."""
-
-    user: str | None = None
-    item: str | None = None
-    time: str | None = None
-    rating: str | None = None
-    separator: str | None = None
-
-    @property
-    def wanted(self) -> dict[str, str]:
-        """Role -> name of each column that the configuration names."""
-        roles = {role: getattr(self, role) for role in ("user", "item", "time", "rating")}
-        return {role: name for role, name in roles.items() if name is not None}
-
-    def check(self, names: list[str], where: object) -> None:
-        """Raise UserError if a needed column is not named in the configuration, or a named one not in the file."""
-        there = f"\n  columns of {where}: {', '.join(names)}"
-        twice = next((name for name in self.wanted.values() if names.count(name) > 1), None)
-        if twice is not None:
-            raise UserError(f"{where} has two columns '{twice}': rename one{there}")
-        for role in ("user", "item"):
-            if role not in self.wanted:
-                raise UserError(
-                    f"dataset.{role}_column is not set: give the name of the column that holds the {role}{there}"
-                )
-        for role, name in self.wanted.items():
-            if name not in names:
-                raise UserError(f"dataset.{role}_column={name}: no such column{nearest(name, names)}{there}")
+NAMED = {",": "commas", "\t": "tabs", BLANKS: "blanks"}
+LOOKED_AT = 20  # lines from which the layout is found
 
 
 def read_table(file: RawFile, columns: Columns) -> Raw:
-    """Read CSV, TSV (with a header) or Parquet; time is a number or an ISO 8601 date. Raises UserError."""
+    """Read CSV, TSV or Parquet; time is a number or an ISO 8601 date. Raises UserError."""
     content = file.read()
     if content.startswith(PARQUET):
-        return _read_parquet(content, columns, file)
-    refuse_binary(content, file)
-    columns = replace(columns, **{role: name.strip() for role, name in columns.wanted.items()})
+        return read_parquet(content, columns, file)
+    content = utf8(content, file.encoding, file)
+    columns = replace(columns, **{role: name.strip() for role, name in columns.roles.items() if isinstance(name, str)})
     separator = _separator(columns.separator) or _found_separator(content, columns, file)
-    names, *rows = _first_rows(content, separator, file)
-    columns.check(names, file)
-    first = dict(zip(names, rows[0], strict=False)) if rows else {}
-    dates = columns.time is not None and not is_number(first.get(columns.time, "0"))
-    layout = Layout(names, **columns.wanted, separator=separator, header=True, quoted=True, dates=dates)
-    return read_delimited(content, layout, file)
+    rows = _first_rows(content, separator, columns, file)
+    header = _has_header(rows, columns) if columns.header == "auto" else columns.header
+    places = columns.located(rows[0], file, header)
+    names = _distinct(rows[0]) if header else [str(number) for number in range(len(rows[0]))]
+    first = dict(enumerate(rows[header] if len(rows) > header else []))
+    dates = columns.time is not None and not is_number(first.get(places[columns.time], "0"))
+    roles = {role: names[places[column]] for role, column in columns.roles.items()}
+    keep = {names[places[column]]: values for column, values in columns.keep.items()}
+    layout = Layout(names, **roles, separator=separator, header=header, quoted=columns.quotes, dates=dates, keep=keep)
+    named = ", ".join(f"{role} {name}" for role, name in roles.items())
+    found = f"{file.encoding}, {NAMED.get(separator, repr(separator))} between columns, {'a' if header else 'no'} header line, {named}"
+    return replace(read_delimited(content, layout, file), found=found)
 
 
 def _separator(given: str | None) -> str | None:
     separator = SPELLINGS.get(given, given)
     if separator is not None and separator != BLANKS and len(separator.encode()) != 1:
-        raise UserError(f"dataset.separator={given}: must be one character, or null to find it from the header")
+        raise UserError(f"dataset.separator={given}: must be one character, or null to find it from the first lines")
     return separator
 
 
 def _found_separator(content: bytes, columns: Columns, file: RawFile) -> str:
-    """Return the separator that makes the most wanted names appear in the header, then the most columns."""
+    """Return the separator that makes most of the wanted columns appear, then equally wide lines, then most columns."""
 
-    def merit(separator: str) -> tuple[int, int]:
-        names = _first_rows(content, separator, file)[0]
-        return len(set(names) & set(columns.wanted.values())), len(names)
+    def merit(separator: str) -> tuple[int, ...]:
+        try:
+            first, *others = _first_rows(content, separator, columns, file)
+        except UserError:  # a quote that never ends
+            return (-1,)
+        there = sum(
+            column < len(first) if isinstance(column, int) else column in first for column in columns.wanted.values()
+        )
+        regular = all(len(row) == len(first) for row in others)
+        return there, regular, len(first) > 1 and separator != BLANKS, len(first)
 
     return max(SEPARATORS, key=merit)
 
 
-def _first_rows(content: bytes, separator: str, file: RawFile) -> list[list[str]]:
-    layout = Layout([], "", "", separator=separator, quoted=True)
-    return [[word.strip() for word in row] for _, row in itertools.islice(lines_of(content, layout, file), 2)]
+def _first_rows(content: bytes, separator: str, columns: Columns, file: RawFile) -> list[list[str]]:
+    layout = Layout([], "", "", separator=separator, quoted=columns.quotes)
+    return [[word.strip() for word in row] for _, row in itertools.islice(lines_of(content, layout, file), LOOKED_AT)]
 
 
-def _read_parquet(content: bytes, columns: Columns, file: RawFile) -> Raw:
-    try:
-        from pyarrow import ArrowException, parquet, types
-    except ImportError:
-        raise UserError(f"{file} is a Parquet file, which needs pyarrow: pip install 'seqrec[parquet]'") from None
-    try:
-        table = parquet.ParquetFile(io.BytesIO(content))
-        columns.check(table.schema_arrow.names, file)
-        frame = table.read(columns=list(columns.wanted.values())).to_pandas()
-    except (ArrowException, OSError) as error:
-        raise UserError(f"{file} is not a whole Parquet file ({error}); get the file again") from error
-    if frame.empty:
-        raise UserError(f"{file} has no rows")
-    for name in columns.wanted.values():
-        if types.is_nested(table.schema_arrow.field(name).type):
-            raise UserError(f"{file}: the column '{name}' holds lists or records; a column of single values is needed")
-        _refuse(frame[name].isna().to_numpy(), f"the column '{name}' is empty", file)
-    user, user_ids = numbered(frame[columns.user])
-    item, item_ids = numbered(frame[columns.item])
-    for name, number, ids in ((columns.user, user, user_ids), (columns.item, item, item_ids)):
-        _refuse(blank(ids)[number], f"the column '{name}' is empty", file)
-    time = None if columns.time is None else _times(frame[columns.time], file)
-    rating = None if columns.rating is None else _numbers(frame[columns.rating], file)
-    return Raw(user, item, typed_ids(user_ids), typed_ids(item_ids), time, rating)
+def _has_header(rows: list[list[str]], columns: Columns) -> bool:
+    """Tell whether the first line holds names: it does if a column is wanted by its name.
+
+    Otherwise it does if it has no number (or date) in one of the wanted columns where all lines below have one.
+    """
+    if not columns.by_number:
+        return True
+
+    def readable(row: list[str], role: str, column: int) -> bool:
+        return is_number(row[column]) or (role == "time" and is_date(row[column]))
+
+    first, *others = [row for row in rows if len(row) == len(rows[0])]
+    return any(
+        bool(others) and not readable(first, *pair) and all(readable(row, *pair) for row in others)
+        for pair in columns.roles.items()
+        if pair[1] < len(first)
+    )
 
 
-def _times(column: pd.Series, file: RawFile) -> np.ndarray:
-    text = pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)
-    if pd.api.types.is_datetime64_any_dtype(column) or (text and not is_number(str(column.iloc[0]))):
-        moments = seconds(column)
-        _refuse(np.isnan(moments), f"the column '{column.name}' holds no date", file)
-        return moments
-    return _numbers(column, file)
-
-
-def _numbers(column: pd.Series, file: RawFile) -> np.ndarray:
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-    _refuse(~np.isfinite(numbers), f"the column '{column.name}' holds no finite number", file)
-    return numbers
-
-
-def _refuse(rows: np.ndarray, problem: str, file: RawFile) -> None:
-    if rows.any():
-        raise UserError(f"{file}, row {rows.argmax() + 1}: {problem}; correct or remove the row")
+def _distinct(names: list[str]) -> list[str]:
+    """Return the names, with the number of its column behind each that occurs twice."""
+    count = Counter(names)
+    return [name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)]

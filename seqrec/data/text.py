@@ -10,18 +10,27 @@ def fault(where: object, line: int, problem: str) -> UserError:
     return UserError(f"{where}, line {line}: {problem}; correct or remove the line")
 
 
-def refuse_binary(content: bytes, where: object) -> None:
-    """Raise UserError unless the content is text in UTF-8."""
-    if b"\0" in content:
-        raise UserError(f"{where} is a binary file, or text in UTF-16; a text in UTF-8 is needed")
+def utf8(content: bytes, encoding: str, where: object) -> bytes:
+    """Return text of the given encoding in UTF-8, without byte-order mark; raises UserError unless it is such text."""
     try:
-        content.decode()
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{where}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; "
-            "convert the file, e.g. with iconv -f latin1 -t utf-8"
-        ) from None
+        raise _misread(content, error, where) from None
+    if encoding != "utf-8":
+        content = text.removeprefix("\ufeff").encode()
+    if b"\0" in content:
+        raise UserError(f"{where} is a binary file, or text in UTF-16: if it is, set dataset.encoding=utf-16")
+    return content
+
+
+def _misread(content: bytes, error: UnicodeDecodeError, where: object) -> UserError:
+    if b"\0" in content:
+        return UserError(f"{where} is a binary file, or text in UTF-16: if it is, set dataset.encoding=utf-16")
+    line = content.count(b"\n", 0, error.start) + 1
+    return UserError(
+        f"{where}, line {line}: byte 0x{content[error.start]:02x} is not {error.encoding}; "
+        "set dataset.encoding to that of the file, as in dataset.encoding=latin-1"
+    )
 
 
 def words(content: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,11 +2,14 @@
 
 import gzip
 import io
+import os
 import re
 import zipfile
 
+import pandas as pd
 import pytest
 
+from seqrec.data import parquet, raw
 from seqrec.data.source import FileDataset
 from seqrec.utils.errors import UserError
 
@@ -37,28 +40,28 @@ def zipped(*names):
 BAD = {
     "empty file": (b"", {}, "{file} is empty; get the file again"),
     "only line ends": (b"\n\n", {}, "{file} is empty; get the file again"),
-    "empty JSON": (b"\n", {"reader": "amazon_json"}, "{file} is empty; get the file again"),
-    "header only": (b"uid,iid,when\n", TIMED, "{file} has a header but no line below it"),
-    "header only, recbole": (INTER, {"reader": "recbole"}, "{file} has a header but no line below it"),
+    "empty JSON": (b"\n", {"reader": "amazon_json"}, "{file} has no interactions"),
+    "header only": (b"uid,iid,when\n", TIMED, "{file} has no interactions"),
+    "header only, recbole": (INTER, {"reader": "recbole"}, "{file} has no interactions"),
     "binary": (
         b"\x89PNG\r\n\x1a\n\0\0\0",
         {},
-        "{file} is a binary file, or text in UTF-16; a text in UTF-8 is needed",
+        "{file} is a binary file, or text in UTF-16: if it is, set dataset.encoding=utf-16",
     ),
     "UTF-16": (
         "uid,iid\na,b\n".encode("utf-16"),
         TABLE,
-        "{file} is a binary file, or text in UTF-16; a text in UTF-8 is needed",
+        "{file} is a binary file, or text in UTF-16: if it is, set dataset.encoding=utf-16",
     ),
     "latin-1": (
         b"uid,iid\na,b\nJos\xe9,c\n",
         TABLE,
-        "{file}, line 3: byte 0xe9 is not UTF-8; convert the file, e.g. with iconv -f latin1 -t utf-8",
+        "{file}, line 3: byte 0xe9 is not utf-8; set dataset.encoding to that of the file, as in dataset.encoding=latin-1",
     ),
     "latin-1, sequence": (
         b"1 2\n\xff 3\n",
         {},
-        "{file}, line 2: byte 0xff is not UTF-8; convert the file, e.g. with iconv -f latin1 -t utf-8",
+        "{file}, line 2: byte 0xff is not utf-8; set dataset.encoding to that of the file, as in dataset.encoding=latin-1",
     ),
     "truncated gzip": (
         gzip.compress(b"1 2 3\n" * 1000, mtime=0)[:-12],
@@ -153,7 +156,8 @@ BAD = {
     "table: a quote that never ends": (
         b'uid,iid\na,b\nc,"d\ne,f\n',
         TABLE,
-        "{file} cannot be read: Error tokenizing data. C error: EOF inside string starting at row 2",
+        "{file} cannot be read: Error tokenizing data. C error: EOF inside string starting at row 2; "
+        "dataset.quotes=false takes quotes as letters",
     ),
     "header with a type in a row": (
         b"user,item,rating,timestamp\na,b,5,1\n",
@@ -200,7 +204,7 @@ BAD = {
     "table: no user_column": (
         b"uid,iid\na,b\n",
         {"reader": "table"},
-        "dataset.user_column is not set: give the name of the column that holds the user\n"
+        "dataset.user_column is not set: give the name or number of the column that holds the user\n"
         "  columns of {file}: uid, iid",
     ),
     "table: missing column": (
@@ -216,7 +220,7 @@ BAD = {
     "table: separator of two": (
         b"uid,iid\na,b\n",
         TABLE | {"separator": "::"},
-        "dataset.separator=::: must be one character, or null to find it from the header",
+        "dataset.separator=::: must be one character, or null to find it from the first lines",
     ),
     "table: nothing but quotes": (
         b'uid,iid\na,b\n""',
@@ -227,7 +231,7 @@ BAD = {
     "table: column twice": (
         b"uid,iid,iid\na,b,c\n",
         TABLE,
-        "{file} has two columns 'iid': rename one\n  columns of {file}: uid, iid, iid",
+        "{file} has two columns 'iid': give the number of one, from 0\n  columns of {file}: uid, iid, iid",
     ),
     "table: cut Parquet": (
         b"PAR1 and so on",
@@ -246,40 +250,93 @@ BAD = {
         "{file} has no column 'item_id'; its columns: user_id, item",
     ),
     "not JSON": (
-        REVIEW + b"{'reviewerID': 'A'}\n",
+        REVIEW + b"{'reviewerID': A}\n",
         {"reader": "amazon_json"},
-        "{file}, line 2: not JSON: {'reviewerID': 'A'}" + MEND,
+        "{file}, line 2: no JSON object (or Python dictionary) by itself: {'reviewerID': A}" + MEND,
     ),
     "JSON without asin": (
         REVIEW + b"\n" + REVIEW.replace(b"asin", b"isbn"),
         {"reader": "amazon_json"},
-        "{file}, line 3: no field 'asin'" + MEND,
+        "{file}, line 3: no field 'asin'; there are reviewerID, isbn, overall, unixReviewTime" + MEND,
     ),
-    "JSON list": (b"[1]\n", {"reader": "amazon_json"}, "{file}, line 1: no field 'reviewerID'" + MEND),
+    "JSON list": (
+        b"[1]\n",
+        {"reader": "amazon_json"},
+        "{file}, line 1: no JSON object (or Python dictionary) by itself: [1]" + MEND,
+    ),
     "JSON: time as text": (
         REVIEW.replace(b"10}", b'"x"}'),
         {"reader": "amazon_json"},
-        '{file}, line 1: unixReviewTime "x" is not a finite number' + MEND,
+        "{file}, line 1: unixReviewTime 'x' is neither a number nor a date like 2014-07-18 09:30:00" + MEND,
     ),
     "JSON: time beyond all numbers": (
         REVIEW.replace(b"10}", b"1" + b"0" * 400 + b"}"),
         {"reader": "amazon_json"},
-        "{file}, line 1: unixReviewTime 1" + "0" * 400 + " is not a finite number" + MEND,
+        "{file}, line 1: unixReviewTime 1"
+        + "0" * 39
+        + " is neither a number nor a date like 2014-07-18 09:30:00"
+        + MEND,
     ),
     "JSON: rating NaN": (
         REVIEW.replace(b"5.0", b"NaN"),
         {"reader": "amazon_json"},
-        "{file}, line 1: overall NaN is not a finite number" + MEND,
+        "{file}, line 1: overall nan is not a finite number" + MEND,
     ),
-    "JSON: id as number": (
-        REVIEW.replace(b'"x"', b"7"),
+    "JSON: id as list": (
+        REVIEW.replace(b'"x"', b"[7]"),
         {"reader": "amazon_json"},
-        "{file}, line 1: asin 7 is not a string" + MEND,
+        "{file}, line 1: asin [7] is no id: text or a whole number is needed" + MEND,
+    ),
+    "JSON: blank id": (
+        REVIEW.replace(b'"x"', b'" "'),
+        {"reader": "amazon_json"},
+        "{file}, line 1: asin ' ' is no id: text or a whole number is needed" + MEND,
+    ),
+    "JSON: number after dates": (
+        REVIEW.replace(b"10}", b'"2014-07-18"}') + REVIEW,
+        {"reader": "amazon_json"},
+        "{file}, line 2: unixReviewTime 10 is neither a number nor a date like 2014-07-18 09:30:00" + MEND,
+    ),
+    "JSON: columns by number": (
+        REVIEW,
+        {"reader": "json", "user_column": 0, "item_column": "asin"},
+        "dataset.reader=json: the fields of records have names; give names instead of numbers",
+    ),
+    "JSON: no item_column": (
+        REVIEW,
+        {"reader": "json", "user_column": "reviewerID"},
+        "dataset.item_column is not set: give the name or number of the column that holds the item",
+    ),
+    "JSON: deeper than any parser goes": (
+        b"[" * 100_000 + b"\n",
+        {"reader": "amazon_json"},
+        "{file}, line 1: no JSON object (or Python dictionary) by itself: " + "[" * 40 + MEND,
+    ),
+    "Python that is no literal": (
+        b"{'reviewerID': __import__('os').getcwd()}\n",
+        {"reader": "amazon_json"},
+        "{file}, line 1: no JSON object (or Python dictionary) by itself: {'reviewerID': __import__('os').getcwd()"
+        + MEND,
+    ),
+    "utf-16 that ends within a letter": (
+        "uid,iid\na,b\n".encode("utf-16")[:-1],
+        TABLE | {"encoding": "utf-16"},
+        "{file} is a binary file, or text in UTF-16: if it is, set dataset.encoding=utf-16",
+    ),
+    "numbers beyond the columns": (
+        b"a,b\nc,d\n",
+        {"reader": "table", "user_column": 0, "item_column": 2},
+        "dataset.item_column=2: there are 2 columns, numbered from 0\n  first line of {file}: a, b",
+    ),
+    "a name without a header": (
+        b"a,b\nc,d\n",
+        TABLE | {"header": False},
+        "dataset.user_column=uid: without a header line columns have numbers, from 0\n  first line of {file}: a, b",
     ),
     "JSON latin-1": (
         b'{"reviewerID": "\xe9"}\n',
         {"reader": "amazon_json"},
-        '{file}, line 1: not JSON: {"reviewerID": "\ufffd"}' + MEND,
+        "{file}, line 1: byte 0xe9 is not UTF-8 (see dataset.encoding)" + MEND,
     ),
 }
 
@@ -297,7 +354,48 @@ def test_message(case, tmp_path):
     assert message.count("\n") <= 1
 
 
-def test_directory(tmp_path):
-    with pytest.raises(UserError) as caught:
-        FileDataset(name="own", reader="sequence", path=str(tmp_path)).load(tmp_path, tmp_path / "cache")
-    assert str(caught.value) == f"{tmp_path} is a directory; a file is needed"
+def test_folder_without_files(tmp_path):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / ".hidden").write_text("1 2")
+    with pytest.raises(UserError, match="parts is a folder without files"):
+        FileDataset(name="own", reader="sequence", path=str(folder)).load(tmp_path, tmp_path / "cache")
+    (folder / "deeper").mkdir()
+    with pytest.raises(UserError, match="deeper is no regular file"):
+        FileDataset(name="own", reader="sequence", path=str(folder)).load(tmp_path, tmp_path / "cache")
+
+
+def test_what_never_ends_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(UserError, match="is no regular file"):
+            FileDataset(name="own", reader="sequence", path=str(path)).load(tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("reader", ["sequence", "amazon_json"])
+@pytest.mark.parametrize("packing", ["gzip", "zip", "gzip in zip"])
+def test_a_bomb_is_refused_before_it_fills_the_memory(packing, reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(raw, "ALWAYS_UNPACKED", 2**22)
+    content = REVIEW * (2**24 // len(REVIEW))
+    if packing == "gzip in zip":
+        content = gzip.compress(content)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", content)
+    packed = gzip.compress(content) if packing == "gzip" else stream.getvalue()
+    assert len(packed) < 2**18
+    with pytest.raises(UserError, match=r"raw.* unpacks to more than 100 times its size"):
+        load(tmp_path, packed, reader=reader)
+
+
+def test_what_is_packed_well_is_no_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr(raw, "ALWAYS_UNPACKED", 2**10)
+    content = b"".join(b"%d %d\n" % (user, user * user) for user in range(5000))
+    assert load(tmp_path, gzip.compress(content)).num_users == 5000
+
+
+def test_more_rows_than_a_parquet_file_can_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "FEW_ROWS", 2**10)
+    pd.DataFrame({"uid": [1] * 10**6, "iid": [1] * 10**6}).to_parquet(tmp_path / "raw")
+    with pytest.raises(UserError, match="raw claims 1,000,000 rows"):
+        load(tmp_path, (tmp_path / "raw").read_bytes(), **TABLE)

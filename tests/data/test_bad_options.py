@@ -10,12 +10,37 @@ BAD = {
         b"1 2\n",
         {"reader": "sequences"},
         "dataset.reader=sequences: no such reader; did you mean 'sequence'?\n"
-        "  there are: sequence, pairs, movielens, amazon_csv, amazon_json, recbole, table",
+        "  there are: sequence, pairs, movielens, amazon_csv, amazon_json, recbole, mind, table, json",
     ),
     "columns for a reader that knows them": (
         b"1 2\n",
         {"user_column": "uid"},
-        "dataset.reader=sequence knows its columns: leave out dataset.*_column and separator",
+        "dataset.reader=sequence knows its columns: leave out dataset.*_column, separator, header, quotes, keep",
+    ),
+    "a column that is neither name nor number": (
+        b"1 2\n",
+        {"reader": "table", "user_column": -1, "item_column": 1},
+        "dataset.user_column=-1: must be the name of a column or its number, from 0",
+    ),
+    "header of text": (
+        b"1 2\n",
+        {"reader": "table", "header": "yes"},
+        "dataset.header=yes: must be true, false or auto",
+    ),
+    "no such encoding": (
+        b"1 2\n",
+        {"encoding": "utf-9"},
+        "dataset.encoding=utf-9: no such encoding of text; try utf-8, latin-1 or utf-16",
+    ),
+    "an encoding of bytes": (
+        b"1 2\n",
+        {"encoding": "hex"},
+        "dataset.encoding=hex: no such encoding of text; try utf-8, latin-1 or utf-16",
+    ),
+    "keep that is no mapping": (
+        b"1 2\n",
+        {"reader": "table", "keep": "view"},
+        "dataset.keep=view: must be null or like {event:[view,addtocart]}",
     ),
     "k_core of text": (
         b"1 2\n",

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seqrec.data.columns import Columns
 from seqrec.data.raw import RawFile, open_raw
 from seqrec.data.readers import NAMES, READERS, read
-from seqrec.data.table import Columns
 
 WHOLE = st.integers(0, 10**18 - 1)
 TIME = st.integers(-(2**40), 2**40).map(float)
@@ -71,6 +71,14 @@ def write_json(rows):
     return "".join(json.dumps(review) + "\n" for review in reviews)
 
 
+def write_records(rows):
+    return "".join(json.dumps(dict(zip(("uid", "iid", "stars", "when"), row, strict=True))) + "\n" for row in rows)
+
+
+def write_literals(rows):
+    return "".join(f"{dict(zip(('uid', 'iid', 'stars', 'when'), row, strict=True))}\n" for row in rows)
+
+
 def write_table(rows, separator=","):
     header = separator.join(["when", "title", "uid", "stars", "iid"]) + "\n"
     quoted = '"a ""b""' + separator + '\n c"'
@@ -87,6 +95,8 @@ FORMATS = {
     "recbole of text": ("recbole", write_recbole, TEXT_ROW, (True,) * 4),
     "amazon_json": ("amazon_json", write_json, TEXT_ROW, (True,) * 4),
     "table": ("table", write_table, ROW, (True,) * 4),
+    "json": ("json", write_records, TEXT_ROW, (True,) * 4),
+    "json of Python": ("json", write_literals, TEXT_ROW, (True,) * 4),
     "table of text": ("table", write_table, TEXT_ROW, (True,) * 4),
 }
 
@@ -245,7 +255,7 @@ def test_hash_is_of_the_stored_bytes(tmp_path, content):
 
 
 def test_every_reader_is_tried_here():
-    assert {reader for reader, *_ in FORMATS.values()} | {"sequence"} == set(NAMES)
+    assert {reader for reader, *_ in FORMATS.values()} | {"sequence", "mind"} == set(NAMES)
 
 
 def test_reading_does_not_import_torch():

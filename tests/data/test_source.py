@@ -75,12 +75,20 @@ def test_prepared_copy_is_used(tmp_path, monkeypatch):
         {"time_column": "a"},
         {"rating_column": "a"},
         {"separator": ","},
+        {"encoding": "latin-1"},
+        {"header": True},
+        {"quotes": False},
+        {"keep": {"event": ["view"]}},
     ],
 )
 def test_copies_of_other_options_are_other_files(tmp_path, change):
     table = known(reader="table")
     assert table.cache_file("0", tmp_path) != known(**{"reader": "table"} | change).cache_file("0", tmp_path)
     assert table.cache_file("0", tmp_path) != table.cache_file("1", tmp_path)
+
+
+def test_copies_of_the_first_version_stay_good(tmp_path):
+    assert known().cache_file("0", tmp_path).name == "set-e0a14e3a7a27f4397b47.npz"
 
 
 def test_format_is_in_the_key(tmp_path, monkeypatch):

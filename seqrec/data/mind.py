@@ -1,0 +1,43 @@
+"""MIND (Wu et al., ACL 2020): behaviors.tsv, where a line shows news to a user whose earlier clicks it lists."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from seqrec.data.delimited import Layout, lines_of, numbered, parse
+from seqrec.data.raw import Raw, RawFile
+from seqrec.data.text import fault, typed_ids
+
+COLUMNS = ["impression", "user", "time", "history", "shown"]
+LAYOUT = Layout(COLUMNS, "user", "shown")
+
+
+def read_mind(file: RawFile) -> Raw:
+    """`impression user time history shown`, parted by tabs; shown items end in -1 (clicked) or -0 (not).
+
+    A user's sequence is the history of the earliest line and then what was clicked, by time; lines repeat the history.
+    """
+    content = file.text()
+    frame = parse(content, LAYOUT, dict.fromkeys(COLUMNS[1:], str), file)
+    shown = [words.split() for words in frame["shown"]]
+    unmarked = np.array([any(word[-2:] not in ("-1", "-0") for word in words) for words in shown], bool)
+    time = pd.to_datetime(frame["time"], format="%m/%d/%Y %I:%M:%S %p", errors="coerce")
+    for wrong, problem in (
+        (unmarked, "a shown item ends neither in -1 (clicked) nor in -0 (test files lack these marks)"),
+        (time.isna().to_numpy(), "the time is not written like 11/13/2019 8:36:57 AM"),
+    ):
+        if wrong.any():
+            line, _ = next(itertools.islice(lines_of(content, LAYOUT, file), int(wrong.argmax()), None))
+            raise fault(file, line, problem)
+    frame["clicked"] = [[word[:-2] for word in words if word[-2:] == "-1"] for words in shown]
+    frame = frame.iloc[np.argsort(time, kind="stable")]
+    first = frame.drop_duplicates("user")
+    history = first.assign(item=first["history"].str.split())
+    both = pd.concat(
+        [part.explode("item")[["user", "item"]] for part in (history, frame.assign(item=frame["clicked"]))]
+    )
+    both = both.dropna()
+    user, user_ids = numbered(both["user"])
+    item, item_ids = numbered(both["item"])
+    return Raw(user, item, typed_ids(user_ids), typed_ids(item_ids))
