@@ -192,6 +192,8 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "backbone.heads": (_positive, "a whole number above 0"),
     "backbone.hidden": (_positive, "a whole number above 0"),
     "backbone.feedforward": (_positive, "a whole number above 0"),
+    "backbone.filter_weight": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),
+    "backbone.low_components": (_positive, "a whole number above 0"),
     "backbone.activation": (lambda v: v in ("gelu", "relu"), "gelu or relu"),
     "backbone.count_from": (lambda v: v in ("start", "end"), "start or end"),
     "backbone.norm_first": (lambda v: isinstance(v, bool) or v == "original", "true, false or original"),

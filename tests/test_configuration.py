@@ -58,6 +58,8 @@ def test_hash_and_path_follow_what_decides_the_result():
         (["backbone.norm_first=1"], "backbone.norm_first=1: must be true, false or original"),
         (["backbone.layers=two"], "backbone.layers=two: must be a whole number above 0"),
         (["backbone.heads=0"], "backbone.heads=0: must be a whole number above 0"),
+        (["backbone=bsarec", "backbone.filter_weight=2"], "backbone.filter_weight=2: must be a number from 0 to 1"),
+        (["backbone=bsarec", "backbone.low_components=0"], "low_components=0: must be a whole number above 0"),
         (["trainer.threads=0"], "trainer.threads=0: must be null or a whole number above 0"),
         (["trainer.precision=16-mixed"], "trainer.precision=16-mixed: must be 32-true or bf16-mixed"),
         (

@@ -1,4 +1,4 @@
-"""What the methods' pages say of the defaults is what the configuration says."""
+"""What the pages of methods and backbones say of the defaults is what the configuration says."""
 
 import re
 from pathlib import Path
@@ -43,3 +43,9 @@ def test_defaults(name):
             assert float(default) == node, key
         else:
             assert default == str(node), key
+
+
+def test_defaults_of_bsarec():
+    values = OmegaConf.load(ROOT / "conf" / "backbone" / "bsarec.yaml")
+    found = dict(keys_and_defaults((ROOT / "docs" / "backbones.md").read_text()))
+    assert {key: float(default) for key, default in found.items()} == {key: values[key] for key in list(values)[3:]}

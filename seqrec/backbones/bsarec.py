@@ -67,8 +67,8 @@ class BSARecLayer(nn.Module):
         """
         slots, kept = x.shape[1], own.shape[1]
         newer = torch.ones(kept, slots, dtype=torch.bool, device=x.device).triu(slots - kept + 1)
-        hidden = newer | ~real[:, None]
-        hidden = hidden & ~hidden.all(2, keepdim=True)
+        begun = real.cumsum(1)[:, -kept:, None] > 0
+        hidden = (newer | ~real[:, None]) & begun
         query = self.query(own).unflatten(2, (self.heads, -1)).transpose(1, 2)
         key, value = self.key_value(x).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         logits = (query / query.shape[-1] ** 0.5) @ key.transpose(-2, -1)
