@@ -33,7 +33,7 @@ def random_rows(rng, users=40, items=25):
 @pytest.mark.parametrize("seed", range(3))
 def test_item_cf_iuf_is_the_literal_double_loop(seed):
     rows = random_rows(np.random.default_rng(seed))  # with empty rows and repeated items
-    similarity = item_cf_iuf(sequences(rows), 30)
+    similarity = item_cf_iuf(sequences(rows), 30).matrix()
     dense, expected = similarity.toarray(), literal(rows)
     assert similarity.shape == (31, 31)
     assert similarity.dtype == np.float32
@@ -46,7 +46,7 @@ def test_item_cf_iuf_is_the_literal_double_loop(seed):
 
 
 def test_item_cf_iuf_by_hand():
-    dense = item_cf_iuf(sequences([[1, 2], [1, 2, 3], [3, 3, 1]]), 3).toarray()
+    dense = item_cf_iuf(sequences([[1, 2], [1, 2, 3], [3, 3, 1]]), 3).matrix().toarray()
     assert dense[1, 2] == pytest.approx((1 / math.log(3) + 1 / math.log(4)) / math.sqrt(3 * 2))
     assert dense[1, 3] == pytest.approx((1 / math.log(4) + 1 / math.log(3)) / math.sqrt(3 * 2))
     assert dense[3, 2] == pytest.approx(1 / math.log(4) / 2)
@@ -55,15 +55,16 @@ def test_item_cf_iuf_by_hand():
 def test_item_cf_iuf_reads_only_its_rows():
     whole = sequences([[1, 2, 9, 8], [2, 3, 7, 9]])
     train = Sequences(whole.items, whole.start, whole.stop - 2)
-    assert set(zip(*item_cf_iuf(train, 9).nonzero(), strict=True)) == {(1, 2), (2, 1), (2, 3), (3, 2)}
+    assert set(zip(*item_cf_iuf(train, 9).matrix().nonzero(), strict=True)) == {(1, 2), (2, 1), (2, 3), (3, 2)}
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_top1_is_the_largest_of_each_row_and_the_lowest_id_of_equals(seed):
     rows = random_rows(np.random.default_rng(seed))
     similarity = item_cf_iuf(sequences(rows), 30)
-    nearest, dense = top1(similarity), similarity.toarray()
-    least, largest = similarity.data.min(), similarity.data.max()
+    matrix = similarity.matrix()
+    nearest, dense = top1(similarity), matrix.toarray()
+    least, largest = matrix.data.min(), matrix.data.max()
     for i in range(1, 31):
         if dense[i].any():
             best = max(range(31), key=lambda j: (dense[i, j], -j))
