@@ -26,8 +26,8 @@ def matrices(method, train, user: int):
     batch = Batch(row, seq, torch.zeros_like(seq), torch.from_numpy(index)).to(method.items.weight.device)
     extended = extend(batch.seq, method.candidates(batch, torch.zeros_like(batch.user)))
     with torch.no_grad():
-        _, soft, hard = method.matrices(extended)[0]
-    return extended.items[0].tolist(), soft[0].cpu().numpy(), hard[0].cpu().numpy()
+        made = method.matrices(extended)[0]
+    return extended.items[0].tolist(), made.soft[0].cpu().numpy(), made.hard[0].cpu().numpy()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""From the configuration to objects: the only place where the two meet."""
+"""From the configuration to objects; no other module knows both."""
 
 import functools
 import importlib
@@ -12,18 +12,20 @@ import torch
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.config import config_hash, current_address
+from seqrec.config import config_hash, current_address, with_younger_keys
 from seqrec.data.dataset import Dataset
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import Split
 from seqrec.evaluation.evaluator import Evaluator
-from seqrec.methods.base import Method
+from seqrec.losses import NextItemLoss
+from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.run.directory import RunDir
 from seqrec.training.progress import Progress
 from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints
 from seqrec.utils.errors import UserError
+from seqrec.utils.trust import refuse_changes, trusted
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
 OWN_KEYS = ("_target_", "_partial_", "name")
@@ -32,18 +34,28 @@ OWN_KEYS = ("_target_", "_partial_", "name")
 def locate(path: str) -> type:
     """Return the class that a `_target_` names.
 
-    Raises UserError unless it is a class that seqrec or torch.optim itself defines: a configuration from a stranger
-    must not be able to run anything else, be it through a module's imports (seqrec.x.os.system).
+    Raises UserError unless seqrec, torch.optim or a package that the user trusts (seqrec/utils/trust.py) itself defines the
+    class: a configuration from a stranger must not be able to run anything else, be it through a module's imports
+    (seqrec.x.os.system).
     """
+    refuse_changes()
     module, _, name = current_address(path).rpartition(".")
+    package = module.partition(".")[0]
+    home = "torch.optim." if module == "torch.optim" else f"{package}."
     found = None
-    if module.split(".")[0] == "seqrec" or module == "torch.optim":
+    if package == "seqrec" or module == "torch.optim" or trusted(package):
         try:
             found = getattr(importlib.import_module(module), name, None)
-        except ModuleNotFoundError:
-            found = None
-    if not inspect.isclass(found) or not found.__module__.startswith(("seqrec.", "torch.optim.")):
-        raise UserError(f"_target_={path}: not a class of seqrec or torch.optim")
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(
+                f"{error.name}."
+            ):  # the module is there, but something that it imports is not
+                raise
+    if not inspect.isclass(found) or not f"{found.__module__}.".startswith(home):
+        raise UserError(
+            f"_target_={path}: not a class of seqrec, torch.optim or a trusted package\n"
+            f"(to run the code of a package of yours that is called {package}: --trust {package}, or SEQREC_TRUST={package})"
+        )
     return found
 
 
@@ -100,29 +112,38 @@ class Experiment:
     fabric: Fabric
     dataset: Dataset
     split: Split
-    noise: dict  # what was done to the training part; empty without noise
-    method: Method
+    noise: dict  # what was done to the training histories; empty without noise
+    method: Method | Untrained
     evaluator: Evaluator
     loader: TrainLoader | None  # None: the method is not trained
 
+    def validate(self) -> dict[str, float]:
+        """Return the validation metrics of the method as it is."""
+        return self.evaluator.metrics(self.evaluator.ranks(self.method, self.split.valid, self.fabric.device))
+
 
 def refuse_impossible(config: DictConfig, multirun: bool) -> None:
-    """Raise UserError for a combination that cannot work; nothing has been read yet."""
+    """Raise UserError for a combination that cannot work, before any data is read."""
     loss, backbone = (
         locate(config[group]["_target_"]) if "_target_" in config[group] else None for group in ("loss", "backbone")
     )
-    reason = locate(config.method["_target_"]).refuse(loss, backbone)
+    method = locate(config.method["_target_"])
+    reason = method.refuse(loss, backbone)
     if reason:
         raise UserError(
             f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
         )
+    for key in method.finished_runs:
+        folder = config.method[key]
+        if folder is not None and not RunDir(Path(folder)).complete:
+            raise UserError(f"method.{key}={folder}: no finished run there; give the directory of a plain run")
     make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
     if multirun and config.trainer.devices != 1:
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
 
 
 def build(config: DictConfig) -> Experiment:
-    """Load the data and build the method; raises UserError for what the user can mend."""
+    """Load the data and build the method; raises UserError for what the user can fix."""
     values = OmegaConf.to_container(config, resolve=True)
     trainer = values["trainer"]
     if trainer["threads"] is not None:
@@ -134,21 +155,24 @@ def build(config: DictConfig) -> Experiment:
     split, noise = make(values["split"], "split")(dataset), {}
     if "_target_" in values["noise"]:
         split, noise = make(values["noise"], "noise")(dataset, split)
-    evaluation = {key: values["eval"][key] for key in ("cutoffs", "mask_history", "ties")}
-    evaluator = Evaluator(**evaluation, num_items=dataset.num_items, max_len=values["max_len"])
+    evaluation = {key: values["eval"][key] for key in ("cutoffs", "mask_history", "ties", "metrics")}
+    evaluator = Evaluator(
+        **evaluation,
+        num_items=dataset.num_items,
+        max_len=values["max_len"],
+        counts=split.train.item_counts(dataset.num_items),
+    )
 
     torch.manual_seed(values["seed"])
-    facts = {"num_items": dataset.num_items, "max_len": values["max_len"]}
-    loader = None
+    facts, loader = {"num_items": dataset.num_items, "max_len": values["max_len"]}, None
     if "_target_" in values["loss"]:
-        facts |= {
-            "loss": make(values["loss"], "loss"),
-            "backbone": make(values["backbone"], "backbone"),
-            "dim": values["dim"],
-        }
+        loss, backbone = make(values["loss"], "loss"), make(values["backbone"], "backbone")
+        facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], **facts)}
     method = make(values["method"], "method", **facts)
     if method.trained:
         negatives = make_sampler(method.loss, split, dataset.num_items, values["seed"])
+        if negatives is not None:
+            method.loss.setup(torch.from_numpy(negatives.log_proposal).float())
         loader = TrainLoader(
             split.train,
             trainer["batch_size"],
@@ -181,15 +205,10 @@ def make_fabric(trainer: dict, trained: bool) -> Fabric:
     return fabric
 
 
-def choose(experiment: Experiment) -> str:
-    """Let a method that is not trained choose what it leaves open, by validation; returns what it says of it."""
-    evaluator, method = experiment.evaluator, experiment.method
-
-    def validate() -> float:
-        ranks = evaluator.ranks(method, experiment.split.valid, experiment.fabric.device)
-        return evaluator.metrics(ranks)[experiment.config.trainer.monitor]
-
-    return method.choose(validate)
+def tune_on_validation(experiment: Experiment) -> str:
+    """Tune an untrained method's free hyper-parameter on validation; returns a line for the log, or ""."""
+    monitor = experiment.config.trainer.monitor
+    return experiment.method.tune_on_validation(lambda: experiment.validate()[monitor])
 
 
 def load(folder: Path, **overrides) -> Experiment:
@@ -199,7 +218,7 @@ def load(folder: Path, **overrides) -> Experiment:
     """
     if not (folder / "config.yaml").exists():
         raise UserError(f"{folder} is no run directory: there is no config.yaml in it")
-    config = OmegaConf.load(folder / "config.yaml")
+    config = with_younger_keys(OmegaConf.load(folder / "config.yaml"))
     config.update({key: value for key, value in overrides.items() if value is not None})
     alone = config.copy()
     alone.trainer.update(devices=1, strategy="auto")
@@ -213,17 +232,15 @@ def load(folder: Path, **overrides) -> Experiment:
             raise UserError(f"{folder} has no best.pt: the run has not finished an epoch")
         experiment.method.load_state_dict(best["model"])
     else:
-        choose(experiment)
+        tune_on_validation(experiment)
     return experiment
 
 
-def make_sampler(loss, split: Split, num_items: int, seed: int) -> NegativeSampler | None:
-    """Return the sampler of the negatives a loss asks for, and tell the loss its proposal."""
+def make_sampler(loss: NextItemLoss, split: Split, num_items: int, seed: int) -> NegativeSampler | None:
+    """Return the sampler of the loss's negatives; None for a loss without any."""
     if not loss.negatives:
         return None
-    sampler = NegativeSampler(split.train, num_items, loss.negatives, loss.shared, loss.power, seed)
-    loss.setup(torch.from_numpy(sampler.log_proposal).float())
-    return sampler
+    return NegativeSampler(split.train, num_items, loss.negatives, loss.shared, loss.power, seed)
 
 
 def open_checkpoints(experiment: Experiment, folder: Path) -> Checkpoints:
@@ -233,25 +250,17 @@ def open_checkpoints(experiment: Experiment, folder: Path) -> Checkpoints:
 
 def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:
     """Return the trainer of an experiment, which keeps its checkpoints in `folder`."""
-    config, fabric, method = experiment.config, experiment.fabric, experiment.method
+    fabric, config = experiment.fabric, experiment.config
     values = OmegaConf.to_container(config.trainer, resolve=True)
     settings = (
         *("schedule", "warmup_epochs", "plateau", "plateau_factor", "clip"),
         *("monitor", "max_epochs", "eval_every", "patience", "max_minutes", "checkpoint_minutes"),
     )
-    evaluator = experiment.evaluator
-
-    def validate() -> dict[str, float]:
-        metrics = None
-        if fabric.is_global_zero:
-            metrics = evaluator.metrics(evaluator.ranks(method, experiment.split.valid, fabric.device))
-        return fabric.broadcast(metrics)
-
     return Trainer(
         fabric,
-        method,
+        experiment.method,
         experiment.loader,
-        validate,
+        lambda: fabric.broadcast(experiment.validate() if fabric.is_global_zero else None),
         record,
         open_checkpoints(experiment, folder),
         Progress(values["progress"], values["monitor"]),

@@ -7,12 +7,13 @@ from contextlib import closing
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.build import Experiment, build, choose, make_trainer, open_checkpoints
+from seqrec.build import Experiment, build, make_trainer, open_checkpoints, tune_on_validation
 from seqrec.config import config_hash
-from seqrec.evaluation.position_profile import portrait
+from seqrec.evaluation.position_profile import position_profile
 from seqrec.run.directory import RunDir
 from seqrec.run.manifest import environment, parameter_count, peak_memory
 from seqrec.run.summary import results_table
+from seqrec.training.progress import validation_metrics
 from seqrec.training.tensorboard import EventWriter
 from seqrec.training.trainer import State
 from seqrec.utils.errors import UserError
@@ -21,20 +22,20 @@ log = logging.getLogger("seqrec")
 
 
 def run(config: DictConfig, run_dir: RunDir) -> float:
-    """Train, evaluate once on the test part, fill the run directory; returns the monitored validation metric."""
+    """Train, evaluate once on the test set, fill the run directory; returns the monitored validation metric."""
     began = time.monotonic()
     experiment = build(config)
-    surroundings = environment(experiment.fabric.device)  # now: sources may change while a run goes on
+    software = environment(experiment.fabric.device)  # before training: sources may change while it runs
     if experiment.fabric.is_global_zero:
         run_dir.write_config(OmegaConf.to_yaml(config, resolve=True))
         describe(experiment)
     trained = experiment.method.trained
-    state = train(experiment, run_dir) if trained else State(stopped=choose(experiment) or "not trained")
+    state = train(experiment, run_dir) if trained else State(stopped=tune_on_validation(experiment) or "not trained")
     if not experiment.fabric.is_global_zero:
         return state.best
     metrics, test = evaluate(experiment, state, run_dir)
     manifest = {
-        **surroundings,
+        **software,
         **facts(experiment),
         **test,
         "epochs": len(state.history),
@@ -45,14 +46,16 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
         "peak_memory_bytes": peak_memory(experiment.fabric.device),
     }
     size, device = config.trainer.batch_size, experiment.fabric.device
-    run_dir.write_portrait(portrait(experiment.method, experiment.split.train, config.max_len, size, device))
+    if trained:
+        profile = position_profile(experiment.method, experiment.split.train, config.max_len, size, device)
+        run_dir.write_position_profile(profile)
     run_dir.finish(metrics, manifest)
     log.info("%s", results_table(metrics, run_dir.path))
     return metrics["valid"][config.trainer.monitor]
 
 
 def train(experiment: Experiment, run_dir: RunDir) -> State:
-    """Train the method, or go on where an earlier process was ended, and leave it at its best epoch."""
+    """Train the method, or resume from the last checkpoint, and leave it at its best epoch."""
     with closing(EventWriter(run_dir.path / "tensorboard")) as events:
 
         def record(history: list[dict]) -> None:
@@ -62,9 +65,9 @@ def train(experiment: Experiment, run_dir: RunDir) -> State:
 
         state = make_trainer(experiment, run_dir.path, record).fit()
     log.info("training ended: %s", state.stopped)
-    experiment.fabric.barrier()  # the first process writes what all of them read
+    experiment.fabric.barrier()  # the first process writes the checkpoint that all of them read
     best = open_checkpoints(experiment, run_dir.path).load("best.pt")
-    if best["epoch"] != state.best_epoch:  # ended between two files, and the repeated epoch came out otherwise
+    if best["epoch"] != state.best_epoch:  # stopped between two files, and the repeated epoch gave another result
         raise UserError(
             f"best.pt is of epoch {best['epoch']}, the best one was {state.best_epoch}: start again with force=true"
         )
@@ -73,18 +76,14 @@ def train(experiment: Experiment, run_dir: RunDir) -> State:
 
 
 def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dict, dict]:
-    """Return metrics.json and facts about the test; writes the test's ranks.
+    """Return metrics.json and facts about the test for the manifest; writes the test set's ranks.
 
-    The validation metrics are those of the best epoch as they were seen in training.
+    The validation metrics are those of the best epoch as they were measured in training.
     """
     evaluator, split, device = experiment.evaluator, experiment.split, experiment.fabric.device
-    if state.history:
-        best = state.history[state.best_epoch - 1]
-        valid = {name.removeprefix("valid/"): best[name] for name in best if name.startswith("valid/")}
-    else:
-        valid = evaluator.metrics(evaluator.ranks(experiment.method, split.valid, device))
+    valid = validation_metrics(state.history[state.best_epoch - 1]) if state.history else experiment.validate()
     began = time.monotonic()
-    ranks = evaluator.ranks(experiment.method, split.test, device)
+    ranks = evaluator.ranks(experiment.method, split.test, device, lists=True)
     seconds = time.monotonic() - began
     run_dir.write_ranks("ranks_test.npz", ranks, experiment.dataset.user_ids, experiment.dataset.item_ids)
     metrics = {"valid": valid, "test": evaluator.metrics(ranks), "best_epoch": state.best_epoch}
@@ -97,7 +96,7 @@ def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dic
 
 
 def facts(experiment: Experiment) -> dict:
-    """Return what was run on what, under which protocol."""
+    """Return the data, protocol and device of the run, for the manifest."""
     config, dataset = experiment.config, experiment.dataset
     return {
         "config_hash": config_hash(config),
@@ -121,7 +120,7 @@ def facts(experiment: Experiment) -> dict:
 
 
 def describe(experiment: Experiment) -> None:
-    """Say in a few lines what is about to run."""
+    """Log data, noise and model in a few lines."""
     config, data = experiment.config, experiment.dataset.statistics()
     for warning in experiment.dataset.warnings:
         log.warning("warning: %s", warning)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from seqrec.evaluation.noise_detection import auc, highest, known_noise, report
+from seqrec.methods.popularity import Popularity
 from seqrec.utils.errors import UserError
 
 LABEL = np.array([True, False, False, True, False, False])
@@ -36,10 +37,18 @@ def test_the_highest_scores_are_dropped_and_ties_share_the_rest():
 class Oracle:
     """Drops item 9 in three of four cases, and nothing else."""
 
+    trained = True
     items = torch.nn.Embedding(1, 1)
 
     def keep_probability(self, batch):
         return (batch.seq > 0) * (1 - 0.75 * (batch.seq == 9))
+
+
+class KeepsAll(Oracle):
+    """Drops nothing, as most methods."""
+
+    def keep_probability(self, batch):
+        return None
 
 
 def test_a_method_is_compared_with_rules_that_drop_as_much(sequences_of):
@@ -62,4 +71,6 @@ def test_without_labels_or_without_drops_it_says_so(sequences_of):
     with pytest.raises(UserError, match="labelled as noise"):
         known_noise(Oracle(), train, train.items == 9, max_len=3)
     with pytest.raises(UserError, match="drops no items"):
-        known_noise(torch.nn.Linear(1, 1), train, train.items == 9, max_len=3)
+        known_noise(KeepsAll(), train, train.items == 9, max_len=3)
+    with pytest.raises(UserError, match="drops no items"):
+        known_noise(Popularity(3, 3), train, train.items == 9, max_len=3)

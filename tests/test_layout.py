@@ -1,10 +1,12 @@
 """Layouts against lists made by hand and by loops."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from seqrec.backbones.layout import all_cells, length_blocks, packed_steps
+from seqrec.utils.groups import falling_groups
 
 LAYOUTS = [all_cells, length_blocks, packed_steps]
 
@@ -124,3 +126,16 @@ def test_all_cells_keeps_every_slot():
     assert made.index.tolist() == [0, 1, 2, 3, 4, 5]
     assert made.destination.tolist() == [6, 1, 6, 3, 4, 5]
     assert made.blocks == ((2, 3),)
+
+
+@pytest.mark.parametrize("values", [[], [0, 0], [7], [9, 9, 5, 4, 4, 2, 1, 1, 0, 0], list(range(40, 0, -1))])
+@pytest.mark.parametrize("shrink", [0.3, 0.65, 1.0])
+def test_falling_groups_begin_where_numbers_get_too_small(values, shrink):
+    expected = []
+    for number, value in enumerate(values):
+        if value and (not expected or value < shrink * values[expected[-1][0]]):
+            expected.append([number, number])
+        if value:
+            expected[-1][1] = number + 1
+    found = falling_groups(np.array(values, np.int64), lambda first: shrink * first)
+    assert found == [tuple(group) for group in expected]

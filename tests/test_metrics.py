@@ -10,7 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import RR, Qrel, ScoredDoc, Success, nDCG
 
-from seqrec.evaluation.metrics import TIES, hit_rate, ndcg, reciprocal_rank, settle_ties, summarise
+from seqrec.evaluation.metrics import (
+    METRICS,
+    TIES,
+    check_monitor,
+    check_names,
+    columns,
+    hit_rate,
+    longest_list,
+    ndcg,
+    per_user,
+    reciprocal_rank,
+    settle_ties,
+    summarise,
+)
+from seqrec.utils.errors import UserError
 
 CUTOFFS = (1, 2, 5, 10, 50)
 
@@ -119,3 +133,91 @@ def test_properties(better, equal, k):
     assert set(TIES) == {"pessimistic", "expected", "optimistic"}
     for low, high in itertools.pairwise(rules):
         assert all(low[name] <= high[name] + 1e-12 for name in low)
+
+
+ITEMS = 12
+LISTS = np.array([[1, 2, 3], [1, 4, 2], [1, 2, 12], [5, 1, 2]])
+COUNTS = np.array([0, 9, 4, 3, 1, 0, 2, 2, 5, 1, 1, 3, 0])
+
+
+def literal_of_ranks(name, ranks, k):
+    """Each rank metric of equally likely ranks of one relevant item, from its textbook definition."""
+    values = []
+    for rank in ranks:
+        relevant = [position == rank for position in range(1, k + 1)]
+        hits = sum(relevant)
+        precisions = [sum(relevant[: position + 1]) / (position + 1) for position in range(k) if relevant[position]]
+        values.append(
+            {"Recall": hits / 1, "Precision": hits / k, "MAP": sum(precisions) / 1, "HR": float(hits > 0)}[name]
+        )
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("name", ["HR", "Recall", "Precision", "MAP"])
+@pytest.mark.parametrize(("better", "equal"), [(0, 1), (2, 1), (2, 4), (4, 1), (5, 3), (9, 1)])
+def test_rank_metrics_are_their_definition(name, better, equal):
+    for k in (1, 3, 5, 8):
+        expected = literal_of_ranks(name, range(better + 1, better + equal + 1), k)
+        assert per_user(f"{name}@{k}", np.array([better]), np.array([equal]))[0] == pytest.approx(expected)
+
+
+def literal_of_lists(name):
+    shown = [sum(item in row for row in LISTS.tolist()) for item in range(1, ITEMS + 1)]
+    recommended = [item for row in LISTS.tolist() for item in row]
+    if name == "Coverage":
+        return sum(count > 0 for count in shown) / ITEMS
+    if name == "Gini":  # mean absolute difference over twice the mean
+        differences = sum(abs(a - b) for a in shown for b in shown) / ITEMS**2
+        return differences / (2 * sum(shown) / ITEMS)
+    if name == "ARP":
+        return sum(int(COUNTS[item]) for item in recommended) / len(recommended)
+    total = sum(COUNTS) + ITEMS
+    return sum(-math.log2((COUNTS[item] + 1) / total) for item in recommended) / len(recommended)
+
+
+@pytest.mark.parametrize("name", ["Coverage", "Gini", "ARP", "Novelty"])
+def test_list_metrics_are_their_definition(name):
+    assert METRICS[name].of_lists(LISTS, COUNTS) == pytest.approx(literal_of_lists(name))
+    assert METRICS[name].of_lists(LISTS[::-1], COUNTS) == pytest.approx(literal_of_lists(name))
+
+
+def test_list_metrics_look_at_the_first_k_alone():
+    one = np.ones(4, int)
+    values = summarise(one, one, [1, 3], "expected", ["HR", "Coverage"], LISTS, COUNTS)
+    assert values["Coverage@1"] == pytest.approx(2 / ITEMS)
+    assert values["Coverage@3"] == pytest.approx(literal_of_lists("Coverage"))
+    assert list(values) == ["HR@1", "Coverage@1", "HR@3", "Coverage@3"]
+    assert list(summarise(one, one, [1], "expected", ["HR", "Coverage"])) == ["HR@1"]
+
+
+def test_lists_are_asked_for_only_where_a_metric_needs_them():
+    assert longest_list(["HR", "NDCG", "MRR"], [5, 10]) == 0
+    assert longest_list(["HR", "Gini"], [5, 10]) == 10
+
+
+def test_equal_shares_have_no_inequality():
+    assert METRICS["Gini"].of_lists(np.arange(1, ITEMS + 1).reshape(4, 3), COUNTS) == pytest.approx(0)
+    assert METRICS["Gini"].of_lists(np.ones((4, 1), int), COUNTS) == pytest.approx(1 - 1 / ITEMS)
+
+
+@pytest.mark.parametrize("name", [["HR", "Sharpe"], "HR", [], ["HR", "HR"], None, 3])
+def test_names_that_make_no_sense_are_refused(name):
+    with pytest.raises(UserError, match=r"eval\.metrics"):
+        check_names(name)
+
+
+@pytest.mark.parametrize("monitor", ["NDCG@7", "Gini@10", "MAP@10", "MRR@10", "NDCG", "nonsense", None])
+def test_a_monitor_must_be_a_rank_metric_that_is_computed(monitor):
+    check_monitor("NDCG@10", ["HR", "NDCG", "Gini"], [5, 10])
+    with pytest.raises(UserError, match=r"trainer\.monitor"):
+        check_monitor(monitor, ["HR", "NDCG", "Gini"], [5, 10])
+
+
+@pytest.mark.parametrize("column", ["Foo@10", "NDCG", "NDCG@0", "NDCG@x", "MRR@10", "Gini@10"])
+def test_an_unknown_metric_has_no_value_per_user(column):
+    with pytest.raises(UserError, match="metric"):
+        per_user(column, np.array([0]), np.array([1]))
+
+
+def test_columns_are_in_order():
+    assert columns(["HR", "MRR", "NDCG"], [5, 10]) == ["HR@5", "NDCG@5", "HR@10", "NDCG@10", "MRR"]

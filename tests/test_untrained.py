@@ -11,9 +11,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-import train as entry
 from seqrec.batch import Batch
 from seqrec.build import build, load
+from seqrec.commands import train as entry
 from seqrec.methods.itemknn import ItemKNN
 from seqrec.methods.markov import CANDIDATE_DECAYS, Markov
 from seqrec.methods.popularity import Popularity
@@ -58,7 +58,6 @@ def test_popularity(rows, train):
     expected = [[counts[item] for item in range(ITEMS + 1)]] * len(HISTORIES)
     method = Popularity(ITEMS, MAX_LEN)
     assert scores_of(method, train).tolist() == expected
-    assert method.param_groups() == {}
     method.score(ask()).fill_(-1)  # the evaluator overwrites scores
     assert method.score(ask()).tolist() == expected
 
@@ -93,11 +92,11 @@ def test_markov_takes_the_decay_that_is_best_on_validation():
         asked.append(method.history_decay)
         return values[method.history_decay]
 
-    assert method.choose(evaluate) == "method.history_decay=0.3 is best on validation"
+    assert method.tune_on_validation(evaluate) == "method.history_decay=0.3 is best on validation"
     assert method.history_decay == 0.3
     assert asked == list(CANDIDATE_DECAYS) == [0.0, 0.3, 0.5, 0.7, 0.9]
     fixed = Markov(ITEMS, MAX_LEN, 20, 0.8, 10, 0.5)
-    assert fixed.choose(lambda: pytest.fail("nothing is open")) == ""
+    assert fixed.tune_on_validation(lambda: pytest.fail("nothing is open")) == ""
     assert fixed.history_decay == 0.5
 
 

@@ -1,18 +1,21 @@
-"""What every backbone promises."""
+"""The interface of a backbone; `backbones/layout.py` says which tensor has which shape where."""
+
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from seqrec.backbones.layout import Layout
+from seqrec.backbones.layout import CellLayout
 
 
 class Backbone(nn.Module):
     """A sequence encoder over item embeddings.
 
-    `causal` says that the state of a slot depends on this slot and older ones only; for a backbone that is not causal
-    the data layer supervises only the last slot. `layers[i].dropout` is the dropout of the feed-forward branch (of the
-    layer's output in GRU4Rec) and may be replaced. A table of positions, where there is one, is `position`, an Embedding:
-    with `count_from="end"` the newest slot always has its last row, with "start" the oldest item of a row the first.
+    `causal`: the state of a slot depends on this slot and older ones only; for a backbone that is not causal the loader
+    supervises only the last slot. `layers[i].dropout` is the dropout of the feed-forward branch (of the layer's output in
+    GRU4Rec) and may be replaced. A table of positions, if any, is `position`, an Embedding: with `count_from="end"` the
+    newest slot always has its last row, with "start" the oldest item of a row the first.
     """
 
     causal = True
@@ -22,11 +25,19 @@ class Backbone(nn.Module):
         super().__init__()
         self.max_len, self.count_from = max_len, count_from
 
-    def layout(self, mask: Tensor) -> Layout:
+    def initialise(self) -> None:
+        """Draw the weights of linear layers and embeddings from N(0, 0.02^2); biases become 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def layout(self, mask: Tensor) -> CellLayout:
         """Choose the cells of mask [B, T] to run over, and their order."""
         raise NotImplementedError
 
-    def run(self, x: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+    def run(self, x: Tensor, positions: Tensor, layout: CellLayout) -> Tensor:
         """Encode cells x [N, D] at `positions` [N] of the position table; returns [N, D]."""
         raise NotImplementedError
 
@@ -39,11 +50,21 @@ class Backbone(nn.Module):
         oldest = mask.int().argmax(1, keepdim=True)
         return (slot - oldest).clamp(min=0)
 
-    def forward(self, x: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        positions: Tensor | None = None,
+        newest: bool = False,
+        look_up: Callable | None = None,
+    ) -> Tensor:
         """Encode item embeddings x [B, T, D] where mask [B, T] is True (holes allowed); returns [B, T, D], 0 where it is False.
 
-        `positions` [B, T] are rows of the position table.
+        `positions` [B, T] are rows of the position table. With `newest` only the state of the last slot is right, which
+        lets a backbone skip work. With `look_up`, a map from ids to embeddings, x has item ids [B, T], and only those of
+        real cells are looked up.
         """
-        layout = self.layout(mask)
-        positions = self.positions(mask) if positions is None else positions
-        return layout.scatter(self.run(layout.gather(x), layout.gather(positions), layout))
+        layout = replace(self.layout(mask), newest=newest)
+        cells = layout.gather(x)
+        positions = layout.gather(self.positions(mask) if positions is None else positions)
+        return layout.scatter(self.run(cells if look_up is None else look_up(cells), positions, layout))

@@ -6,7 +6,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from seqrec.backbones.base import Backbone
 from seqrec.backbones.dropout import Dropout
-from seqrec.backbones.layout import Layout, packed_steps
+from seqrec.backbones.layout import CellLayout, packed_steps
 
 STEPS = 16  # of one call on a CPU
 
@@ -14,7 +14,7 @@ STEPS = 16  # of one call on a CPU
 class GRU4Rec(Backbone):
     """Gated recurrent layers of width `hidden`, then a projection back to D.
 
-    It has no position table: order is all it sees. Padding and holes are skipped, not run over.
+    It has no position table and sees order alone. Padding and holes are skipped.
     """
 
     def __init__(self, dim: int, max_len: int, hidden: int, layers: int, embedding_dropout: float, dropout: float):
@@ -23,11 +23,11 @@ class GRU4Rec(Backbone):
         self.layers = nn.ModuleList(GRULayer(dim if i == 0 else hidden, hidden, dropout) for i in range(layers))
         self.project = nn.Linear(hidden, dim)
 
-    def layout(self, mask: Tensor) -> Layout:
+    def layout(self, mask: Tensor) -> CellLayout:
         """Choose the real cells of mask [B, T], step by step."""
         return packed_steps(mask)
 
-    def run(self, x: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+    def run(self, x: Tensor, positions: Tensor, layout: CellLayout) -> Tensor:
         """Encode cells x [N, D]; `positions` are not used. Returns [N, D]."""
         x = self.embedding_dropout(x)
         if len(x) == 0:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from seqrec.backbones.base import Backbone
 from seqrec.backbones.dropout import Dropout, dropout
-from seqrec.backbones.layout import Layout, length_blocks
+from seqrec.backbones.layout import CellLayout, length_blocks
 
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
 
@@ -45,17 +45,13 @@ class SASRec(Backbone):
             SASRecLayer(dim, heads, feedforward, activation, dropout, attention_dropout, inner_dropout, norm_first)
             for _ in range(layers)
         )
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        self.initialise()
 
-    def layout(self, mask: Tensor) -> Layout:
+    def layout(self, mask: Tensor) -> CellLayout:
         """Choose the cells of mask [B, T]: blocks of rows of like length."""
         return length_blocks(mask)
 
-    def run(self, x: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+    def run(self, x: Tensor, positions: Tensor, layout: CellLayout) -> Tensor:
         """Encode cells x [N, D] at `positions` [N]; returns [N, D]."""
         x = x * self.scale + self.position(positions)
         x = self.dropout(x if self.norm_first else self.norm(x))
@@ -77,7 +73,7 @@ class SASRecLayer(nn.Module):
         self.attention_output_dropout, self.inner_dropout = Dropout(dropout), Dropout(inner_dropout)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+    def forward(self, x: Tensor, layout: CellLayout) -> Tensor:
         """Run one layer over cells [N, D]."""
         if self.norm_first == "original":
             query = self.attention_norm(x)
@@ -89,7 +85,7 @@ class SASRecLayer(nn.Module):
         x = self.attention_norm(x + self.attend(x, layout))
         return self.feedforward_norm(x + self.feed(x))
 
-    def attend(self, x: Tensor, layout: Layout, context: Tensor | None = None) -> Tensor:
+    def attend(self, x: Tensor, layout: CellLayout, context: Tensor | None = None) -> Tensor:
         """Causal multi-head attention within each row, of cells x [N, D] over themselves, or over `context` [N, D]."""
         rate = self.attention_dropout if self.training else 0.0
         projected = self.query_key_value(x) if context is None else self.project(x, context)

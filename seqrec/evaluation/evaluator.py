@@ -1,6 +1,6 @@
-"""Ranks of the targets in the whole catalogue, counted chunk by chunk."""
+"""Full ranking: the rank of every target in the whole catalogue, computed in chunks of users."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 from seqrec.batch import Batch
 from seqrec.data.loader import EvalLoader
 from seqrec.data.split import EvalSplit
-from seqrec.evaluation.metrics import summarise
+from seqrec.evaluation.metrics import DEFAULT, longest_list, summarise
 from seqrec.utils.errors import UserError
 
 SCORES_AT_ONCE = 4_000_000  # floats: about what fits a last-level cache, and independent of the number of users
@@ -18,41 +18,66 @@ SCORES_AT_ONCE = 4_000_000  # floats: about what fits a last-level cache, and in
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where each target stands: `better` candidates score above it, `equal` the same as it (itself included)."""
+    """The target's rank per user: `better` candidates score above it, `equal` the same (itself included)."""
 
     user: np.ndarray  # [R]
     target: np.ndarray  # [R]
     better: np.ndarray  # [R]
     equal: np.ndarray  # [R]
-    masked_targets: int  # targets that are in their own history and so were left out of the ranking
+    masked_targets: int  # targets that are in their own history, which is excluded from the ranking
+    lists: np.ndarray | None = None  # [R, K] the best candidates, best first, where a metric needs them
 
     @property
     def rank(self) -> np.ndarray:
-        """Mean place among the candidates, from 1, [R]."""
+        """Mean rank among the candidates, from 1, [R]."""
         return self.better + (self.equal + 1) / 2
 
 
+def top_lists(scores: Tensor, size: int) -> Tensor:
+    """Return the items with the highest scores [B, V + 1], best first and among equals the lower id first, [B, size].
+
+    Raises UserError if a row has fewer candidates (scores above -inf) than that.
+    """
+    values, items = scores.topk(size + 1, 1)
+    if (values[:, size - 1] == -torch.inf).any():
+        raise UserError(f"top lists of {size} items: a user has fewer candidates; lower eval.cutoffs or --cutoff")
+    tied = (values[:, 1:] == values[:, :-1]).any(1)
+    if tied.any():
+        bits = (scores[tied] + 0.0).view(torch.int32)  # + 0 turns -0 into 0
+        in_order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+        lower_id_first = torch.arange(scores.shape[1], 0, -1, device=scores.device)
+        items[tied] = ((in_order << 32) + lower_id_first).topk(size + 1, 1).indices
+    return items[:, :size]
+
+
 class Evaluator:
-    """Asks a method all questions of a part and counts ranks.
+    """Evaluates a method on the validation or test set.
 
     All items are candidates but padding and, with `mask_history`, the items of the clean history. A target that is in
-    that history stands below all items of the catalogue, so that it is a miss at every K.
+    that history is ranked below all items of the catalogue, so that it is a miss at every K. `counts` [V + 1] are the
+    training counts that list metrics need.
     """
 
-    def __init__(self, cutoffs: list[int], mask_history: bool, ties: str, num_items: int, max_len: int):
+    def __init__(
+        self,
+        cutoffs: list[int],
+        mask_history: bool,
+        ties: str,
+        num_items: int,
+        max_len: int,
+        metrics: Iterable[str] = DEFAULT,
+        counts: np.ndarray | None = None,
+    ):
         if max(cutoffs) > num_items:
             raise UserError(f"eval.cutoffs: K={max(cutoffs)} is larger than the catalogue of {num_items} items")
-        self.cutoffs, self.mask_history, self.ties, self.num_items, self.max_len = (
-            cutoffs,
-            mask_history,
-            ties,
-            num_items,
-            max_len,
-        )
+        self.cutoffs, self.mask_history, self.ties = cutoffs, mask_history, ties
+        self.num_items, self.max_len, self.metric_names, self.counts = num_items, max_len, list(metrics), counts
 
     def metrics(self, ranks: Ranks) -> dict[str, float]:
-        """Return HR@K, NDCG@K and MRR as means over the users."""
-        return summarise(ranks.better, ranks.equal, self.cutoffs, self.ties)
+        """Return every metric by its name and cutoff; list metrics only of ranks that have lists."""
+        return summarise(
+            ranks.better, ranks.equal, self.cutoffs, self.ties, self.metric_names, ranks.lists, self.counts
+        )
 
     @torch.no_grad()
     def ranks(
@@ -60,13 +85,16 @@ class Evaluator:
         method: torch.nn.Module,
         questions: EvalSplit,
         device: torch.device,
-        watch: Callable[[np.ndarray, Tensor, Tensor], None] | None = None,
+        on_chunk: Callable[[np.ndarray, Tensor, Tensor], None] | None = None,
+        lists: bool = False,
     ) -> Ranks:
-        """Rank the target of every question; raises UserError if a score is not finite.
+        """Rank the target of every user; raises UserError if a score is not finite.
 
-        `watch` is shown each chunk: its questions [B], the scores [B, V + 1], -inf at what is no candidate, and the targets [B].
+        `on_chunk` is called with each chunk: its rows [B], the scores [B, V + 1], -inf at what is no candidate, and the
+        targets [B]. With `lists` the top-K lists are kept where a metric needs them, R x K ids.
         """
-        size = len(questions.user)
+        size, longest = len(questions.user), longest_list(self.metric_names, self.cutoffs) if lists else 0
+        top = np.zeros((size, longest), np.int32) if longest else None
         better, equal, masked = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, bool)
         chunk = min(1024, max(16, SCORES_AT_ONCE // (self.num_items + 1)))
         buffer = torch.empty(chunk, self.num_items + 1, device=device)
@@ -75,14 +103,16 @@ class Evaluator:
         for rows, batch in EvalLoader(questions, chunk, self.max_len):
             scores = method.score(batch := batch.to(device)).float()
             counts = self._count(scores, batch, buffer[: len(rows)])
-            if watch is not None:
-                watch(rows, scores, batch.target[:, -1])
+            if top is not None:
+                top[rows] = top_lists(scores, longest).cpu().numpy()
+            if on_chunk is not None:
+                on_chunk(rows, scores, batch.target[:, -1])
             better[rows], equal[rows], masked[rows] = (count.cpu().numpy() for count in counts)
         method.train(was_training)
-        return Ranks(questions.user, questions.target, better, equal, int(masked.sum()))
+        return Ranks(questions.user, questions.target, better, equal, int(masked.sum()), top)
 
     def _count(self, scores: Tensor, batch: Batch, buffer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return, per row of scores [B, V + 1], the candidates above the target, those at its score, and whether it is masked.
+        """Return, per row of scores [B, V + 1], the candidates above the target, those at its score, and whether the target is masked.
 
         Overwrites scores. The target's score is read from the same matrix: computed apart it may differ in the last bit
         and pass itself.

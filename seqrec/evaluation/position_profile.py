@@ -1,4 +1,4 @@
-"""What a trained method does with the items of its training histories, by their place: numbers for pictures."""
+"""Per-position diagnostics of a trained method, for figures."""
 
 import math
 from itertools import islice
@@ -10,24 +10,24 @@ from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
 from seqrec.methods.base import Method
 
-SAMPLE = 2048  # histories, at least: their means are smooth
-LEAST = 20  # histories below which a mean says nothing
+SAMPLE = 2048  # histories, at least, so that means are smooth
+LEAST = 20  # histories that a mean needs
 
 
-def portrait(
+def position_profile(
     method: Method, train: Sequences, max_len: int, batch_size: int, device: torch.device
 ) -> dict[str, np.ndarray]:
-    """Return means over training histories of what `method.portrait` gives, by how far back the items are.
+    """Return means of `method.position_profile` over training histories, by how far back the items are.
 
-    Place 0 is the newest item: [T] for a value per slot, [T, T] for one per pair of slots; NaN where fewer than 20 histories
-    reach. Empty for methods that have nothing to show. Random numbers are drawn, and the generators put back.
+    Position 0 is the newest item: [T] for a value per slot, [T, T] for one per pair of slots; NaN where fewer than
+    `LEAST` histories reach. Empty for a method without such values. Leaves the random state as it was.
     """
     total, count = {}, {}
     method.eval()
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         for batch in islice(TrainLoader(train, batch_size, max_len, seed=0).epoch(0), math.ceil(SAMPLE / batch_size)):
-            for name, values in method.portrait(batch.to(device)).items():
+            for name, values in method.position_profile(batch.to(device)).items():
                 axes = tuple(range(1, values.dim()))
                 known = ~values.isnan()
                 for sums, part in ((total, values.nan_to_num()), (count, known)):

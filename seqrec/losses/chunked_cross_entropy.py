@@ -1,4 +1,4 @@
-"""Full cross-entropy whose logits never exist at once, with the gradient made on the way."""
+"""Full cross-entropy over chunks of logits, with the gradient computed in the forward pass."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Mean of -log softmax(hidden @ table.T)[target] without candidate 0, and the loss of each slot.
 
-    One forward pass makes loss and gradients chunk by chunk, so the buffer of logits stays in cache: on a CPU this takes
+    The forward pass computes loss and gradients chunk by chunk, so the buffer of logits stays in cache: on a CPU this takes
     less than half the time of materialised logits (scripts/benchmark.py measures it).
     """
 
@@ -65,7 +65,7 @@ def chunked_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Return the mean cross-entropy of targets [n] under hidden [n, D] @ table [V + 1, D].T, candidate 0 left out, and each slot's, [n].
 
-    `positive` [n, D] takes the place of the target's row in its slot. The mean alone has a gradient, a first one. At most
+    `positive` [n, D] replaces the target's row in its slot. Only the mean has a gradient, and only a first one. At most
     `chunk` x (V + 1) logits exist at a time, in the precision of the table also under autocast.
     """
     if not torch.is_grad_enabled():  # inside `apply` one cannot tell

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec.batch import Batch
 from seqrec.utils.errors import UserError, one_of
+from seqrec.utils.groups import falling_groups
 
 VECTORS = ("flat", "last")
 
@@ -14,8 +14,8 @@ class NTXent:
     """-log exp(s(a, a+) / temperature) over the sum of exp(s(a, m) / temperature) for all views m of other users and a+.
 
     Anchors are the 2B views of a batch, a+ is the other view of the same row; views of the same user are left out of
-    the denominator. `vector` says what s compares: "flat", the states of all slots side by side (right-aligned, 0 where
-    nothing is real), or "last", the state of the newest real item. s is the dot product, or with `cosine` the cosine.
+    the denominator. `vector` is what s compares: "flat", the states of all slots side by side (right-aligned, 0 at
+    padding), or "last", the state of the newest real item. s is the dot product, or with `cosine` the cosine.
     Computed in single precision also under autocast. Raises UserError on a value outside its range.
     """
 
@@ -26,9 +26,9 @@ class NTXent:
         self.vector, self.cosine, self.temperature = vector, cosine, temperature
 
     def __call__(self, hidden: Tensor, real: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of each anchor [2B] and the share of anchors whose positive stands above all other candidates.
+        """Return the loss of each anchor [2B] and the fraction of anchors whose positive scores above all other candidates.
 
-        `hidden` [2B, W, D] are the states of the views, 0 where `real` [2B, W] is False; `user` [B] says whose they are.
+        `hidden` [2B, W, D] are the states of the views, 0 where `real` [2B, W] is False; `user` [B] are their users.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.float()
@@ -54,25 +54,6 @@ class NTXent:
         return F.cross_entropy(logits, positive[:, 0], reduction="none"), accuracy
 
 
-def encode_with_views(method, seq: Tensor, views: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode seq [B, T] and its views [2B, W] in one call; returns their states [B, T, D] and [2B, W, D].
-
-    `taken` [2B, W] are the slots that a view takes up, holes included: items keep the positions they have there.
-    """
-    clean = F.pad(seq, (views.shape[1] - seq.shape[1], 0))
-    taken = torch.cat([clean > 0, taken])
-    hidden = method.encode(torch.cat([clean, views]), positions=method.backbone.positions(taken))
-    clean, viewed = hidden.split([len(seq), len(views)])
-    return clean[:, views.shape[1] - seq.shape[1] :], viewed
-
-
-def next_item_and_contrast(method, batch: Batch, views: Tensor, taken: Tensor) -> dict[str, Tensor]:
-    """Return L_next + weight * L_contrast and its parts, of `method` with its `weight` and `contrast`, in one encoder call."""
-    hidden, viewed = encode_with_views(method, batch.seq, views, taken)
-    next_item = method.next_item_loss(hidden, batch)
-    return weighted_sum(next_item, *method.contrast(viewed, views > 0, batch.user), method.weight)
-
-
 def weighted_sum(next_item: Tensor, anchors: Tensor, accuracy: Tensor, weight: float) -> dict[str, Tensor]:
     """Return L_next + weight * L_contrast and its parts, of the loss of each anchor and the contrastive accuracy."""
     contrast = anchors.mean()
@@ -90,28 +71,22 @@ def last_real(real: Tensor) -> Tensor:
 
 
 def flat_products(hidden: Tensor, real: Tensor, shrink: float = 0.8) -> Tensor:
-    """Return the dot products [M, M] of rows hidden [M, W, D] laid flat, as [M, W * D].
+    """Return the dot products [M, M] of rows hidden [M, W, D] flattened to [M, W * D].
 
-    Most rows are short and hold zeros in their older slots. Slots are taken in groups, from the newest on, and each
-    group's products are made among the rows that reach it; a new group begins where fewer than `shrink` times as many
-    rows do. An accelerator makes one group.
+    Most rows are short and have zeros in their older slots. Slots are taken in groups, from the newest on, and each
+    group's products are computed among the rows that reach it; a new group begins where fewer than `shrink` times as
+    many rows do. On an accelerator there is one group.
     """
     rows, width = real.shape
     reach = width - real.int().argmax(1)
     if real.device.type != "cpu":
         return hidden.flatten(1) @ hidden.flatten(1).T
     order = reach.argsort(descending=True)
-    reaching = (reach[:, None] > torch.arange(width)).sum(0).tolist()  # rows with an item that old, by age of the slot
-    groups, begin = [], 0
-    for age in range(1, width + 1):
-        if age == width or reaching[age] < shrink * reaching[begin]:
-            groups.append((begin, age, reaching[begin]))
-            begin = age
-        if age == width or not reaching[age]:
-            break
+    reaching = (reach[:, None] > torch.arange(width)).sum(0).numpy()  # rows with an item that old, by age of the slot
+    groups = [(*ages, int(reaching[ages[0]])) for ages in falling_groups(reaching, lambda most: shrink * most)]
     index = [
-        (order[:members, None] * width + (width - 1 - torch.arange(begin, end))).flatten()
-        for begin, end, members in groups
+        (order[:members, None] * width + (width - 1 - torch.arange(start, stop))).flatten()
+        for start, stop, members in groups
     ]
     cells = hidden.flatten(0, 1)[torch.cat(index)].split([len(part) for part in index])
     total = hidden.new_zeros(rows, rows)

@@ -1,7 +1,10 @@
-"""The plain method: a backbone trained with a next-item loss. Every other method is built on it."""
+"""The two kinds of methods: `Method`, trained (by itself the plain baseline), and `Untrained`, which only counts.
+
+Both have `refuse`, `setup` and `score`; neither is built on the other.
+"""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +16,19 @@ from seqrec.losses import NextItemLoss
 
 
 @dataclass(frozen=True)
+class ModelSpec:
+    """What every trained method is built from."""
+
+    backbone: Callable[..., Backbone]  # takes dim and max_len
+    loss: NextItemLoss
+    num_items: int  # V
+    dim: int  # D
+    max_len: int
+
+
+@dataclass(frozen=True)
 class ParamGroup:
-    """Parameters that one optimiser moves; None stands for the trainer's own optimiser and clip."""
+    """Parameters that one optimiser updates; None: the optimiser and clip of the trainer's configuration."""
 
     parameters: Iterable[nn.Parameter]
     optimizer: Callable[..., torch.optim.Optimizer] | None = None
@@ -27,49 +41,39 @@ class Method(nn.Module):
     Subclasses override as little as they need; `losses` is enough for most.
     """
 
-    trained = True  # False: nothing to optimise, `setup` does it all
+    trained = True
+    finished_runs: tuple[str, ...] = ()  # keys that name the directory of another run, which must be complete
     stages = 1  # trainings one after the other, each from the best weights of the one before
     patience_from = 0  # epochs before which an evaluation without improvement does not count towards stopping
 
-    def __init__(
-        self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
-    ):
+    def __init__(self, spec: ModelSpec):
         super().__init__()
-        self.max_len, self.loss = max_len, loss
-        self.items = nn.Embedding(num_items + 1, dim, padding_idx=0)
+        self.max_len, self.loss = spec.max_len, spec.loss
+        self.items = nn.Embedding(spec.num_items + 1, spec.dim, padding_idx=0)
         nn.init.normal_(self.items.weight, std=0.02)
         with torch.no_grad():
             self.items.weight[0] = 0
-        self.backbone = backbone(dim=dim, max_len=max_len)
+        self.backbone = spec.backbone(dim=spec.dim, max_len=spec.max_len)
 
     @classmethod
     def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
-        """Say why the method cannot work with this loss or backbone class, or return None."""
+        """Return why the method cannot work with this loss or backbone class, or None if it can."""
         if loss is None or backbone is None:
             return "it is trained: choose a backbone and a loss other than 'none'"
         return None
 
     @property
     def newest_alone(self) -> bool:
-        """Whether nothing but the last slot is trained on, as with a backbone that is not causal."""
+        """Whether only the last slot is trained on, as with a backbone that is not causal."""
         return not self.backbone.causal
 
     def setup(self, train: Sequences) -> None:
-        """Take statistics of the training part, once, before the first epoch."""
-
-    def choose(self, evaluate: Callable[[], float]) -> str:
-        """Choose what an untrained method leaves open and say it; `evaluate` gives the monitored validation metric."""
-        return ""
+        """Take statistics of the training sequences, once, before the first epoch."""
 
     def on_stage(self, stage: int) -> int | None:
         """Begin a stage (from 0) and return its length in epochs; None trains until early stopping.
 
-        In a stage after the first the optimisers are fresh, and its best epoch is chosen among its own.
+        Each later stage has new optimisers, and its best epoch is one of its own.
         """
         return None
 
@@ -77,7 +81,7 @@ class Method(nn.Module):
         """Prepare for an epoch (from 0): warm-up, thresholds, refreshed similarity."""
 
     def param_groups(self) -> dict[str, ParamGroup]:
-        """Partition the parameters by the optimiser that moves them."""
+        """Partition the parameters by the optimiser that updates them."""
         return {"model": ParamGroup(self.parameters())}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -85,7 +89,7 @@ class Method(nn.Module):
         return {"loss": self.next_item_loss(self.encode(batch.seq, newest=self.newest_alone), batch)}
 
     def optimize(self, batch: Batch, update: Callable[..., None]) -> dict[str, Tensor]:
-        """Make one step and return what to log; override it only where players alternate."""
+        """Make one step and return what to log; override it only to update several groups in turn."""
         logs = self.losses(batch)
         update(logs["loss"])
         return logs
@@ -99,45 +103,44 @@ class Method(nn.Module):
     def encode(
         self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None, newest: bool = False
     ) -> Tensor:
-        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] take the place of the look-up.
+        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] replace the look-up.
 
-        With `newest` only the state of the last slot is right; a backbone may save the work of the others. A backbone
-        that is not causal is trained on no other slot.
+        With `newest` only the state of the last slot is right; a backbone that is not causal is trained on no other.
         """
-        mask = seq > 0
-        layout = replace(self.backbone.layout(mask), newest=newest)
-        positions = self.backbone.positions(mask) if positions is None else positions
-        cells = self.items(layout.gather(seq)) if x is None else layout.gather(x)
-        return layout.scatter(self.backbone.run(cells, layout.gather(positions), layout))
+        if x is None:
+            return self.backbone(seq, seq > 0, positions, newest, look_up=self.items)
+        return self.backbone(x, seq > 0, positions, newest)
 
     def score(self, batch: Batch) -> Tensor:
         """Return the score of every item as the next one, [B, V + 1]."""
         return self.encode(batch.seq, newest=True)[:, -1] @ self.items.weight.T
 
-    def portrait(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what the method does with the items of training histories, by name, to be drawn; most have nothing.
+    def keep_probability(self, batch: Batch) -> Tensor | None:
+        """Return the probability that each item of the histories is kept, 0 on padding, [B, T]; None if none is ever dropped."""
+        return None
 
-        A value per slot [B, T] or per pair of slots [B, T, T], NaN where there is none.
-        """
+    def position_profile(self, batch: Batch) -> dict[str, Tensor]:
+        """Return diagnostics for figures, by name: a value per slot [B, T] or per pair of slots [B, T, T], NaN where there is none."""
         return {}
 
 
-class Untrained(Method):
-    """Base of the counting baselines: no parameters, `setup` fits them on the training part."""
+class Untrained(nn.Module):
+    """Base of the counting baselines: `setup(train)` counts, once, and `score(batch)` returns [B, V + 1] as in `Method`."""
 
     trained = False
+    finished_runs = ()
 
     def __init__(self, num_items: int, max_len: int):
-        nn.Module.__init__(self)
+        super().__init__()
         self.num_items, self.max_len = num_items, max_len
 
     @classmethod
     def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
-        """Say why the method cannot work with this loss or backbone class, or return None."""
+        """Return why the method cannot work with this loss or backbone class, or None if it can."""
         if loss is not None or backbone is not None:
             return "it counts and is not trained: leave out backbone= and loss="
         return None
 
-    def param_groups(self) -> dict[str, ParamGroup]:
-        """Return no group: nothing is optimised."""
-        return {}
+    def tune_on_validation(self, evaluate: Callable[[], float]) -> str:
+        """Set a hyper-parameter that was left open and return a line for the log, or ""; `evaluate` returns the monitored metric."""
+        return ""

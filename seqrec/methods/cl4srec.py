@@ -5,39 +5,35 @@ from collections.abc import Callable
 from torch import Tensor
 
 from seqrec.augment import Views
-from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.losses import NextItemLoss
-from seqrec.losses.contrastive import NTXent, next_item_and_contrast
-from seqrec.methods.base import Method
+from seqrec.losses.contrastive import NTXent
+from seqrec.methods.base import Method, ModelSpec
+from seqrec.methods.contrastive import next_item_and_contrast
 from seqrec.utils.errors import UserError
 
 
 class CL4SRec(Method):
     """L = L_next + weight * NT-Xent between two views, each made by one of crop, mask and reorder.
 
-    The public versions differ in ratios, vector and next-item loss; the keys say which one runs
-    (see docs/methods/cl4srec.md). Raises UserError if an operator asks for similar items.
+    The public versions differ in ratios, vector and next-item loss; the keys choose between them
+    (see docs/methods/cl4srec.md). Raises UserError for an operator that needs similar items.
     """
 
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         weight: float,
         vector: str,
         cosine: bool,
         temperature: float,
         views: Callable[..., Views],
     ):
-        super().__init__(backbone, loss, num_items, dim, max_len)
-        self.weight, self.contrast, self.views = weight, NTXent(vector, cosine, temperature), views(max_len=max_len)
+        super().__init__(spec)
+        self.weight, self.contrast = weight, NTXent(vector, cosine, temperature)
+        self.views = views(max_len=spec.max_len)
         if self.views.informed:
             raise UserError("method.views: substitute and insert need similar items; take method=coserec")
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum and its parts; the views share one encoder call with the sequences."""
-        return next_item_and_contrast(self, batch, *self.views(batch.seq))
+        return next_item_and_contrast(self, self.contrast, self.weight, batch, *self.views(batch.seq))

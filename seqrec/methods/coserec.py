@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from seqrec.augment import Views
-from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
 from seqrec.data.similarity import Nearest, embedding_top1, hybrid, item_cf_iuf, top1
-from seqrec.losses import NextItemLoss
-from seqrec.losses.contrastive import NTXent, next_item_and_contrast
-from seqrec.methods.base import Method
+from seqrec.losses.contrastive import NTXent
+from seqrec.methods.base import Method, ModelSpec
+from seqrec.methods.contrastive import next_item_and_contrast
 
 
 class CoSeRec(Method):
@@ -25,11 +24,7 @@ class CoSeRec(Method):
 
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         weight: float,
         vector: str,
         cosine: bool,
@@ -37,12 +32,13 @@ class CoSeRec(Method):
         views: Callable[..., Views],
         hybrid_from: int,
     ):
-        super().__init__(backbone, loss, num_items, dim, max_len)
-        self.weight, self.contrast, self.views = weight, NTXent(vector, cosine, temperature), views(max_len=max_len)
+        super().__init__(spec)
+        self.weight, self.contrast = weight, NTXent(vector, cosine, temperature)
+        self.views = views(max_len=spec.max_len)
         self.hybrid_from = hybrid_from
-        self.register_buffer("similar", torch.zeros(num_items + 1, dtype=torch.long))
-        self.register_buffer("counted_item", torch.zeros(num_items + 1, dtype=torch.long))
-        self.register_buffer("counted_score", torch.zeros(num_items + 1))
+        self.register_buffer("similar", torch.zeros(spec.num_items + 1, dtype=torch.long))
+        self.register_buffer("counted_item", torch.zeros(spec.num_items + 1, dtype=torch.long))
+        self.register_buffer("counted_score", torch.zeros(spec.num_items + 1))
 
     def setup(self, train: Sequences) -> None:
         """Count similarity on what is an input in training: every item of a row but its last."""
@@ -53,11 +49,11 @@ class CoSeRec(Method):
         self.counted_score.copy_(counted.score)
 
     def on_epoch(self, epoch: int) -> None:
-        """Refresh the nearest items with the embeddings as they stand."""
+        """Refresh the nearest items with the current embeddings."""
         if epoch >= self.hybrid_from:
             counted = Nearest(self.counted_item, self.counted_score)
             self.similar.copy_(hybrid(counted, embedding_top1(self.items.weight)))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum and its parts; the views share one encoder call with the sequences."""
-        return next_item_and_contrast(self, batch, *self.views(batch.seq, self.similar))
+        return next_item_and_contrast(self, self.contrast, self.weight, batch, *self.views(batch.seq, self.similar))

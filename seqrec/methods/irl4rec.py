@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.losses import NextItemLoss
-from seqrec.methods.base import Method
+from seqrec.methods.base import Method, ModelSpec
 from seqrec.utils.errors import UserError, one_of, within
 
 VARIANTS = ("bottleneck", "independence", "l2")
@@ -48,11 +46,7 @@ class Irl4Rec(Method):
 
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         variant: str,
         gamma: float,
         alpha: float,
@@ -62,7 +56,7 @@ class Irl4Rec(Method):
         shared_table: bool,
         variational: bool,
     ):
-        super().__init__(backbone, loss, num_items, dim, max_len)
+        super().__init__(spec)
         one_of("method.variant", variant, VARIANTS)
         for key, value in (("gamma", gamma), ("alpha", alpha), ("beta", beta)):
             within(f"method.{key}", value, 0)
@@ -72,12 +66,12 @@ class Irl4Rec(Method):
             )
         self.variant, self.gamma, self.alpha, self.beta = variant, gamma, alpha, beta
         self.l2_confounder, self.l2_items, self.shared_table = l2_confounder, l2_items, shared_table
-        self.confounder = None if variant == "l2" else Method(backbone, loss, num_items, dim, max_len)
+        self.confounder = None if variant == "l2" else Method(spec)
         if shared_table and self.confounder is not None:
             self.confounder.items = self.items
         self.log_variance = None
         if variational:
-            self.log_variance = nn.Linear(dim, dim)
+            self.log_variance = nn.Linear(spec.dim, spec.dim)
             nn.init.zeros_(self.log_variance.weight)
             nn.init.constant_(self.log_variance.bias, FIRST_LOG_VARIANCE)
 

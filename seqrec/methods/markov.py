@@ -36,7 +36,7 @@ class Markov(Untrained):
         self.window, self.decay, self.history, self.history_decay = window, decay, history, history_decay
 
     def setup(self, train: Sequences) -> None:
-        """Count the transitions of the training part."""
+        """Count the transitions of the training sequences."""
         row, item = train.pairs()
         size = self.num_items + 1
         counts = scipy.sparse.csr_array((size, size), dtype=np.float32)
@@ -49,7 +49,7 @@ class Markov(Untrained):
             counts += scipy.sparse.coo_array((weight, pairs), shape=(size, size)).tocsr()
         self.transitions = counts
 
-    def choose(self, evaluate: Callable[[], float]) -> str:
+    def tune_on_validation(self, evaluate: Callable[[], float]) -> str:
         """Set history_decay, where it is "auto", to the candidate with the best validation metric."""
         if self.history_decay != "auto":
             return ""

@@ -12,7 +12,7 @@ class Popularity(Untrained):
     """Scores an item by its number of training interactions."""
 
     def setup(self, train: Sequences) -> None:
-        """Count the items of the training part."""
+        """Count the items of the training sequences."""
         self.register_buffer("count", torch.from_numpy(train.item_counts(self.num_items)).float())
 
     def score(self, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a run leaves behind in its directory."""
+"""The files of a run directory, and when it may be written."""
 
 import io
 import json
@@ -17,12 +17,12 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_atomically, write_json
 
 DONE = "DONE"
-PORTRAIT = "portrait.npz"
+POSITION_PROFILE = "position_profile.npz"
 TRACES = {DONE, "config.yaml", "metrics.json", "run.log"}  # any of them makes a folder a run directory
 
 
 class RunDir:
-    """A run directory: it is complete once it holds DONE, which is written last."""
+    """A run directory; it is complete once it holds DONE, which is written last."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -49,7 +49,7 @@ class RunDir:
             )
 
     def refuse_other_data(self, sha256: str) -> None:
-        """Raise UserError unless `sha256` is that of the data which the run had; the run must be complete."""
+        """Raise UserError unless `sha256` is that of the run's data; the run must be complete."""
         of = json.loads((self.path / "manifest.json").read_text())["data_sha256"]
         if of != sha256:
             raise UserError(
@@ -58,7 +58,7 @@ class RunDir:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes out of the directory; raises UserError if another one is at work in it."""
+        """Lock the directory; raises UserError if another process holds the lock."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
@@ -73,9 +73,9 @@ class RunDir:
     def set_aside(self) -> None:
         """Rename an existing run directory to <dir>.old-N, so that a new run starts from nothing.
 
-        Raises UserError if there is something in the directory, but no run.
+        Raises UserError if the directory holds files, but no run.
         """
-        # what begins with a dot or is a log may be Hydra's, which writes before the job begins
+        # hidden files and logs may be Hydra's, which writes before the job begins
         there = {path.name for path in self.path.iterdir() if path.name[0] != "." and path.suffix != ".log"}
         if not there:
             return
@@ -101,7 +101,7 @@ class RunDir:
         write_atomically(self.path / "history.jsonl", lines.encode())
 
     def write_ranks(self, name: str, ranks, user_ids: np.ndarray, item_ids: np.ndarray) -> None:
-        """Write per-user ranks: arrays user, target, better, equal, rank, and the user's own ids of both."""
+        """Write per-user arrays [R]: user, target, better, equal, rank, and the raw ids of user and target."""
         stream = io.BytesIO()
         np.savez_compressed(
             stream,
@@ -115,18 +115,27 @@ class RunDir:
         )
         write_atomically(self.path / name, stream.getvalue())
 
-    def write_portrait(self, values: dict[str, np.ndarray]) -> None:
-        """Write what the method does with the items of its histories by their place, if there is anything."""
+    def write_position_profile(self, values: dict[str, np.ndarray]) -> None:
+        """Write the method's per-position diagnostics, if there are any."""
         if values:
             stream = io.BytesIO()
             np.savez_compressed(stream, **values)
-            write_atomically(self.path / PORTRAIT, stream.getvalue())
+            write_atomically(self.path / POSITION_PROFILE, stream.getvalue())
 
     def finish(self, metrics: dict, manifest: dict) -> None:
         """Write metrics.json and manifest.json, then DONE."""
         write_json(self.path / "manifest.json", manifest)
         write_json(self.path / "metrics.json", metrics)
         write_atomically(self.path / DONE, b"")
+
+
+def read_position_profile(folder: Path) -> dict[str, np.ndarray]:
+    """Return the per-position diagnostics of a run; {} for a method without any."""
+    for name in (POSITION_PROFILE, "portrait.npz"):  # the second is its name in older runs
+        if (folder / name).exists():
+            with np.load(folder / name) as values:
+                return dict(values)
+    return {}
 
 
 def remove_if_empty(path: Path) -> None:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 
 def results_table(metrics: dict, path: Path) -> str:
-    """Return validation and test metrics as aligned text, and where the rest is."""
+    """Return validation and test metrics as aligned text, with the path of the run directory."""
     names = list(metrics["test"])
-    lines = [" " * 12 + "".join(f"{name:>9}" for name in names)]
+    widths = [max(9, len(name) + 2) for name in names]
+    lines = [" " * 12 + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]
     for title, part in (("validation", "valid"), ("test", "test")):
-        lines.append(f"{title:<12}" + "".join(f"{metrics[part][name]:>9.4f}" for name in names))
+        values = [f"{metrics[part][name]:.4f}" if name in metrics[part] else "" for name in names]
+        lines.append(f"{title:<12}" + "".join(f"{text:>{width}}" for text, width in zip(values, widths, strict=True)))
     when = f"best epoch {metrics['best_epoch']}, " if metrics["best_epoch"] else ""
     place = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return "\n".join([*lines, f"{when}everything else is in {place}"])

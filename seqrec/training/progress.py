@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: one bar, one line per epoch."""
+"""What is shown during training: a bar, and a line per epoch."""
 
 import logging
 import time
@@ -11,10 +11,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 log = logging.getLogger("seqrec")
 
 
+def validation_metrics(entry: dict) -> dict[str, float]:
+    """Return the validation metrics of an entry of the history, by name: {"HR@10": ...}."""
+    return {name.removeprefix("valid/"): value for name, value in entry.items() if name.startswith("valid/")}
+
+
 class Progress:
     """A tqdm bar with the live loss and targets per second; None shows it on terminals only.
 
-    The line of an epoch has the metrics at the cutoff of the monitored one.
+    The line of an epoch has the metrics whose cutoff is that of the monitored one.
     """
 
     def __init__(self, bar: bool | None, monitor: str):
@@ -33,9 +38,9 @@ class Progress:
     def report(self, entry: dict, best: bool) -> None:
         """Print the line of a finished epoch; a star marks the best one so far."""
         metrics = [
-            f"{name.removeprefix('valid/')} {value:.4f}"
-            for name, value in entry.items()
-            if name.startswith("valid/") and name.partition("@")[2] == self.cutoff
+            f"{name} {value:.4f}"
+            for name, value in validation_metrics(entry).items()
+            if name.partition("@")[2] == self.cutoff
         ]
         log.info(
             "epoch %3d%s loss %.4f  %s  %.1f s, %s targets/s",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 class EventWriter:
-    """Writes the entries of a history as scalars; a run that goes on begins its events anew, so none stands twice."""
+    """Writes the entries of a history as scalars; a resumed run rewrites them all, so that none is duplicated."""
 
     def __init__(self, folder: Path):
         self.folder, self.writer, self.written = folder, None, 0

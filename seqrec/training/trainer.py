@@ -1,4 +1,4 @@
-"""The training loop: one update rule, early stopping, exact resume (with several processes: of all but dropout)."""
+"""The training loop: one update rule, early stopping, exact resume (with several processes: of everything but dropout)."""
 
 import logging
 import time
@@ -17,12 +17,12 @@ from seqrec.utils.checkpoint import Checkpoints, random_state, restore_random_st
 from seqrec.utils.errors import UserError
 
 log = logging.getLogger("seqrec")
-SMALLEST_LR_SCALE = 0.01  # plateaus do not take the learning rate below this share of it
+SMALLEST_LR_SCALE = 0.01  # plateaus lower the learning rate to no less than this fraction
 
 
 @dataclass
 class State:
-    """Where a run stands; plain values only, so that it fits a checkpoint."""
+    """How far a run has come; plain values only, so that a checkpoint can hold it."""
 
     stage: int = 0
     stage_began: int = 0  # epochs finished before this stage
@@ -34,56 +34,48 @@ class State:
     best: float | None = None  # monitored metric
     best_epoch: int = 0
     waited: int = 0  # evaluations since the best one
-    lr_scale: float = 1.0  # what plateaus have left of the learning rate
+    lr_scale: float = 1.0  # what is left of the learning rate after plateaus
     seconds: float = 0.0  # of training and validation
     earlier: float = 0.0  # of these, spent by earlier processes
     history: list[dict] = field(default_factory=list)  # one entry per epoch
     stopped: str = ""  # why training ended
 
 
+@dataclass(eq=False)
 class Trainer:
     """Trains a method until the monitored validation metric has not risen for `patience` evaluations.
 
-    `validate` gives the validation metrics of the method as it stands; `record` takes the history after every epoch.
-    With several processes each takes its share of the rows of every batch, and gradients are averaged.
+    `validate` returns the validation metrics of the method as it is; `record` takes the history after every epoch.
+    With several processes each trains on its shard of every batch, and gradients are averaged.
     """
 
-    def __init__(
-        self,
-        fabric: Fabric,
-        method: Method,
-        loader: TrainLoader,
-        validate: Callable[[], dict[str, float]],
-        record: Callable[[list[dict]], None],
-        checkpoints: Checkpoints,
-        progress: Progress,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        schedule: str,
-        warmup_epochs: float,
-        plateau: int | None,
-        plateau_factor: float,
-        clip: float | None,
-        monitor: str,
-        max_epochs: int,
-        eval_every: int,
-        patience: int,
-        max_minutes: float | None,
-        checkpoint_minutes: float,
-    ):
-        self.fabric, self.method, self.loader, self.validate = fabric, method, loader, validate
-        self.record, self.checkpoints, self.progress = record, checkpoints, progress
-        self.monitor, self.max_epochs, self.eval_every, self.patience = monitor, max_epochs, eval_every, patience
-        self.max_minutes, self.checkpoint_minutes = max_minutes, checkpoint_minutes
-        self.optimizer, self.clip, self.schedule, self.warmup_epochs = optimizer, clip, schedule, warmup_epochs
-        self.plateau, self.plateau_factor = plateau, plateau_factor
-        self.state = State()
+    fabric: Fabric
+    method: Method
+    loader: TrainLoader
+    validate: Callable[[], dict[str, float]]
+    record: Callable[[list[dict]], None]
+    checkpoints: Checkpoints
+    progress: Progress
+    optimizer: Callable[..., torch.optim.Optimizer]
+    schedule: str
+    warmup_epochs: float
+    plateau: int | None
+    plateau_factor: float
+    clip: float | None
+    monitor: str
+    max_epochs: int
+    eval_every: int
+    patience: int
+    max_minutes: float | None
+    checkpoint_minutes: float
+    state: State = field(default_factory=State)
 
     def fit(self) -> State:
         """Train from the last checkpoint, if there is one, to the end; raises UserError when the loss diverges."""
         self.saved = time.monotonic()
         saved = self.checkpoints.load("last.pt")
         if saved is None:
-            self._begin_stage()
+            self.begin_stage()
         else:
             self._resume(saved)
         self.started = time.monotonic() - self.state.seconds
@@ -98,8 +90,8 @@ class Trainer:
             self._save_last()
         return self.state
 
-    def _begin_stage(self) -> None:
-        """Make the optimisers of a stage; the method says how long it is."""
+    def begin_stage(self) -> None:
+        """Create the optimisers and schedulers of `state.stage`; the method decides how long it is."""
         length = self.method.on_stage(self.state.stage)
         self.stage_ends = self.state.stage_began + (self.max_epochs if length is None else length)
         self.patient = length is None
@@ -119,14 +111,14 @@ class Trainer:
             )
 
     def _next_stage(self) -> None:
-        """Go back to the best weights and begin the next stage with them; its best epoch is to be found anew."""
+        """Begin the next stage from the best weights; its best epoch is one of its own."""
         state = self.state
         log.info("stage %d ended: %s", state.stage + 1, state.stopped)
         self.fabric.barrier()
         self.method.load_state_dict(self.checkpoints.load("best.pt")["model"])
         state.stage, state.stage_began = state.stage + 1, state.epoch
         state.best, state.waited, state.lr_scale, state.stopped = None, 0, 1.0, ""
-        self._begin_stage()
+        self.begin_stage()
 
     def update(self, loss: Tensor, *groups: str) -> None:
         """Step the optimisers of `groups` (default: all) down the gradient of `loss`; raises UserError if it is not finite."""
@@ -223,7 +215,7 @@ class Trainer:
     def _resume(self, saved: dict) -> None:
         self.state = State(**saved["state"])
         self.state.earlier = self.state.seconds
-        self._begin_stage()
+        self.begin_stage()
         self.method.on_epoch(self.state.epoch)  # it may make buffers that the checkpoint then fills
         self.method.load_state_dict(saved["model"])
         for name, optimizer in self.optimizers.items():

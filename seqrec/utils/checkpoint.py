@@ -19,7 +19,7 @@ DAMAGED = (  # what reading a damaged file has been seen to raise
 
 
 class Checkpoints:
-    """The two checkpoints of a run directory: `best.pt` (weights) and `last.pt` (everything that moves)."""
+    """The two checkpoints of a run directory: `best.pt` (weights) and `last.pt` (the full training state)."""
 
     def __init__(self, folder: Path, config_hash: str, data_sha256: str):
         self.folder = folder
@@ -41,10 +41,7 @@ class Checkpoints:
             return None
         try:
             state = _read(path)
-            of = {
-                "data_sha256": self.identity["data_sha256"],
-                **state,
-            }  # early checkpoints do not say which data they had
+            of = {"data_sha256": self.identity["data_sha256"], **state}  # early checkpoints have no data hash
             of = {key: of[key] for key in self.identity}
         except DAMAGED as error:
             raise UserError(
@@ -60,9 +57,9 @@ class Checkpoints:
 
 
 def take_over(module: nn.Module, parts: tuple[str, ...], folder: str, key: str, advice: str) -> None:
-    """Load the weights of `parts`, the beginnings of their names, from the best epoch in another run's directory.
+    """Load the weights whose names begin with one of `parts` from the best epoch of another run's directory.
 
-    Raises UserError, naming the configuration `key`, if they are not there or do not fit; `advice` says what must agree.
+    Raises UserError, naming the configuration `key`, if they are missing or do not fit; `advice` is what must agree.
     """
     path = Path(folder) / "best.pt"
     if not path.exists():

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something the user can mend: the message names the file, key or value, and what to do."""
+    """An error the user can fix: the message names the file, key or value, and what to do."""
 
 
 def one_of(key: str, value: object, choices: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Helpers for methods in which two players take turns."""
+"""Helpers for methods that update two networks in turn."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

@@ -9,9 +9,9 @@ def user_keys(user_ids: np.ndarray) -> np.ndarray:
     return pd.util.hash_array(np.asarray(user_ids))
 
 
-def key(*words: np.ndarray | int) -> np.ndarray:
-    """Return a 64-bit key of the words, which are broadcast: each goes through the finaliser of SplitMix64 in turn."""
-    mixed = np.zeros((), np.uint64)
+def key(*words: np.ndarray | int, start: int = 0) -> np.ndarray:
+    """Return a 64-bit key of the words, which are broadcast: `start` and each word go through SplitMix64's finaliser in turn."""
+    mixed = np.asarray(start).astype(np.uint64)
     with np.errstate(over="ignore"):  # products wrap around
         for word in words:
             mixed = _scramble(mixed) + np.asarray(word).astype(np.uint64)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-import train
 from seqrec.build import build
 from seqrec.data.dataset import Dataset
 from seqrec.data.sequences import ranges
@@ -15,7 +14,7 @@ from seqrec.data.split import LeaveOneOut, Temporal
 from seqrec.noise.training import TrainingNoise
 from seqrec.utils.errors import UserError
 
-CONF = Path(train.__file__).parent / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 OPERATORS = sorted(path.stem for path in (CONF / "noise").glob("*.yaml") if path.stem != "none")
 KEYS = {
     "operators": ["insert"],
@@ -139,7 +138,7 @@ def test_known_noise_of_the_data_stays_known():
     [
         ({"operators": "insert"}, "noise.operators=insert: must be a list"),
         ({"eval_history": "both"}, "noise.eval_history=both: must be noisy or clean"),
-        ({"users": 2}, "noise.users=2: must be a share"),
+        ({"users": 2}, "noise.users=2: must be a fraction"),
     ],
 )
 def test_wrong_values_are_named(keys, message):

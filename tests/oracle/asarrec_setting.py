@@ -8,14 +8,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import train as entry
 from seqrec.build import make
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.methods.asarrec import objectives
 from seqrec.methods.asarrec.semi_sinkhorn import discretise, semi_sinkhorn
+from seqrec.methods.base import ModelSpec
 
-CONF = str(Path(entry.__file__).parent / "conf")
+CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, MAX_LEN, DIM, K = 30, 8, 8, 3
 STILL = {
     "sasrec": ("dropout", "attention_dropout", "inner_dropout"),
@@ -56,8 +56,8 @@ def build(train, backbone="sasrec", *changes, method="asarrec", still=True, live
     with initialize_config_dir(CONF, version_base="1.3"):
         config = OmegaConf.to_container(compose("config", overrides), resolve=True)
     torch.manual_seed(3)
-    facts = {"num_items": ITEMS, "max_len": MAX_LEN, "dim": DIM}
-    made = make(config["method"], **facts, loss=make(config["loss"]), backbone=make(config["backbone"]))
+    spec = ModelSpec(make(config["backbone"]), make(config["loss"]), ITEMS, DIM, MAX_LEN)
+    made = make(config["method"], spec=spec)
     made.setup(train)
     with torch.no_grad():
         for parameter in made.parameters():

@@ -8,12 +8,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import train
 from seqrec.batch import Batch
 from seqrec.build import make
 from seqrec.methods.autosam.autosam import AutoSAM
+from seqrec.methods.base import ModelSpec
 
-CONF = str(Path(train.__file__).parent / "conf")
+CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, DIM, MAX_LEN = 30, 8, 6
 BACKBONES = ("sasrec", "gru4rec", "fmlprec")
 LOSSES = ("cross_entropy", "sampled_softmax")
@@ -33,8 +33,8 @@ def method_of(*overrides, items=ITEMS) -> AutoSAM:
     """A method with larger weights than at the start, so that nothing is nearly constant."""
     values = OmegaConf.to_container(configure("backbone.layers=1", *overrides), resolve=True)
     torch.manual_seed(3)
-    facts = {"num_items": items, "max_len": values["max_len"], "dim": values["dim"]}
-    method = make(values["method"], **facts, loss=make(values["loss"]), backbone=make(values["backbone"]))
+    spec = ModelSpec(make(values["backbone"]), make(values["loss"]), items, values["dim"], values["max_len"])
+    method = make(values["method"], spec=spec)
     if method.loss.negatives:
         method.loss.setup(torch.full((items + 1,), -math.log(items)))
     with torch.no_grad():

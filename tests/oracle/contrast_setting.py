@@ -10,6 +10,7 @@ from seqrec.build import make
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import LeaveOneOut
+from seqrec.methods.base import ModelSpec
 
 ITEMS, MAX_LEN, DIM = 12, 6, 4
 # longer than MAX_LEN, with repeats, too short to train on, empty
@@ -39,10 +40,8 @@ class Setting:
         train_part, sampler = sequences_of(rows), None
         if next_item.negatives:
             sampler = NegativeSampler(train_part, ITEMS, next_item.negatives, next_item.shared, 0.0, seed=1)
-        factory = make(values["backbone"])
-        self.method = make(
-            values["method"], num_items=ITEMS, max_len=MAX_LEN, loss=next_item, backbone=factory, dim=dim
-        )
+        spec = ModelSpec(make(values["backbone"]), next_item, ITEMS, dim, MAX_LEN)
+        self.method = make(values["method"], spec=spec)
         self.loader = TrainLoader(train_part, 8, MAX_LEN, 1, sampler, prefixes=not self.method.backbone.causal)
         self.batch = next(self.loader.epoch(0))
         self.method.setup(train_part)
@@ -115,14 +114,8 @@ def train_on_synthetic(noise, epochs, *keys):
     split = LeaveOneOut()(dataset)
     torch.manual_seed(1)
     loss = make(values["loss"])
-    method = make(
-        values["method"],
-        num_items=dataset.num_items,
-        max_len=values["max_len"],
-        loss=loss,
-        backbone=make(values["backbone"]),
-        dim=32,
-    )
+    spec = ModelSpec(make(values["backbone"]), loss, dataset.num_items, 32, values["max_len"])
+    method = make(values["method"], spec=spec)
     sampler = NegativeSampler(split.train, dataset.num_items, loss.negatives, loss.shared, loss.power, seed=1)
     loader = TrainLoader(split.train, 64, values["max_len"], 1, sampler)
     method.setup(split.train)

@@ -7,12 +7,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import train
 from seqrec.build import make
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
+from seqrec.methods.base import ModelSpec
 
-CONF = str(Path(train.__file__).parent / "conf")
+CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, MAX_LEN, DIM = 12, 5, 4
 # longer than MAX_LEN, with repeats (also across users), too short to train on, empty
 ROWS = [[1, 2, 3, 4, 5, 6, 7, 8], [2, 2, 9, 1], [3], [], [10, 9], [5, 2, 5, 2, 5, 2, 1, 3, 4, 6, 7, 8], [11, 2, 3]]
@@ -49,10 +49,9 @@ class Setting:
         next_item, train, sampler = make(values["loss"]), sequences_of(rows), None
         if next_item.negatives:
             sampler = NegativeSampler(train, ITEMS, next_item.negatives, next_item.shared, 0.0, seed=1)
-        self.parts = {"num_items": ITEMS, "max_len": MAX_LEN, "loss": next_item, "dim": DIM}
-        self.parts["backbone"] = make(values["backbone"])
+        self.spec = ModelSpec(make(values["backbone"]), next_item, ITEMS, DIM, MAX_LEN)
         torch.manual_seed(3)
-        self.method = make(values["method"], "method", **self.parts)
+        self.method = make(values["method"], "method", spec=self.spec)
         self.method.setup(train)
         self.loader = TrainLoader(train, batch_size, MAX_LEN, 1, sampler, prefixes=not self.method.backbone.causal)
         self.batch = next(self.loader.epoch(0))

@@ -83,7 +83,7 @@ def test_both_steps_meet_the_same_hard_views_and_the_views_of_a_row_are_drawn_ap
     assert met[0] is met[1]
     with torch.no_grad():
         method.augmenter.query.weight.zero_()  # nothing but the noise tells the views of a row apart
-        soft = [soft for _, soft, _ in method.matrices(method.extended(batch_of(train, method)))]
+        soft = [group.soft for group in method.matrices(method.extended(batch_of(train, method)))]
     assert all((part[:, 0] - part[:, 1]).abs().amax((1, 2)).min() > 1e-3 for part in soft)
 
 

@@ -14,12 +14,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import train as entry
 from seqrec.build import build, load
+from seqrec.commands import train as entry
 from seqrec.methods.asarrec.views import rows_to_augment
 from seqrec.utils.errors import UserError
 
-ROOT = Path(entry.__file__).parent
+ROOT = Path(__file__).parents[2]
 SMALL = (
     *("method=asarrec", "loss=bce", "dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8"),
     *("backbone.layers=1", "trainer.batch_size=32", "trainer.threads=1", "trainer.progress=false"),
@@ -285,7 +285,7 @@ def test_the_keep_probability_is_the_share_of_views_that_hold_the_item(finished)
     count = torch.zeros(len(rows), batch.seq.shape[1])
     method.augmenter.train()
     for _ in range(200):
-        views = method.hard_views(extended, method.sources(extended, method.matrices(extended))).items(extended)
+        views = method.hard_views(extended, method.matrices(extended)).items(extended)
         for row, both in enumerate(views):
             for view in both:
                 held = set(view.tolist())

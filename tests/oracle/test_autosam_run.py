@@ -24,6 +24,7 @@ from seqrec.methods.autosam import rewards
 from seqrec.methods.autosam.autosam import AutoSAM
 from seqrec.methods.autosam.sampler import fixed_uniform
 from seqrec.methods.autosam.subsequence import compact
+from seqrec.methods.base import ModelSpec
 from seqrec.utils.errors import UserError
 
 # ----------------------------------------------------------------- what moves what
@@ -99,14 +100,7 @@ def test_one_step_moves_the_sampler_by_plain_gradient_descent(backbone, loss):
 def test_a_new_sampler_keeps_about_half():
     values = OmegaConf.to_container(configure("dim=128", "max_len=50", "method.sampler.temperature=5"), resolve=True)
     torch.manual_seed(0)
-    method = make(
-        values["method"],
-        num_items=500,
-        max_len=50,
-        dim=128,
-        loss=make(values["loss"]),
-        backbone=make(values["backbone"]),
-    )
+    method = make(values["method"], spec=ModelSpec(make(values["backbone"]), make(values["loss"]), 500, 128, 50))
     p = keep_probability(method, torch.randint(1, 501, (64, 50)))
     assert 0.4 < float(p.mean()) < 0.6
     assert float(p.std()) < 0.08
@@ -188,6 +182,10 @@ def test_draws_are_uniform_and_differ_by_every_part_of_their_key():
     assert float(by_slot.abs().max()) < 0.1
     assert (fixed_uniform(2, 2, users, 10) != numbers).float().mean() > 0.99
     assert torch.equal(fixed_uniform(1, 1, users.flip(0), 4)[0], numbers[0].flip(0)[:, -4:])
+    # finished runs must be evaluated with the same draws as ever
+    torch.testing.assert_close(
+        fixed_uniform(1, 1, users[5:6], 2), torch.tensor([[[0.4362, 0.7964]]]), atol=5e-5, rtol=0
+    )
 
 
 # ----------------------------------------------------------------- controls, loading, refusals

@@ -11,7 +11,7 @@ from method_setting import MAX_LEN, ROWS, Setting
 from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
 from seqrec.methods.cat.cascade import cascade_effects, inverse_weights, shuffled, single
-from seqrec.methods.cat.perturbation import Ascent
+from seqrec.methods.cat.perturbation import Perturbation
 
 
 @pytest.fixture
@@ -208,12 +208,12 @@ def test_uniform_weights(setting):
 
 def test_ascent_by_hand():
     gradient, radius = torch.tensor([[3.0, -4.0], [0.0, 0.0]]), torch.tensor([[2.0], [1.0]])
-    (shift,) = Ascent("gradient", 1, 1.0)(None, [gradient], [radius])
+    (shift,) = Perturbation("gradient", 1, 1.0)(None, [gradient], [radius])
     assert torch.allclose(shift, torch.tensor([[1.2, -1.6], [0, 0]]))
-    (shift,) = Ascent("sign", 1, 1.0)(None, [gradient], [radius])
+    (shift,) = Perturbation("sign", 1, 1.0)(None, [gradient], [radius])
     assert torch.equal(shift, torch.tensor([[2.0, -2.0], [0, 0]]))
     torch.manual_seed(0)
-    (shift,) = Ascent("random", 1, 1.0)(None, [gradient], [radius])
+    (shift,) = Perturbation("random", 1, 1.0)(None, [gradient], [radius])
     assert torch.allclose(shift.norm(dim=-1), radius[:, 0])
     assert abs(torch.cosine_similarity(shift[0], gradient[0], dim=0)) < 0.99
 
@@ -238,6 +238,6 @@ def test_several_steps_are_projected_gradient_ascent(direction, steps):
             oracle = [s * min(1, radius / math.hypot(*moved)) for s in moved]
     start = torch.zeros(1, 3, requires_grad=True)
     first = torch.autograd.grad(loss(start), start)
-    (shift,) = Ascent(direction, steps, 0.5)(loss, list(first), [torch.tensor([[radius]])])
+    (shift,) = Perturbation(direction, steps, 0.5)(loss, list(first), [torch.tensor([[radius]])])
     assert shift[0].tolist() == pytest.approx(oracle, abs=1e-5)
     assert not shift.requires_grad

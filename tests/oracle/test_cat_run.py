@@ -7,7 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from method_setting import CONF, Setting
 
-import train
+from seqrec.commands import train
 from seqrec.training.trainer import Trainer
 from seqrec.utils.errors import UserError
 
@@ -63,6 +63,10 @@ def test_a_wrong_stage1_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"method\.stage1=.*nowhere: no finished run"):
         job(tmp_path / "a", "method=cat", f"method.stage1={tmp_path / 'nowhere'}")
     job(tmp_path / "plain", "method=plain", "dim=4")
+    done = (tmp_path / "plain" / "DONE").rename(tmp_path / "plain" / "nearly")
+    with pytest.raises(UserError, match=r"method\.stage1=.*plain: no finished run"):
+        job(tmp_path / "a", "method=cat", "dim=4", f"method.stage1={tmp_path / 'plain'}", "data_dir=/nowhere")
+    done.rename(tmp_path / "plain" / "DONE")
     with pytest.raises(UserError, match=r"method\.stage1=.*items.weight is \(121, 4\) there and \(121, 8\) here"):
         job(tmp_path / "b", "method=cat", f"method.stage1={tmp_path / 'plain'}")
     with pytest.raises(UserError, match=r"method\.stage1=.*missing there|method\.stage1=.*missing here"):

@@ -18,6 +18,7 @@ from contrast_setting import (
 
 from seqrec.build import make
 from seqrec.losses import BinaryCrossEntropy
+from seqrec.methods.base import ModelSpec
 from seqrec.utils.errors import UserError
 
 DUOREC_VERSION = (
@@ -164,9 +165,7 @@ def test_without_weight_the_gradient_is_that_of_the_plain_method(setting):
 def test_constructor_takes_the_page_s_keys_alone():
     values = configure("method=cl4srec")
     with pytest.raises(UserError):
-        make(
-            {**values["method"], "typo": 1}, num_items=3, max_len=3, loss=BinaryCrossEntropy(1), backbone=None, dim=DIM
-        )
+        make({**values["method"], "typo": 1}, spec=ModelSpec(None, BinaryCrossEntropy(1), 3, DIM, 3))
 
 
 @pytest.mark.slow

@@ -200,7 +200,7 @@ def test_dependence_is_no_orthogonality():
 def test_control_with_one_encoder_and_l2(setting):
     case = setting(variant="l2", beta=0.1)
     assert case.method.confounder is None
-    plain = Method(**case.parts)
+    plain = Method(case.spec)
     assert sum(p.numel() for p in case.method.parameters()) == sum(p.numel() for p in plain.parameters())
     oracle = Oracle(case.method.double(), "bpr", case.batch)
     check(case, "bpr", case.method.losses(case.batch), oracle.mean_loss(0) + 0.1 * oracle.penalty())

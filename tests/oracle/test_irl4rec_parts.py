@@ -23,7 +23,7 @@ def setting(sequences_of):
 def test_control_with_an_idle_confounder(setting):
     case = setting(gamma=0, alpha=0, beta=0, spread=0)
     torch.manual_seed(3)
-    plain = Method(**case.parts)
+    plain = Method(case.spec)
     assert torch.equal(plain.items.weight, case.method.items.weight)  # the side of t begins where plain begins
     loss = case.method.losses(case.batch)["loss"]
     assert loss.item() == pytest.approx(plain.losses(case.batch)["loss"].item(), rel=1e-6)

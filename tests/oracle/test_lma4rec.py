@@ -1,4 +1,4 @@
-"""LMA4Rec against its page: where its gates are, aligned passes, who moves what, ablations, resume. The gradient is next door."""
+"""LMA4Rec against its page: where its dropouts are, aligned passes, who moves what, ablations, resume. The gradient is next door."""
 
 import copy
 import functools
@@ -18,16 +18,16 @@ def setting(sequences_of):
     return functools.partial(Setting, sequences_of, "lma4rec")
 
 
-# --- section 2: where the gates are
+# --- section 2: where the dropouts are
 
 
 @pytest.mark.parametrize(("backbone", "units"), [("sasrec", [4, 4]), ("gru4rec", [6, 6]), ("fmlprec", [4, 4])])
 def test_every_layer_has_a_gate_for_the_units_it_puts_out(setting, backbone, units):
     method = setting("method.keep=[.5,.8]", "method.per_unit=true", backbone=backbone, dropout=True).method
-    assert [layer.dropout for layer in method.backbone.layers] == method.gates
-    assert [gate.units for gate in method.gates] == units
-    assert not method.gates[0].logit.any()  # keep .5 is a logit of exactly 0
-    torch.testing.assert_close(torch.sigmoid(method.gates[1].logit), torch.full((units[1],), 0.8))
+    assert [layer.dropout for layer in method.backbone.layers] == method.dropouts
+    assert [dropout.units for dropout in method.dropouts] == units
+    assert not method.dropouts[0].logit.any()  # keep .5 is a logit of exactly 0
+    torch.testing.assert_close(torch.sigmoid(method.dropouts[1].logit), torch.full((units[1],), 0.8))
     assert method.training
 
 
@@ -39,20 +39,20 @@ def test_every_layer_has_a_gate_for_the_units_it_puts_out(setting, backbone, uni
 def test_passes_differ_in_the_gates_alone(setting, backbone, share):
     tried = setting(f"method.share_positions={share}", backbone=backbone, dropout=True)
     method, batch = tried.method, tried.batch
-    for gate in method.gates:
-        gate.logit.data.fill_(40.0)  # always open, in both passes
+    for dropout in method.dropouts:
+        dropout.logit.data.fill_(40.0)  # always open, in both passes
     views = method.views(batch.seq, method.similar)
     torch.manual_seed(2)
     with method.mirrored():
         other, other_anchors, _ = method.states(batch, views)
         assert not other.requires_grad
-        assert all(gate.mirrored for gate in method.gates)
+        assert all(dropout.mirrored for dropout in method.dropouts)
     hidden, anchors, _ = method.states(batch, views)
     assert torch.equal(hidden, other)
     assert torch.equal(anchors, other_anchors)
     again, _, _ = method.states(batch, views)
     assert not torch.equal(hidden, again)  # the other dropouts do act
-    assert not any(gate.mirrored for gate in method.gates)
+    assert not any(dropout.mirrored for dropout in method.dropouts)
 
 
 def test_the_mirrored_pass_leaves_no_trace_in_the_generator(setting):
@@ -69,8 +69,8 @@ def test_the_mirrored_pass_leaves_no_trace_in_the_generator(setting):
 def test_mirrored_draws_are_the_complement_where_keep_is_a_half(setting):
     tried = setting()
     method, batch = tried.method, tried.batch
-    gate, seen = method.gates[0], []
-    gate.register_forward_hook(lambda _, given, out: seen.append((out / given[0]).detach()))
+    dropout, seen = method.dropouts[0], []
+    dropout.register_forward_hook(lambda _, given, out: seen.append((out / given[0]).detach()))
     method.losses(batch)
     mirrored, plain = seen
     torch.testing.assert_close(plain + mirrored, torch.full_like(plain, 2.0))
@@ -85,7 +85,7 @@ def test_groups_partition_the_parameters_and_each_moves_its_own(setting, backbon
     method, batch = tried.method, tried.batch
     groups = method.param_groups()
     keep, model = (list(groups[name].parameters) for name in ("keep", "model"))
-    assert [id(parameter) for parameter in keep] == [id(gate.logit) for gate in method.gates]
+    assert [id(parameter) for parameter in keep] == [id(dropout.logit) for dropout in method.dropouts]
     assert sorted(map(id, keep + model)) == sorted(map(id, method.parameters()))
     assert groups["model"].optimizer is None
     optimizer = groups["keep"].optimizer(keep)
@@ -95,7 +95,7 @@ def test_groups_partition_the_parameters_and_each_moves_its_own(setting, backbon
     method.losses(batch)["loss"].backward()
     before = {name: value.clone() for name, value in method.state_dict().items()}
     optimizer.step()
-    logits = {f"backbone.layers.{number}.dropout.logit" for number in range(len(method.gates))}
+    logits = {f"backbone.layers.{number}.dropout.logit" for number in range(len(method.dropouts))}
     assert {name for name, value in method.state_dict().items() if not torch.equal(value, before[name])} == logits
     torch.optim.Adam(model).step()
     still = {name for name, value in method.state_dict().items() if torch.equal(value, before[name])}
@@ -123,12 +123,12 @@ def test_a_range_holds_the_keep_probabilities(setting):
     method, batch = tried.method, tried.batch
 
     def update(loss):
-        for gate, value in zip(method.gates, (3.0, -3.0), strict=True):
-            gate.logit.data.fill_(value)
+        for dropout, value in zip(method.dropouts, (3.0, -3.0), strict=True):
+            dropout.logit.data.fill_(value)
 
     method.optimize(batch, update)
     torch.testing.assert_close(
-        torch.cat([torch.sigmoid(gate.logit) for gate in method.gates]), torch.tensor([0.6, 0.4])
+        torch.cat([torch.sigmoid(dropout.logit) for dropout in method.dropouts]), torch.tensor([0.6, 0.4])
     )
 
 
@@ -255,7 +255,7 @@ def test_a_run_cut_in_two_ends_with_the_same_bits(setting):
     run(resumed, others, 3)
     expected = whole.method.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in resumed.method.state_dict().items())
-    assert whole.method.gates[0].logit.any()
+    assert whole.method.dropouts[0].logit.any()
 
 
 @pytest.mark.slow
@@ -263,7 +263,7 @@ def test_a_run_cut_in_two_ends_with_the_same_bits(setting):
 def test_alive_keep_logits_move_and_views_find_each_other(noise):
     method, logs = train_on_synthetic(noise, 20, "method=lma4rec", "loss=bce", "method.keep_optimizer.lr=.005")
     late = logs[-10:]
-    assert max(gate.logit.detach().abs().max().item() for gate in method.gates) > 0.05
+    assert max(dropout.logit.detach().abs().max().item() for dropout in method.dropouts) > 0.05
     assert sum(log["contrast_accuracy"] for log in late) / len(late) > 20 / 127
     assert sum(log["next_item"] for log in late) < sum(log["next_item"] for log in logs[:10])
 
@@ -273,7 +273,7 @@ def test_alive_without_contrast_the_rates_fall():
     method, logs = train_on_synthetic(
         0.0, 40, "method=lma4rec", "loss=bce", "method.without=ssl", "method.keep_optimizer.lr=.005"
     )
-    keep = torch.cat([torch.sigmoid(gate.logit.detach()) for gate in method.gates])
+    keep = torch.cat([torch.sigmoid(dropout.logit.detach()) for dropout in method.dropouts])
     assert keep.mean() > 0.5 + 0.0125  # a mean logit of .05
     assert logs[-1]["next_item"] < 0.9 * logs[0]["next_item"]
 
@@ -282,7 +282,7 @@ def test_alive_without_contrast_the_rates_fall():
 
 
 def alive(experiment, log):
-    logits = torch.cat([gate.logit.detach() for gate in experiment.method.gates])
+    logits = torch.cat([dropout.logit.detach() for dropout in experiment.method.dropouts])
     assert logits.abs().max() > 0.05
     contrast_is_alive(experiment, log)
 

@@ -1,4 +1,4 @@
-"""LMA4Rec's gate and the gradient of its keep logits: ARM against sums over all masks, the estimators row by row."""
+"""LMA4Rec's dropout and the gradient of its keep logits: ARM against sums over all masks, the estimators row by row."""
 
 import functools
 import itertools
@@ -9,7 +9,7 @@ import torch
 from contrast_setting import Setting
 
 from seqrec.backbones.layout import all_cells, length_blocks
-from seqrec.methods.lma4rec.bernoulli_dropout import Gate
+from seqrec.methods.lma4rec.bernoulli_dropout import BernoulliDropout
 
 BACKBONES = ["sasrec", "gru4rec", "fmlprec"]
 
@@ -27,7 +27,7 @@ def draws(monkeypatch):
     return queue
 
 
-# --- section 2: the gate
+# --- section 2: the dropout
 
 
 def opened_by_hand(uniform, keep, mirrored):
@@ -38,56 +38,59 @@ def opened_by_hand(uniform, keep, mirrored):
 @pytest.mark.parametrize("per_unit", [False, True])
 def test_gate_opens_by_its_draws_and_scales_by_the_keep_probability(draws, per_unit, mirrored):
     mask = torch.tensor([[False, True, True], [False, False, False], [True, True, True]])
-    gate = Gate(2, 0.7, per_unit, share_positions=True, pathwise=True)
-    gate.layout, gate.mirrored = length_blocks(mask), mirrored
+    dropout = BernoulliDropout(2, 0.7, per_unit, share_positions=True, pathwise=True)
+    dropout.layout, dropout.mirrored = length_blocks(mask), mirrored
     uniform = torch.tensor([[0.1, 0.9], [0.5, 0.5], [0.65, 0.31]])
     draws.append(uniform)
-    x = torch.arange(1.0, 1 + 2 * len(gate.layout.index)).view(-1, 2)
+    x = torch.arange(1.0, 1 + 2 * len(dropout.layout.index)).view(-1, 2)
     expected = [
-        cell * opened_by_hand(uniform[row], 0.7, mirrored) / 0.7 for cell, row in zip(x, gate.layout.row, strict=True)
+        cell * opened_by_hand(uniform[row], 0.7, mirrored) / 0.7
+        for cell, row in zip(x, dropout.layout.row, strict=True)
     ]
-    torch.testing.assert_close(gate(x), torch.stack(expected))
+    torch.testing.assert_close(dropout(x), torch.stack(expected))
 
 
 def test_gate_over_padded_rows_has_one_mask_per_row(draws):
-    gate = Gate(2, 0.5, False, share_positions=True, pathwise=True)
-    gate.layout = all_cells(torch.ones(2, 3, dtype=torch.bool))
+    dropout = BernoulliDropout(2, 0.5, False, share_positions=True, pathwise=True)
+    dropout.layout = all_cells(torch.ones(2, 3, dtype=torch.bool))
     draws.append(torch.tensor([[0.1, 0.9], [0.7, 0.2]]))
     expected = torch.tensor([[2.0, 0.0], [0.0, 2.0]])[:, None].expand(2, 5, 2)
-    torch.testing.assert_close(gate(torch.ones(2, 5, 2)), expected)  # more slots than the layout: filled up to max_len
+    torch.testing.assert_close(
+        dropout(torch.ones(2, 5, 2)), expected
+    )  # more slots than the layout: filled up to max_len
 
 
 def test_gate_with_a_mask_for_every_slot_sums_its_noise_over_real_cells(draws):
     mask = torch.tensor([[False, True, True], [True, True, True], [False, True, True]])
-    gate = Gate(2, 0.5, False, share_positions=False, pathwise=True)
-    gate.layout = length_blocks(mask, shrink=0.1)  # one block: two cells only fill up
-    assert len(gate.layout.index) == 9
+    dropout = BernoulliDropout(2, 0.5, False, share_positions=False, pathwise=True)
+    dropout.layout = length_blocks(mask, shrink=0.1)  # one block: two cells only fill up
+    assert len(dropout.layout.index) == 9
     uniform = torch.linspace(0.01, 0.99, 18).view(6, 3).T.reshape(9, 2)
     draws.append(uniform)
     x = torch.ones(9, 2)
-    torch.testing.assert_close(gate(x), opened_by_hand(uniform, 0.5, False) / 0.5)
+    torch.testing.assert_close(dropout(x), opened_by_hand(uniform, 0.5, False) / 0.5)
     expected = torch.zeros(3, 2)
     for cell, (row, place, goes) in enumerate(
-        zip(gate.layout.row, gate.layout.index, gate.layout.destination, strict=True)
+        zip(dropout.layout.row, dropout.layout.index, dropout.layout.destination, strict=True)
     ):
         if place == goes:
             expected[row] += uniform[cell] - 0.5
-    torch.testing.assert_close(gate.noise, expected)
+    torch.testing.assert_close(dropout.noise, expected)
     draws.append(uniform.view(3, 3, 2))
-    gate(torch.ones(3, 3, 2))
-    torch.testing.assert_close(gate.noise, (uniform.view(3, 3, 2) - 0.5).sum(1))
+    dropout(torch.ones(3, 3, 2))
+    torch.testing.assert_close(dropout.noise, (uniform.view(3, 3, 2) - 0.5).sum(1))
 
 
 def test_gate_is_the_identity_in_evaluation():
-    gate, x = Gate(3, 0.2, False, True, True).eval(), torch.randn(4, 3)
-    assert torch.equal(gate(x), x)
+    dropout, x = BernoulliDropout(3, 0.2, False, True, True).eval(), torch.randn(4, 3)
+    assert torch.equal(dropout(x), x)
 
 
 def test_gate_keeps_the_mean():
     torch.manual_seed(0)
-    gate = Gate(2, 0.3, True, True, True)
-    gate.layout = all_cells(torch.ones(20000, 1, dtype=torch.bool))
-    torch.testing.assert_close(gate(torch.ones(20000, 2)).mean(0), torch.ones(2), atol=0.03, rtol=0)
+    dropout = BernoulliDropout(2, 0.3, True, True, True)
+    dropout.layout = all_cells(torch.ones(20000, 1, dtype=torch.bool))
+    torch.testing.assert_close(dropout(torch.ones(20000, 2)).mean(0), torch.ones(2), atol=0.03, rtol=0)
 
 
 # --- section 4: the ARM gradient, against sums over all masks
@@ -104,7 +107,7 @@ def expected_gradient(method, batch, draws, keep, shapes, fixed):
 
     Both openings are constant on a piece and u - 1/2 is linear, so the middle of a piece stands for all of it.
     """
-    logits = [gate.logit for gate in method.gates]
+    logits = [dropout.logit for dropout in method.dropouts]
     total = [torch.zeros_like(logit) for logit in logits]
     free = sum(math.prod(shape) for shape in shapes)
     for combination in itertools.product(pieces(keep), repeat=free):
@@ -121,15 +124,15 @@ def expected_gradient(method, batch, draws, keep, shapes, fixed):
 
 def exact_gradient(method, batch, draws, keep, shapes, fixed, value):
     """Differentiate the sum over all masks of probability times value, the probability being a function of the logits."""
-    logits = [gate.logit for gate in method.gates]
+    logits = [dropout.logit for dropout in method.dropouts]
     total = 0.0
     free = [math.prod(shape) for shape in shapes]
     for combination in itertools.product([True, False], repeat=sum(free)):
         masks = iter(combination)
         probability, own = 1.0, []
-        for gate, shape, head in zip(method.gates, shapes, fixed, strict=True):
+        for dropout, shape, head in zip(method.dropouts, shapes, fixed, strict=True):
             opened = torch.tensor([next(masks) for _ in range(math.prod(shape))]).view(shape)
-            eta = torch.sigmoid(gate.logit)
+            eta = torch.sigmoid(dropout.logit)
             probability = probability * torch.where(opened, eta, 1 - eta).prod()
             own.append(torch.cat([head, torch.where(opened, keep / 2, (1 + keep) / 2)]))
         draws.extend(own)
@@ -187,7 +190,7 @@ def test_without_the_pathwise_term_the_gradient_is_arm_s_alone_and_not_exact(set
     estimate = expected_gradient(*given)
     # the scale as a constant: the same sum over masks, differentiated through the probabilities alone
     torch.testing.assert_close(estimate, exact_gradient(*given, next_item_alone), atol=1e-6, rtol=1e-3)
-    tried.method.gates[0].pathwise = True
+    tried.method.dropouts[0].pathwise = True
     assert (estimate - exact_gradient(*given, next_item_alone)).abs().min() > 1e-3
 
 
@@ -213,7 +216,7 @@ def test_the_exact_contrast_estimator_is_the_exact_gradient(setting, draws):
 def next_item_part(method, batch):
     """Gradient of the logit that stems from the next-item loss: weight 0 takes the contrast away."""
     method.weight, weight = 0.0, method.weight
-    gradient = torch.autograd.grad(method.losses(batch)["loss"], [method.gates[0].logit])[0]
+    gradient = torch.autograd.grad(method.losses(batch)["loss"], [method.dropouts[0].logit])[0]
     method.weight = weight
     return gradient
 
@@ -222,14 +225,14 @@ def next_item_part(method, batch):
 
 
 def recorded(method, batch, seed):
-    """Replay a step by hand: losses of both passes by row and by anchor, and each gate's noise."""
+    """Replay a step by hand: losses of both passes by row and by anchor, and each dropout's noise."""
     views = method.views(batch.seq, method.similar)
     method.views = lambda seq, similar: views
     passes = []
     for mirrored in (True, False):
         torch.manual_seed(seed)
-        for gate in method.gates:
-            gate.mirrored = mirrored
+        for dropout in method.dropouts:
+            dropout.mirrored = mirrored
         hidden, anchors, _ = method.states(batch, views)
         supervised = batch.target > 0
         negative = (
@@ -240,7 +243,7 @@ def recorded(method, batch, seed):
         for row, value in zip(supervised.nonzero()[:, 0].tolist(), slots.tolist(), strict=True):
             rows[row] += value / len(slots)
         passes.append((rows, anchors.tolist()))
-    return passes, [gate.noise.tolist() for gate in method.gates]
+    return passes, [dropout.noise.tolist() for dropout in method.dropouts]
 
 
 @pytest.mark.parametrize(
@@ -265,7 +268,7 @@ def test_each_row_s_change_weighs_its_own_draws(setting, backbone, loss, share, 
     (mirrored, plain), noise = recorded(method, batch, seed=11)
     torch.manual_seed(11)
     logs = method.losses(batch)
-    made = torch.autograd.grad(logs["loss"], [gate.logit for gate in method.gates])
+    made = torch.autograd.grad(logs["loss"], [dropout.logit for dropout in method.dropouts])
     size = len(batch.user)
     changes = [b - a for a, b in zip(plain[0], mirrored[0], strict=True)]
     anchors = [b - a for a, b in zip(plain[1], mirrored[1], strict=True)]
@@ -283,7 +286,7 @@ def test_each_row_s_change_weighs_its_own_draws(setting, backbone, loss, share, 
 
 def test_logged_spread_is_that_of_the_gradient_over_draws(setting):
     tried = setting("method.pathwise=false", "method.without=ssl", dropout=True)
-    logits = [gate.logit for gate in tried.method.gates]
+    logits = [dropout.logit for dropout in tried.method.dropouts]
     logged, gradients = [], []
     for seed in range(120):
         torch.manual_seed(seed)

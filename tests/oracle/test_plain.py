@@ -9,7 +9,7 @@ from contract_setting import Contract
 
 from seqrec.backbones.sasrec import SASRec
 from seqrec.losses import BinaryCrossEntropy, CrossEntropy, SampledSoftmax
-from seqrec.methods.base import Method
+from seqrec.methods.base import Method, ModelSpec
 
 ITEMS, DIM, MAX_LEN = 9, 6, 4
 SASREC = functools.partial(
@@ -29,7 +29,7 @@ SASREC = functools.partial(
 
 def plain(loss):
     torch.manual_seed(0)
-    method = Method(SASREC, loss, ITEMS, DIM, MAX_LEN)
+    method = Method(ModelSpec(SASREC, loss, ITEMS, DIM, MAX_LEN))
     for parameter in method.backbone.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return method.eval()

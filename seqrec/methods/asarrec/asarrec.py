@@ -2,21 +2,20 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
-from seqrec.losses import NextItemLoss
 from seqrec.losses.contrastive import NTXent, weighted_sum
-from seqrec.methods.asarrec import objectives, views
+from seqrec.methods.asarrec import matrices, objectives, views
 from seqrec.methods.asarrec.augmentation_encoder import VIEWS, AugmentationEncoder
 from seqrec.methods.asarrec.candidates import SOURCES, Candidates
-from seqrec.methods.asarrec.semi_sinkhorn import discretise, semi_sinkhorn, straight_through
-from seqrec.methods.base import Method, ParamGroup
+from seqrec.methods.asarrec.matrices import Matrices
+from seqrec.methods.base import Method, ModelSpec, ParamGroup
 from seqrec.utils.checkpoint import take_over
 from seqrec.utils.errors import UserError, one_of, within
 from seqrec.utils.gradients import frozen, gradient_norm
@@ -24,25 +23,21 @@ from seqrec.utils.gradients import frozen, gradient_norm
 log = logging.getLogger("seqrec")
 
 INFO_SIGN = {"adversarial": -1.0, "cooperative": 1.0}
-ALIVE = (0.1, 0.6)  # share of the views that differ from their history, outside of which a run warns
+ALIVE = (0.1, 0.6)  # a run warns if the fraction of views that differ from their history is outside
 
 
 class AsarRec(Method):
-    """A backbone that is contrasted with two views of each history, made by learned transformation matrices.
+    """Contrast between two views of each history that learned transformation matrices make.
 
     Reconstruction: see docs/methods/asarrec.md, which also explains every argument. After a warm-up on the next-item loss
-    alone each batch makes one step of the augmenter phi (informativeness, diversity, semantic invariance; the
-    recommender frozen and in eval mode) and one of the recommender theta (next-item loss and contrastive loss on the
-    same hard views). Raises UserError on a value that is none of those allowed.
+    alone, each batch updates the augmenter phi (informativeness, diversity, semantic invariance; the recommender frozen
+    and in eval mode), then the recommender theta (next-item loss and contrastive loss on the same hard views). Raises
+    UserError on a value that is not allowed.
     """
 
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         candidates: int,
         candidate_source: str,
         candidate_recent: int,
@@ -98,10 +93,10 @@ class AsarRec(Method):
         if not 0 < stay < 1:
             raise UserError(f"method.stay={stay}: a probability between 0 and 1 is needed")
         super().__init__(
-            lambda dim, max_len: backbone(dim=dim, max_len=max_len + candidates), loss, num_items, dim, max_len
+            replace(spec, backbone=lambda dim, max_len: spec.backbone(dim=dim, max_len=max_len + candidates))
         )
-        self.candidates = Candidates(num_items, candidates, candidate_source, min(candidate_recent, max_len))
-        self.augmenter = AugmentationEncoder(dim, max_len + candidates, stay, gumbel)
+        self.candidates = Candidates(spec.num_items, candidates, candidate_source, min(candidate_recent, spec.max_len))
+        self.augmenter = AugmentationEncoder(spec.dim, spec.max_len + candidates, stay, gumbel)
         self.iterations, self.power, self.threshold = iterations, power, threshold
         self.shortest, self.least, self.compact = shortest, least, compact
         self.weight, self.contrast = weight, NTXent(vector, cosine, temperature)
@@ -113,36 +108,38 @@ class AsarRec(Method):
         self.augmenter_from, self.augmenter_frozen = augmenter_from, augmenter_frozen
         self.augmenter.requires_grad_(not augmenter_frozen)
         self.augmenting = False
-        self.register_buffer("changed", torch.zeros(2, dtype=torch.long))  # views that differ, and all, this epoch
+        self.register_buffer("changed", torch.zeros(2, dtype=torch.long))  # views that differ and all views, this epoch
         self.register_buffer("warned", torch.zeros((), dtype=torch.bool))
 
     def setup(self, train: Sequences) -> None:
-        """Take the items to insert from the training part."""
+        """Choose the items to insert, from the training sequences."""
         self.candidates.setup(train)
 
     def on_stage(self, stage: int) -> None:
-        """Take the augmenter over from another run, if that is wanted; raises UserError if it is not there or does not fit."""
+        """Load the augmenter of another run, if one is named; raises UserError if it is not there or does not fit."""
         if self.augmenter_from is not None:
             advice = "give an AsarRec run with the same dim, max_len and method.candidates"
             take_over(self, ("augmenter.",), self.augmenter_from, "method.augmenter_from", advice)
 
     def on_epoch(self, epoch: int) -> None:
-        """End the warm-up when it is time; warn if the views of the last epoch were inert or wild."""
+        """End the warm-up when it is over; warn if too few or too many views of the last epoch differed from their history."""
         self.augmenting = epoch >= self.warmup_epochs
         differ, total = self.changed.tolist()
-        if total:
-            share = differ / total
-            outside = not ALIVE[0] <= share <= ALIVE[1]
-            if outside and not self.warned:
-                log.warning(
-                    "warning: %.1f %% of the views differ from their history (epoch %d), healthy are %.0f-%.0f %%; %s",
-                    *(100 * share, epoch, 100 * ALIVE[0], 100 * ALIVE[1]),
-                    "lower method.stay or raise method.gumbel or method.info_weight"
-                    if share < ALIVE[0]
-                    else "raise method.stay or lower method.diversity_weight",
-                )
-            self.warned.fill_(outside)
-            self.changed.zero_()
+        if not total:
+            return
+        fraction = differ / total
+        outside = not ALIVE[0] <= fraction <= ALIVE[1]
+        if outside and not self.warned:
+            more, less = (
+                "lower method.stay or raise method.gumbel or method.info_weight",
+                "raise method.stay or lower method.diversity_weight",
+            )
+            log.warning(
+                "warning: %.1f %% of the views differ from their history (epoch %d), healthy are %.0f-%.0f %%; %s",
+                *(100 * fraction, epoch, 100 * ALIVE[0], 100 * ALIVE[1], more if fraction < ALIVE[0] else less),
+            )
+        self.warned.fill_(outside)
+        self.changed.zero_()
 
     def param_groups(self) -> dict[str, ParamGroup]:
         """Return the recommender's parameters and, unless it is frozen, the augmenter's."""
@@ -169,37 +166,31 @@ class AsarRec(Method):
 
     def view_positions(self, extended: views.Extended) -> Tensor:
         """Positions of both views of extended rows, [2R, N]: a slot of the history has the one that it has in the main task."""
-        width = extended.items.shape[1]
-        slot = torch.arange(width, device=extended.items.device).expand_as(extended.items)
-        if self.backbone.count_from == "start":
-            first = width - extended.target.sum(1, keepdim=True)
-            return (slot - first).clamp(min=0).repeat(VIEWS, 1)
-        return (slot + (self.backbone.max_len - width)).repeat(VIEWS, 1)
+        return self.backbone.positions(extended.target).repeat(VIEWS, 1)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the recommender's loss, with views of the augmenter as it is; a step takes it of the views that both players share."""
+        """Return the recommender's loss on views of the augmenter as it is; `optimize` uses the same views for both updates."""
         extended = self.extended(batch)
         if extended is None:
             return super().losses(batch)
         with torch.no_grad():
-            source = self.sources(extended, self.matrices(extended))
-        return self.recommender_losses(batch, extended, self.hard_views(extended, source))
+            hard = self.hard_views(extended, self.matrices(extended))
+        return self.recommender_losses(batch, extended, hard)
 
     def optimize(self, batch: Batch, update: Callable[..., None]) -> dict[str, Tensor]:
-        """Make one step of the augmenter and one of the recommender, on the same hard views."""
+        """Update the augmenter, then the recommender, on the same hard views."""
         extended = self.extended(batch) if self.augmenting else None
         if extended is None:
             if self.augmenting and not self.augmenter_frozen:
-                # other processes may have rows and make this step, which averages gradients over all of them
+                # other processes may have rows to augment: all must take part in this update, which averages gradients
                 update(sum(parameter.sum() for parameter in self.augmenter.parameters()) * 0, "augmenter")
             logs = Method.losses(self, batch)
             update(logs["loss"], "recommender")
             return logs
         with torch.set_grad_enabled(not self.augmenter_frozen):
             made = self.matrices(extended)
-        source = self.sources(extended, made)
-        hard = self.hard_views(extended, source)
-        logs = self.matrix_logs(extended, source, hard)
+        hard = self.hard_views(extended, made)
+        logs = self.matrix_logs(extended, hard)
         if not self.augmenter_frozen:
             phi = list(self.augmenter.parameters())
             with frozen(self.recommender_parameters(), self.backbone), gradient_norm(phi) as norm:
@@ -218,9 +209,9 @@ class AsarRec(Method):
 
     @torch.no_grad()
     def keep_probability(self, batch: Batch, draws: int = 16) -> Tensor:
-        """Return the share of `draws` pairs of views that keep each item, 0 on padding, [B, T]; for diagnostics.
+        """Return the fraction of views, in `draws` pairs drawn as in training, that keep each item, 0 on padding, [B, T].
 
-        The views are drawn as in training. It is 1 in rows that are not augmented.
+        It is 1 in rows that are not augmented.
         """
         kept, extended = (batch.seq > 0).float(), self.extended(batch)
         if extended is None:
@@ -230,58 +221,41 @@ class AsarRec(Method):
         return kept
 
     @torch.no_grad()
-    def portrait(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean of each history's matrices, target slot by source slot, and shares of the views by slot, to be drawn."""
+    def position_profile(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the mean matrix of each history, target slot by source slot, and how often each slot is dropped or filled."""
         extended, first = self.extended(batch), self.candidates.count
         return {} if extended is None else views.shares_by_slot(extended, self.placed(extended, draws=8), first)
 
     def placed(self, extended: views.Extended, draws: int) -> Tensor:
-        """Return the share of `draws` pairs of views, drawn as in training, that have in a slot the item of a source slot, [R, N, N]."""
+        """Return the fraction of views, in `draws` pairs drawn as in training, that have in a slot the item of a source slot, [R, N, N]."""
         training, width = self.augmenter.training, extended.items.shape[1]
         count = self.items.weight.new_zeros(*extended.items.shape, width + 1)  # the last source is none
         self.augmenter.train()
         for _ in range(draws):
-            for source in self.hard_views(extended, self.sources(extended, self.matrices(extended))).source.unbind(1):
+            for source in self.hard_views(extended, self.matrices(extended)).source.unbind(1):
                 place = source.where(source >= 0, width)[..., None]
                 count.scatter_add_(2, place, torch.ones_like(place, dtype=count.dtype))
         self.augmenter.train(training)
         return count[..., :width] / (VIEWS * draws)
 
-    def matrices(self, extended: views.Extended) -> list[tuple[views.Extended, Tensor, Tensor]]:
-        """Return, group by group, rows of like length with their soft and hard matrices [G, 2, N, N]."""
-        made = []
-        for rows in views.groups(extended.original.sum(1), self.candidates.count):
-            part = extended.cut(rows)
-            with torch.autocast(part.items.device.type, enabled=False):
-                x = self.items(part.items).detach().float()
-                probability = self.augmenter(x, part.items > 0, part.original, part.target)
-                soft = semi_sinkhorn(probability, self.iterations, self.power)
-            made.append((part, soft, discretise(soft, self.threshold)))
-        return made
+    def matrices(self, extended: views.Extended) -> list[Matrices]:
+        """Draw the soft and hard matrices of the histories, in groups of rows of like length."""
+        groups = views.groups(extended.original.sum(1), self.candidates.count)
+        settings = (self.iterations, self.power, self.threshold)
+        return [matrices.draw(self.augmenter, self.items, extended.cut(rows), *settings) for rows in groups]
 
-    @staticmethod
-    def sources(extended: views.Extended, made) -> Tensor:
-        """Return the source slot of every slot of the views of all groups, [R, 2, N]."""
-        return torch.cat([views.sources(hard, extended.items.shape[1]) for _, _, hard in made])
-
-    def hard_views(self, extended: views.Extended, source: Tensor) -> views.HardViews:
-        """Return the views that source slots make, with this method's fallback and compaction."""
+    def hard_views(self, extended: views.Extended, made: list[Matrices]) -> views.HardViews:
+        """Return the views that the hard matrices make, with this method's fallback and compaction."""
+        source = matrices.sources(made, extended.items.shape[1])
         return views.hard_views(extended, source, self.least, self.compact)
 
-    def augmenter_losses(self, extended, made, hard: views.HardViews) -> dict[str, Tensor]:
-        """Return the augmenter's loss and its terms; the views carry the gradient of the soft matrices."""
-        width = extended.items.shape[1]
-        soft_distance, hard_distance, margin, x = [], [], [], []
-        for part, soft, matrix in made:
-            through = straight_through(matrix, soft)
-            soft_distance.append(objectives.distance(soft, part.original))
-            hard_distance.append(objectives.distance(matrix, part.original))
-            ndcg = objectives.sequence_ndcg(through, part.original, self.invariance)
-            margin.append(ndcg - objectives.worst_ndcg(part.original, self.invariance, self.budget)[:, None])
-            view = through.transpose(-1, -2) @ self.items(part.items).detach()[:, None]
-            x.append(F.pad(view, (0, 0, width - view.shape[2], 0)))
-        soft_distance, margin, x = torch.cat(soft_distance), torch.cat(margin), torch.cat(x)
-        between = straight_through(torch.cat(hard_distance), soft_distance)
+    def augmenter_losses(
+        self, extended: views.Extended, made: list[Matrices], hard: views.HardViews
+    ) -> dict[str, Tensor]:
+        """Return the augmenter's loss and its terms; the views have the gradient of the soft matrices."""
+        between, soft_distance = matrices.distances(made)
+        margin = matrices.ndcg_margins(made, self.invariance, self.budget)
+        x = matrices.soft_views(made, self.items, extended.items.shape[1])
         original = self.items(extended.items * extended.original).detach()[:, None]
         x = hard.arrange(torch.where(hard.fallback[..., None, None], original, x))
         occupied = views.stacked(hard.arrange(hard.source >= 0))
@@ -299,8 +273,8 @@ class AsarRec(Method):
             "ndcg_margin": margin.mean(),
         }
 
-    def recommender_losses(self, batch: Batch, extended, hard: views.HardViews) -> dict[str, Tensor]:
-        """Return the recommender's loss and its terms; one pass encodes the histories and both views."""
+    def recommender_losses(self, batch: Batch, extended: views.Extended, hard: views.HardViews) -> dict[str, Tensor]:
+        """Return the recommender's loss and its terms; one encoder call for the histories and both views."""
         count, rows = self.candidates.count, len(batch.seq)
         clean, items = F.pad(batch.seq, (count, 0)), views.stacked(hard.items(extended))
         positions = torch.cat([self.main_positions(clean > 0), self.view_positions(extended)])
@@ -309,12 +283,12 @@ class AsarRec(Method):
         return weighted_sum(next_item, *self.contrast(hidden[rows:], items > 0, views.rows_of(items)), self.weight)
 
     @torch.no_grad()
-    def matrix_logs(self, extended, source: Tensor, hard: views.HardViews) -> dict[str, Tensor]:
-        """Return shares of what the hard views do, and count those that do anything."""
+    def matrix_logs(self, extended: views.Extended, hard: views.HardViews) -> dict[str, Tensor]:
+        """Return what the hard views do, as fractions, and count the views that differ from their history."""
         differ = (hard.source != views.identity_source(extended)).any(2)
         self.changed += torch.stack([differ.sum(), differ.new_tensor(differ.numel(), dtype=torch.long)])
         return {
             "changed": differ.float().mean(),
             "fallback": hard.fallback.float().mean(),
-            **views.shares(extended, source),
+            **views.shares(extended, hard.drawn),
         }

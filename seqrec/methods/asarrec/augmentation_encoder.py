@@ -9,7 +9,7 @@ VIEWS = 2  # one attention head each
 
 
 class AugmentationEncoder(nn.Module):
-    """A linear transformation and two attention heads whose weights say which source goes to which slot.
+    """A linear transformation and two attention heads whose weights are the probabilities that a source goes to a slot.
 
     Rows are sources, columns are targets. Beside the targets every source has a null target: an original item that goes
     there is dropped, a candidate is not inserted. A prior bias gives staying (for candidates: the null target) the
@@ -28,8 +28,8 @@ class AugmentationEncoder(nn.Module):
     def forward(self, x: Tensor, item: Tensor, original: Tensor, target: Tensor) -> Tensor:
         """Return the transition matrices [B, 2, N, N] of embeddings x [B, N, D], right-aligned; row sums are at most 1.
 
-        `item` [B, N] says which slots hold an item (all others have an empty row), `original` which of them belong to the
-        history, `target` which slots an item may go to (all others have an empty column).
+        `item` [B, N]: the slots with an item (all others have an empty row); `original`: those of the history; `target`: the
+        slots that an item may go to (all others have an empty column).
         """
         rows, width, dim = x.shape
         hidden = self.input(x + self.position.weight[-width:])

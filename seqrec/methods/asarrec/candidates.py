@@ -14,10 +14,10 @@ CHUNK = 1024  # users whose similar items are summed at a time
 
 
 class Candidates(nn.Module):
-    """Chooses `count` items per history, none of them in the training part of the user.
+    """Chooses `count` items per history, none of them in the user's training history.
 
     source "similar": the largest ItemCF-IUF similarity, summed over the last `recent` items of the history; "random" and
-    "popularity": drawn afresh each time, uniformly or by training counts. A place stays empty (0) where nothing similar
+    "popularity": drawn afresh each time, uniformly or by training counts. A slot stays empty (0) where nothing similar
     is left, or where a drawn item is the user's own or a repeat. Users' whole histories are looked up in a table made by
     `setup`, [U, count]; only shorter prefixes are computed on the way.
     """
@@ -27,7 +27,7 @@ class Candidates(nn.Module):
         self.num_items, self.count, self.source, self.recent = num_items, count, source, recent
 
     def setup(self, train: Sequences) -> None:
-        """Take similarity, counts and the users' own items from the training part."""
+        """Take similarity, counts and the users' own items from the training sequences."""
         user, item = train.pairs()
         if self.source != "similar":
             counts = np.bincount(item, minlength=self.num_items + 1).astype(np.float32)

@@ -1,7 +1,7 @@
 """Objectives on the transformation matrices of AsarRec; reconstruction: see docs/methods/asarrec.md.
 
-Matrices are [B, 2, N, N], rows are sources, columns targets, right-aligned; `original` [B, N] says which slots belong
-to the n items of the history.
+Matrices are [B, 2, N, N], rows are sources, columns targets, right-aligned; `original` [B, N] are the
+slots of the n items of the history.
 """
 
 import torch
@@ -19,7 +19,7 @@ def sequence_ndcg(matrix: Tensor, original: Tensor, variant: str) -> Tensor:
     """Return the sequence-aware NDCG of each view against its history, [B, 2]; it is linear in the matrix.
 
     Ages count from the newest item, which has 0. D: an item of age a weighs 1 / log2(a + 2) and gains
-    1 / log2(move + 2). C: all weigh the same. A: an item weighs its place i / n and gains 1 / log2(age of its slot + 2).
+    1 / log2(move + 2). C: all weigh the same. A: the i-th of n items weighs i / n and gains 1 / log2(age of its slot + 2).
     """
     width = matrix.shape[-1]
     age = torch.arange(width - 1, -1, -1, device=matrix.device)

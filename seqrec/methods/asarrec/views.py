@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from seqrec.batch import Batch
+from seqrec.utils.groups import falling_groups
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,15 @@ class Extended:
 
 @dataclass(frozen=True)
 class HardViews:
-    """Two views per history: which source slot stands in each slot."""
+    """Two views per history: the source slot of what is in each slot."""
 
-    source: Tensor  # [R, 2, N] -1 = empty; the identity where too little of the history was left
+    drawn: Tensor  # [R, 2, N] source slots, -1 = empty
+    source: Tensor  # [R, 2, N] the same, but the identity where too little of the history was left
     fallback: Tensor  # [R, 2] bool
     order: Tensor | None  # [R, 2, N] slots in the order of the compact view
 
     def arrange(self, view: Tensor) -> Tensor:
-        """Close the holes of view [R, 2, N, ...], if that is wanted."""
+        """Close the holes of view [R, 2, N, ...] if the views are compact."""
         if self.order is None:
             return view
         order = self.order.view(*self.order.shape, *[1] * (view.dim() - 3)).expand_as(view)
@@ -82,7 +84,7 @@ def identity_source(extended: Extended) -> Tensor:
 
 
 def hard_views(extended: Extended, source: Tensor, least: float, compact: bool) -> HardViews:
-    """Return the views that source slots [R, 2, N] make.
+    """Return the views with source slots [R, 2, N].
 
     A view that keeps fewer than max(1, ceil(least n)) items of the history becomes the identity; with `compact` the
     empty slots of a view move to its left end.
@@ -90,18 +92,18 @@ def hard_views(extended: Extended, source: Tensor, least: float, compact: bool) 
     kept = (from_history(extended, source)).sum(2)
     needed = (extended.original.sum(1, keepdim=True) * least - 1e-4).ceil().clamp(min=1)
     fallback = kept < needed
-    source = torch.where(fallback[..., None], identity_source(extended), source)
-    order = (source >= 0).long().argsort(dim=2, stable=True) if compact else None
-    return HardViews(source, fallback, order)
+    used = torch.where(fallback[..., None], identity_source(extended), source)
+    order = (used >= 0).long().argsort(dim=2, stable=True) if compact else None
+    return HardViews(source, used, fallback, order)
 
 
 def from_history(extended: Extended, source: Tensor) -> Tensor:
-    """Say of each slot of the views whether an item of the history stands in it, [R, 2, N]."""
+    """Return the slots of the views that hold an item of the history, [R, 2, N] bool."""
     return extended.original[:, None].expand_as(source).gather(2, source.clamp(min=0)) & (source >= 0)
 
 
 def shares(extended: Extended, source: Tensor) -> dict[str, Tensor]:
-    """Return how many items were dropped, moved and inserted, as shares of the items of the histories."""
+    """Return how many items were dropped, moved and inserted, as fractions of the items of the histories."""
     own = from_history(extended, source)
     slot = torch.arange(source.shape[2], device=source.device)
     total = 2 * extended.original.sum()
@@ -114,7 +116,7 @@ def shares(extended: Extended, source: Tensor) -> dict[str, Tensor]:
 
 def shares_by_slot(extended: Extended, placed: Tensor, first: int) -> dict[str, Tensor]:
     """Return, of the history's slots from `first` on, how often an item is dropped or one is inserted, [R, T], and where items
-    go, target by source, [R, T, T]; NaN outside histories. `placed` [R, N, N] is the share of views with a source in a slot.
+    go, target by source, [R, T, T]; NaN outside histories. `placed` [R, N, N] is the fraction of views with a source in a slot.
     """
     real = extended.original[:, first:]
     return {
@@ -126,17 +128,11 @@ def shares_by_slot(extended: Extended, placed: Tensor, first: int) -> dict[str, 
 
 def groups(lengths: Tensor, extra: int, shrink: float = 0.65) -> list[slice]:
     """Cut rows of falling lengths [R] into groups; a new one begins where rows with `extra` slots get shorter than
-    `shrink` times the widest of the group. An accelerator gets one group: there a launch costs more than padding.
+    `shrink` times the widest of the group. On an accelerator there is one group: a launch costs more than padding.
     """
     if lengths.device.type != "cpu":
         return [slice(0, len(lengths))]
-    rising = (lengths + extra).flip(0).numpy()
-    cuts, stop = [], len(rising)
-    while stop:
-        start = int((rising < shrink * rising[stop - 1]).sum())
-        cuts.append(slice(len(rising) - stop, len(rising) - start))
-        stop = start
-    return cuts
+    return [slice(*rows) for rows in falling_groups((lengths + extra).numpy(), lambda widest: shrink * widest)]
 
 
 def stacked(view: Tensor) -> Tensor:

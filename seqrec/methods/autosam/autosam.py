@@ -7,14 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from seqrec.backbones.base import Backbone
 from seqrec.backbones.layout import length_blocks
 from seqrec.batch import Batch
-from seqrec.losses import CrossEntropy, NextItemLoss, SampledSoftmax
+from seqrec.losses import CrossEntropy, SampledSoftmax
 from seqrec.methods.autosam.rewards import discounted_return, perplexity_reward, reinforce, surprises
 from seqrec.methods.autosam.sampler import Sampler, fixed_uniform
 from seqrec.methods.autosam.subsequence import SubSequence, compact, newer, older
-from seqrec.methods.base import Method, ParamGroup
+from seqrec.methods.base import Method, ModelSpec, ParamGroup
 from seqrec.utils.checkpoint import take_over
 from seqrec.utils.errors import UserError, one_of, within
 
@@ -28,16 +27,12 @@ class AutoSAM(Method):
 
     The sampler learns by policy gradient from two rewards: how much better the kept items predict the next kept one
     than the whole history does, and how well an item fits its sequence. The policies "random" and "last" are controls
-    without a sampler that keep the share `keep_rate`. docs/methods/autosam.md explains the keys and what differs from the authors' code.
+    without a sampler that keep the fraction `keep_rate`. docs/methods/autosam.md explains the keys and what differs from the authors' code.
     """
 
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         policy: str,
         keep_rate: float,
         inference: str,
@@ -58,7 +53,7 @@ class AutoSAM(Method):
         reward_embeddings: bool,
         reward_rows: float,
     ):
-        super().__init__(backbone, loss, num_items, dim, max_len)
+        super().__init__(spec)
         one_of("method.policy", policy, POLICIES)
         one_of("method.inference", inference, INFERENCES)
         if policy != "learned" and sampler_from is not None:
@@ -78,7 +73,9 @@ class AutoSAM(Method):
         self.reward_rows = 1.0 if self.backbone.causal else reward_rows
         self.sampler = None
         if policy == "learned":
-            self.sampler = sampler(dim=dim, max_len=max_len, own_positions=not hasattr(self.backbone, "position"))
+            self.sampler = sampler(
+                dim=spec.dim, max_len=spec.max_len, own_positions=not hasattr(self.backbone, "position")
+            )
 
     @classmethod
     def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
@@ -159,7 +156,7 @@ class AutoSAM(Method):
         self.train(training)
         return probability
 
-    def portrait(self, batch: Batch) -> dict[str, Tensor]:
+    def position_profile(self, batch: Batch) -> dict[str, Tensor]:
         """Return the probability of keeping each item, to be drawn."""
         return {"keep probability": self.keep_probability(batch).where(batch.seq > 0, torch.nan)}
 
@@ -173,7 +170,7 @@ class AutoSAM(Method):
         scored = first & (mask.sum(1, keepdim=True) < self.max_len) & self.official_first_item
         following, initial, kept_following = self.log_probabilities(batch, sub, hidden, scored.any(1))
 
-        # ell_t and ell^_t stand at the slot of the item that they are the log-probability of
+        # ell_t and ell^_t are at the slot of the item whose log-probability they are
         ell = (older(following) * ~first).masked_scatter(scored, initial)
         rewarded_kept = sub_mask & older(sub_mask)
         ell_kept = torch.zeros_like(ell).scatter(1, sub.slot, older(kept_following))

@@ -1,12 +1,14 @@
 """AutoSAM's sampler: the probability with which each item of a history is kept, and draws that never change."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqrec.backbones.layout import Layout
+from seqrec.backbones.layout import CellLayout
 from seqrec.backbones.sasrec import SASRecLayer
 from seqrec.utils.errors import UserError, within
+from seqrec.utils.keyed_random import key
 
 
 class Sampler(nn.Module):
@@ -50,7 +52,7 @@ class Sampler(nn.Module):
         if own_positions:
             nn.init.normal_(self.position.weight, std=0.02)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+    def forward(self, x: Tensor, layout: CellLayout) -> Tensor:
         """Return the probability of keeping each of the cells x [N, D] of a batch, [N]."""
         state = torch.cat([self.block(x, layout), self.item(x)], 1)
         return (self.choose(F.relu(self.join(state))) / self.temperature).softmax(1)[:, 0]
@@ -63,7 +65,7 @@ class GatedLayer(SASRecLayer):
         super().__init__(dim, heads, feedforward, activation, dropout, attention_dropout, 0.0, norm_first=False)
         self.attention_gate, self.feedforward_gate = nn.Parameter(torch.tensor(gate)), nn.Parameter(torch.tensor(gate))
 
-    def attend(self, x: Tensor, layout: Layout) -> Tensor:
+    def attend(self, x: Tensor, layout: CellLayout) -> Tensor:
         """Gated attention branch on cells [N, D]."""
         return self.attention_gate * super().attend(x, layout)
 
@@ -73,26 +75,7 @@ class GatedLayer(SASRecLayer):
 
 
 def fixed_uniform(seed: int, draws: int, user: Tensor, width: int) -> Tensor:
-    """Return numbers in [0, 1) that are a function of (seed, draw, user, slot counted from the end), [draws, B, width].
-
-    The words of the key go through the finaliser of SplitMix64 one after the other.
-    """
-    device = user.device
-    key = torch.full((), seed, dtype=torch.int64, device=device)
-    draw, slot = torch.arange(draws, device=device), torch.arange(width - 1, -1, -1, device=device)
-    for word in (draw[:, None, None], user[:, None], slot):
-        key = _mix(key) + word
-    return (_shifted(_mix(key), 40) / 2**24).float()
-
-
-def _mix(word: Tensor) -> Tensor:
-    """Scramble 64-bit words; products wrap around."""
-    word = word + (0x9E3779B97F4A7C15 - 2**64)
-    word = (word ^ _shifted(word, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
-    word = (word ^ _shifted(word, 27)) * (0x94D049BB133111EB - 2**64)
-    return word ^ _shifted(word, 31)
-
-
-def _shifted(word: Tensor, bits: int) -> Tensor:
-    """Shift right without copies of the sign."""
-    return (word >> bits) & (2 ** (64 - bits) - 1)
+    """Return numbers in [0, 1) that are a function of (seed, draw, user, slot counted from the end), [draws, B, width]."""
+    draw, slot = np.arange(draws)[:, None, None], np.arange(width - 1, -1, -1)
+    bits = key(draw, user.cpu().numpy()[:, None], slot, start=seed) >> np.uint64(40)
+    return torch.from_numpy((bits / 2**24).astype(np.float32)).to(user.device)

@@ -1,20 +1,17 @@
 """CAT: cascade-guided adversarial training (arXiv 2304.05492); reconstruction: see docs/methods/cat.md."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences, right_aligned
-from seqrec.losses import NextItemLoss
-from seqrec.methods.base import Method
+from seqrec.methods.base import Method, ModelSpec
 from seqrec.methods.cat.cascade import CROSS, cascade_effects, inverse_weights, others_effects, shuffled, single
-from seqrec.methods.cat.perturbation import DIRECTIONS, Ascent
+from seqrec.methods.cat.perturbation import DIRECTIONS, Perturbation
 from seqrec.utils.checkpoint import take_over
 from seqrec.utils.errors import UserError, one_of, within
 
@@ -33,13 +30,11 @@ class CAT(Method):
     is no finished run of the same shape.
     """
 
+    finished_runs = ("stage1",)
+
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         stage1: str | None,
         stage2_epochs: int,
         weights: str,
@@ -56,7 +51,7 @@ class CAT(Method):
         batch_size: int,
         prefixes: bool,
     ):
-        super().__init__(backbone, loss, num_items, dim, max_len)
+        super().__init__(spec)
         one_of("method.weights", weights, WEIGHTS)
         one_of("method.direction", direction, DIRECTIONS)
         one_of("method.level2", level2, LEVEL2)
@@ -77,7 +72,7 @@ class CAT(Method):
         self.stage1, self.stage2_epochs = stage1, stage2_epochs
         self.weights, self.clip_weights, self.level2 = weights, clip_weights, level2
         self.lambda1, self.lambda2, self.rho = lambda1, lambda2, rho
-        self.ascent = Ascent(direction, steps, step_size)
+        self.perturbation = Perturbation(direction, steps, step_size)
         self.decay, self.cross = (1.0, "none") if weights == "position" else (decay, cross)
         self.batch_size, self.prefixes = batch_size, prefixes or not self.backbone.causal
         self.stages = 2 if stage1 is None else 1
@@ -101,10 +96,6 @@ class CAT(Method):
         if stage + 1 < self.stages:
             return None
         if self.stage1 is not None:
-            if not (Path(self.stage1) / "DONE").exists():
-                raise UserError(
-                    f"method.stage1={self.stage1}: no finished run there; give the directory of a plain run"
-                )
             take_over(self, PLAIN, self.stage1, "method.stage1", "take the same dataset, backbone, dim and max_len")
         self.adversarial = self.weights != "none"
         if self.adversarial:
@@ -144,7 +135,7 @@ class CAT(Method):
         if self.lambda1:
             weight = self.slot_weights(batch)
             radius = self.item_radius * weight[..., None]
-            (shift,) = self.ascent(
+            (shift,) = self.perturbation(
                 lambda s: next_item(encode(x=x.detach() + s)[supervised], **sampled), gradients[-1:], [radius]
             )
             logs["loss_adv1"] = next_item(encode(x=x + shift)[supervised], **sampled)
@@ -161,12 +152,12 @@ class CAT(Method):
                 return next_item(**{k: v + s for k, v, s in zip(matched, start, shifts, strict=True)})
 
             frozen = [value.detach() for value in matched.values()]
-            shifts = self.ascent(lambda *s: shifted(frozen, s), gradients, radii)
+            shifts = self.perturbation(lambda *s: shifted(frozen, s), gradients, radii)
             logs["loss_adv2"] = shifted(matched.values(), shifts)
             logs["loss"] = logs["loss"] + self.lambda2 * logs["loss_adv2"]
         return logs
 
-    def portrait(self, batch: Batch) -> dict[str, Tensor]:
+    def position_profile(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weight of each item's perturbation, to be drawn."""
         if self.weights == "none" or not self.lambda1:
             return {}

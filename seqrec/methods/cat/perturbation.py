@@ -10,8 +10,10 @@ DIRECTIONS = ("gradient", "sign", "random")
 
 
 @dataclass(frozen=True)
-class Ascent:
-    """`steps` steps of `step_size` times the radius, kept within the radius (L2 per vector; per entry with "sign").
+class Perturbation:
+    """A change of embeddings that raises a loss, within a radius (in L2 per vector; per entry with "sign").
+
+    It takes `steps` steps of `step_size` times the radius, and is cut back to the radius after each.
 
     One step of size 1 along the gradient is the fast gradient method, radius * g / (||g|| + 1e-12) (Goodfellow et al.
     2015, in L2 as in APR, He et al. 2018); more steps are PGD (Madry et al. 2018).

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from seqrec.backbones.layout import Layout
+from seqrec.backbones.layout import CellLayout
 
 
-class Gate(nn.Module):
+class BernoulliDropout(nn.Module):
     """Dropout of `units` outputs whose keep probability eta(beta) = sigmoid(beta) is learnt; identity in evaluation.
 
     Units are open where u < eta(beta), for uniform u, and scaled by 1 / eta(beta). `per_unit` gives every unit a logit
-    beta of its own. With `share_positions` a batch row has one mask for all its slots. With `pathwise` the scale belongs to
-    the graph; the draws never do: their gradient is ARM's (see LMA4Rec). `mirrored` opens where u > eta(-beta) instead.
+    beta of its own. With `share_positions` a batch row has one mask for all its slots. With `pathwise` the scale has a
+    gradient; the draws have ARM's (see LMA4Rec). `mirrored` opens where u > eta(-beta) instead.
     """
 
     def __init__(self, units: int, keep: float, per_unit: bool, share_positions: bool, pathwise: bool):
@@ -19,12 +19,12 @@ class Gate(nn.Module):
         self.units, self.share_positions, self.pathwise = units, share_positions, pathwise
         self.logit = nn.Parameter(torch.full((units if per_unit else 1,), keep).logit())
         self.mirrored = False
-        self.layout: Layout | None = None  # of the cells that come next
+        self.layout: CellLayout | None = None  # of the cells that come next
         # of the last plain pass: sum of u - 1/2 over the draws of a batch row and a unit, [B, units]
         self.noise: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gate the states of cells [N, units] or of padded rows [B, L, units]."""
+        """Drop units of cells [N, units] or of padded rows [B, L, units]."""
         if not self.training:
             return x
         rows = self.layout.shape[0]
@@ -41,15 +41,15 @@ class Gate(nn.Module):
         return x * opened * (1 / keep)
 
     def terms(self, change: Tensor) -> Tensor:
-        """Return each batch row's part of the ARM gradient of the logits, [B, 1] or [B, units].
+        """Return each batch row's term of the ARM gradient of the logits, [B, 1] or [B, units].
 
-        `change` [B] is what the loss that a row answers for rose by in the mirrored pass: f(mirrored) - f(plain) (eq. 2).
+        `change` [B] is the change of the loss attributed to each row: f(mirrored) - f(plain) (eq. 2).
         """
         terms = change[:, None] * self.noise
         return terms if len(self.logit) == self.units else terms.sum(1, keepdim=True)
 
     def _per_row(self, noise: Tensor) -> Tensor:
-        """Sum noise over the slots of each batch row, [B, units]; cells that only fill up decide nothing and are left out."""
+        """Sum noise over the slots of each batch row, [B, units]; cells that only fill up a block are left out."""
         if self.share_positions:
             return noise
         if noise.dim() == 3:

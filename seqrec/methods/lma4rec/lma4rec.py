@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from seqrec.augment import Views
-from seqrec.backbones.base import Backbone
 from seqrec.batch import Batch
-from seqrec.losses import NextItemLoss
-from seqrec.losses.contrastive import encode_with_views, weighted_sum
-from seqrec.methods.base import ParamGroup
+from seqrec.losses.contrastive import weighted_sum
+from seqrec.methods.base import ModelSpec, ParamGroup
+from seqrec.methods.contrastive import encode_with_views
 from seqrec.methods.coserec import CoSeRec
-from seqrec.methods.lma4rec.bernoulli_dropout import Gate
+from seqrec.methods.lma4rec.bernoulli_dropout import BernoulliDropout
 from seqrec.utils.errors import UserError, one_of
 
 ABLATIONS = (None, "ssl", "lma", "da")
@@ -31,11 +30,7 @@ class LMA4Rec(CoSeRec):
 
     def __init__(
         self,
-        backbone: Callable[..., Backbone],
-        loss: NextItemLoss,
-        num_items: int,
-        dim: int,
-        max_len: int,
+        spec: ModelSpec,
         weight: float,
         vector: str,
         cosine: bool,
@@ -51,16 +46,14 @@ class LMA4Rec(CoSeRec):
         keep_optimizer: Callable[..., torch.optim.Optimizer],
         without: str | None,
     ):
-        super().__init__(
-            backbone, loss, num_items, dim, max_len, weight, vector, cosine, temperature, views, hybrid_from
-        )
+        super().__init__(spec, weight, vector, cosine, temperature, views, hybrid_from)
         if without not in ABLATIONS:
             raise UserError(f"method.without={without}: must be null, ssl, lma or da")
         one_of("method.contrast_gradient", contrast_gradient, CONTRAST_GRADIENTS)
         self.without, self.contrast_gradient, self.keep_optimizer = without, contrast_gradient, keep_optimizer
         self.logit_range = None if keep_range is None else torch.tensor(keep_range).logit().tolist()
         if without == "da":
-            self.views = views(max_len=max_len, long=[], short=[])
+            self.views = views(max_len=spec.max_len, long=[], short=[])
         layers = self.backbone.layers
         keeps = keep if isinstance(keep, list) else [keep] * len(layers)
         if keep_range is not None and not (len(keep_range) == 2 and keep_range[0] < keep_range[1]):
@@ -69,12 +62,15 @@ class LMA4Rec(CoSeRec):
             raise UserError(
                 f"method.keep={keep}, method.keep_range={keep_range}: must lie between 0 and 1, one keep or one per layer"
             )
-        self.gates = []
+        self.dropouts = []
         if without != "lma":
             units = self.widths()
-            self.gates = [Gate(*given, per_unit, share_positions, pathwise) for given in zip(units, keeps, strict=True)]
-            for layer, gate in zip(layers, self.gates, strict=True):
-                layer.dropout = gate
+            self.dropouts = [
+                BernoulliDropout(*given, per_unit, share_positions, pathwise)
+                for given in zip(units, keeps, strict=True)
+            ]
+            for layer, dropout in zip(layers, self.dropouts, strict=True):
+                layer.dropout = dropout
 
     @torch.no_grad()
     def widths(self) -> list[int]:
@@ -93,7 +89,7 @@ class LMA4Rec(CoSeRec):
 
     def param_groups(self) -> dict[str, ParamGroup]:
         """Return the model's parameters and the keep logits, which have an optimiser of their own."""
-        logits = [gate.logit for gate in self.gates]
+        logits = [dropout.logit for dropout in self.dropouts]
         if not logits:
             return super().param_groups()
         own = {id(logit) for logit in logits}
@@ -103,29 +99,29 @@ class LMA4Rec(CoSeRec):
     def encode(
         self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None, newest: bool = False
     ) -> Tensor:
-        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] take the place of the look-up."""
-        if self.training and self.gates:
+        """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] replace the look-up."""
+        if self.training and self.dropouts:
             layout = self.backbone.layout(seq > 0)
-            for gate in self.gates:
-                gate.layout = layout
+            for dropout in self.dropouts:
+                dropout.layout = layout
         return super().encode(seq, x, positions, newest)
 
     @contextmanager
     def mirrored(self) -> Iterator[None]:
-        """Run what is inside without a graph and with mirrored draws; afterwards the generators stand where they stood."""
+        """Run the block without a graph and with mirrored draws, and restore the random state after it."""
         device = self.items.weight.device
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for gate in self.gates:
-                gate.mirrored = True
+            for dropout in self.dropouts:
+                dropout.mirrored = True
             try:
                 yield
             finally:
-                for gate in self.gates:
-                    gate.mirrored = False
+                for dropout in self.dropouts:
+                    dropout.mirrored = False
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum, whose gradient includes ARM's, and what is logged."""
-        if not self.gates:
+        if not self.dropouts:
             return super().losses(batch)
         drawn = None if self.without == "ssl" else self.views(batch.seq, self.similar)
         with self.mirrored():
@@ -157,26 +153,26 @@ class LMA4Rec(CoSeRec):
         return mean, share / len(each)
 
     def contrast_change(self, change: Tensor) -> Tensor:
-        """Return the change of the contrast that each view answers for, [2B], from the change of each anchor's loss [2B].
+        """Return the change of the contrast that is attributed to each view, [2B], from the change of each anchor's loss [2B].
 
-        "exact": every view answers for the whole, since its mask moves the denominators of all (unbiased, noisy).
-        "own_rows": the views of a sequence answer for their own two anchors (biased, quiet).
+        "exact": each view gets the whole change, since its mask affects all denominators (unbiased, high variance).
+        "own_rows": the views of a sequence get the change of their own two anchors (biased, low variance).
         """
         if self.contrast_gradient == "exact":
             return change.mean().expand(len(change))
         return change.view(2, -1).sum(0).repeat(2) / len(change)
 
     def add_arm(self, logs: dict[str, Tensor], changes: list[Tensor]) -> dict[str, Tensor]:
-        """Add ARM's gradient to the loss, whose value stays, given the change of the loss that each row answers for, [B] and [2B]."""
+        """Add ARM's gradient to the loss, whose value stays, given the change of the loss attributed to each row, [B] and [2B]."""
         names = ("next_item", "contrast")
         variance = dict.fromkeys(names[: len(changes)], 0.0)
-        for number, gate in enumerate(self.gates, start=1):
-            terms = gate.terms(torch.cat(changes))
-            surrogate = (terms.sum(0) * gate.logit).sum()
+        for number, dropout in enumerate(self.dropouts, start=1):
+            terms = dropout.terms(torch.cat(changes))
+            surrogate = (terms.sum(0) * dropout.logit).sum()
             logs["loss"] = logs["loss"] + (surrogate - surrogate.detach())
             for name, part in zip(variance, terms.split([len(change) for change in changes]), strict=True):
                 variance[name] = variance[name] + len(part) * part.var(0, correction=0).sum()
-            logs[f"keep_{number}"] = torch.sigmoid(gate.logit.detach()).mean()
+            logs[f"keep_{number}"] = torch.sigmoid(dropout.logit.detach()).mean()
         return logs | {f"gradient_sd_{name}": value.sqrt() for name, value in variance.items()}
 
     def optimize(self, batch: Batch, update: Callable[..., None]) -> dict[str, Tensor]:
@@ -184,6 +180,6 @@ class LMA4Rec(CoSeRec):
         logs = super().optimize(batch, update)
         if self.logit_range is not None:
             with torch.no_grad():
-                for gate in self.gates:
-                    gate.logit.clamp_(*self.logit_range)
+                for dropout in self.dropouts:
+                    dropout.logit.clamp_(*self.logit_range)
         return logs

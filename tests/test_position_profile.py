@@ -7,15 +7,16 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-import train as entry
 from seqrec.batch import Batch
 from seqrec.build import load
+from seqrec.commands import train as entry
 from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
-from seqrec.evaluation.position_profile import LEAST, portrait
+from seqrec.evaluation.position_profile import LEAST, position_profile
 from seqrec.methods.asarrec.views import rows_to_augment
+from seqrec.run.directory import read_position_profile
 
-ROOT = Path(entry.__file__).parent
+ROOT = Path(__file__).parents[1]
 MAX_LEN = 6
 
 
@@ -25,7 +26,7 @@ class Fake:
     def eval(self):
         return self
 
-    def portrait(self, batch):
+    def position_profile(self, batch):
         real = batch.seq > 0
         torch.rand(3)  # a draw that must not be noticed outside
         pair = (batch.seq[:, :, None] * 10 + batch.seq[:, None, :]).double()
@@ -47,7 +48,7 @@ def test_means_by_place_are_those_of_a_loop_over_histories():
     train = training_part(300)
     torch.manual_seed(4)
     before = torch.get_rng_state()
-    found = portrait(Fake(), train, MAX_LEN, 64, torch.device("cpu"))
+    found = position_profile(Fake(), train, MAX_LEN, 64, torch.device("cpu"))
     assert torch.equal(torch.get_rng_state(), before)
     place, pair = ([[] for _ in range(MAX_LEN)], [[[] for _ in range(MAX_LEN)] for _ in range(MAX_LEN)])
     for start, stop in zip(train.start, train.stop, strict=True):
@@ -64,7 +65,7 @@ def test_means_by_place_are_those_of_a_loop_over_histories():
 def test_places_that_few_histories_reach_have_no_mean():
     items, lengths = np.arange(1, 1 + 30 * 3 + 19 * 2, dtype=np.int32), np.array([3] * 30 + [5] * 19)
     train = Sequences(np.resize(items, lengths.sum()), lengths.cumsum() - lengths, lengths.cumsum())
-    found = portrait(Fake(), train, MAX_LEN, 64, torch.device("cpu"))
+    found = position_profile(Fake(), train, MAX_LEN, 64, torch.device("cpu"))
     assert LEAST == 20
     assert np.isfinite(found["item"]).tolist() == [True, True, False, False, False, False]
     assert np.isfinite(found["pair"]).sum() == 4
@@ -74,11 +75,11 @@ def test_a_sample_of_a_large_training_part_is_taken():
     train, asked = training_part(3000), []
 
     class Counting(Fake):
-        def portrait(self, batch):
+        def position_profile(self, batch):
             asked.append(len(batch.user))
             return {}
 
-    assert portrait(Counting(), train, MAX_LEN, 300, torch.device("cpu")) == {}
+    assert position_profile(Counting(), train, MAX_LEN, 300, torch.device("cpu")) == {}
     assert asked == [300] * 7  # the first number of batches that holds 2,048
 
 
@@ -112,10 +113,10 @@ def batch_of(experiment):
     return next(iter(TrainLoader(experiment.split.train, 64, experiment.config.max_len, seed=3).epoch(0)))
 
 
-def test_only_methods_that_do_something_with_items_leave_a_portrait(runs):
+def test_only_methods_that_do_something_with_items_leave_a_profile(runs):
     names = {}
     for method, folder in runs.items():
-        path = folder / "portrait.npz"
+        path = folder / "position_profile.npz"
         names[method] = set(np.load(path)) if path.exists() else None
     assert names == {
         "autosam": {"keep probability"},
@@ -126,12 +127,22 @@ def test_only_methods_that_do_something_with_items_leave_a_portrait(runs):
     }
 
 
+def test_a_profile_is_read_under_its_first_name_too(runs):
+    path = runs["cat"] / "position_profile.npz"
+    found = read_position_profile(runs["cat"])
+    old = path.rename(path.with_name("portrait.npz"))
+    again = read_position_profile(runs["cat"])
+    old.rename(path)
+    np.testing.assert_array_equal(again["weight"], found["weight"])
+    assert read_position_profile(runs["plain"]) == {}
+
+
 def test_autosam_shows_its_keep_probabilities_and_cat_its_weights(runs):
     for name, key in (("autosam", "keep probability"), ("cat", "weight")):
         experiment = load(runs[name])
         method, batch = experiment.method.eval(), batch_of(experiment)
         expected = method.probability(batch.seq) if name == "autosam" else method.slot_weights(batch)
-        shown, real = method.portrait(batch)[key], batch.seq > 0
+        shown, real = method.position_profile(batch)[key], batch.seq > 0
         assert torch.equal(shown[real], expected[real])
         assert shown[~real].isnan().all()
 
@@ -139,16 +150,16 @@ def test_autosam_shows_its_keep_probabilities_and_cat_its_weights(runs):
 def test_a_cat_without_weights_shows_nothing(runs):
     method = load(runs["cat"]).method
     method.lambda1 = 0
-    assert method.portrait(Batch(*[torch.ones(1, 2, dtype=torch.long)] * 4)) == {}
+    assert method.position_profile(Batch(*[torch.ones(1, 2, dtype=torch.long)] * 4)) == {}
     method.lambda1, method.weights = 1, "none"
-    assert method.portrait(Batch(*[torch.ones(1, 2, dtype=torch.long)] * 4)) == {}
+    assert method.position_profile(Batch(*[torch.ones(1, 2, dtype=torch.long)] * 4)) == {}
 
 
 def test_asarrec_shows_what_its_views_do(runs):
     experiment = load(runs["asarrec"])
     method, batch = experiment.method.eval(), batch_of(experiment)
     torch.manual_seed(1)
-    shown = method.portrait(batch)
+    shown = method.position_profile(batch)
     assert not method.augmenter.training
     torch.manual_seed(1)
     kept = method.keep_probability(batch, draws=8)
@@ -160,7 +171,7 @@ def test_asarrec_shows_what_its_views_do(runs):
     torch.manual_seed(1)
     moves, inserted = torch.zeros_like(shown["matrix"]), torch.zeros_like(shown["inserted"])
     for _ in range(8):
-        source = method.hard_views(extended, method.sources(extended, method.matrices(extended))).source
+        source = method.hard_views(extended, method.matrices(extended)).source
         for row, view, slot in np.ndindex(*source.shape):
             came = int(source[row, view, slot])
             if slot >= first and came >= 0:
