@@ -26,6 +26,9 @@ RUNS = {
     "synthetic/insert-0.3/sasrec-plain/seed1-e50680cd": ["noise=insert", "noise.ratio=.3"],
 }
 FIRST_RUNS = {
+    "file/none/sasrec-plain/seed4-715a566b": [
+        *("dataset=file", "dataset.path=clicks.csv", "dataset.user_column=uid", "dataset.item_column=iid", "seed=4"),
+    ],
     "synthetic/none/sasrec-plain/seed1-8e507f06": [],
     "synthetic/none/sasrec-autosam/seed1-aca56893": ["method=autosam"],  # an optimiser of its own, a class that moved
     "beauty/mixed-0.2/gru4rec-coserec/seed2-a442a0ba": [

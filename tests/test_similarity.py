@@ -1,10 +1,13 @@
 import math
+import tracemalloc
 from collections import defaultdict
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
+from seqrec.data import similarity as similarity_module
 from seqrec.data.sequences import Sequences
 from seqrec.data.similarity import Nearest, embedding_top1, hybrid, item_cf_iuf, top1
 
@@ -33,7 +36,7 @@ def random_rows(rng, users=40, items=25):
 @pytest.mark.parametrize("seed", range(3))
 def test_item_cf_iuf_is_the_literal_double_loop(seed):
     rows = random_rows(np.random.default_rng(seed))  # with empty rows and repeated items
-    similarity = item_cf_iuf(sequences(rows), 30)
+    similarity = item_cf_iuf(sequences(rows), 30).matrix()
     dense, expected = similarity.toarray(), literal(rows)
     assert similarity.shape == (31, 31)
     assert similarity.dtype == np.float32
@@ -46,7 +49,7 @@ def test_item_cf_iuf_is_the_literal_double_loop(seed):
 
 
 def test_item_cf_iuf_by_hand():
-    dense = item_cf_iuf(sequences([[1, 2], [1, 2, 3], [3, 3, 1]]), 3).toarray()
+    dense = item_cf_iuf(sequences([[1, 2], [1, 2, 3], [3, 3, 1]]), 3).matrix().toarray()
     assert dense[1, 2] == pytest.approx((1 / math.log(3) + 1 / math.log(4)) / math.sqrt(3 * 2))
     assert dense[1, 3] == pytest.approx((1 / math.log(4) + 1 / math.log(3)) / math.sqrt(3 * 2))
     assert dense[3, 2] == pytest.approx(1 / math.log(4) / 2)
@@ -55,15 +58,76 @@ def test_item_cf_iuf_by_hand():
 def test_item_cf_iuf_reads_only_its_rows():
     whole = sequences([[1, 2, 9, 8], [2, 3, 7, 9]])
     train = Sequences(whole.items, whole.start, whole.stop - 2)
-    assert set(zip(*item_cf_iuf(train, 9).nonzero(), strict=True)) == {(1, 2), (2, 1), (2, 3), (3, 2)}
+    assert set(zip(*item_cf_iuf(train, 9).matrix().nonzero(), strict=True)) == {(1, 2), (2, 1), (2, 3), (3, 2)}
+
+
+def same(one, other):
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("data", "indices", "indptr"))
+
+
+@pytest.mark.parametrize("block", [1, 7, 60])
+def test_blocks_change_nothing(block, monkeypatch):
+    train = sequences(random_rows(np.random.default_rng(5)))
+    whole = item_cf_iuf(train, 30)
+    matrix, nearest, near = whole.matrix(), top1(whole), whole.nearest(3)
+    monkeypatch.setattr(similarity_module, "BLOCK", block)
+    parts = item_cf_iuf(train, 30)
+    assert len(list(parts.blocks())) > 1
+    assert same(parts.matrix(), matrix)
+    assert all(np.array_equal(one, other) for one, other in zip(parts.nearest(3), near, strict=True))
+    again = top1(parts)
+    known = np.diff(matrix.indptr) > 0
+    assert torch.equal(again.item[known], nearest.item[known])
+    assert torch.equal(again.score, nearest.score)
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_nearest_are_the_first_of_each_row_sorted(count):
+    rows = random_rows(np.random.default_rng(2), users=12)  # with many ties
+    similarity = item_cf_iuf(sequences(rows), 30)
+    dense = similarity.matrix().toarray()
+    expected = [
+        (item, other)
+        for item in range(31)
+        for other in sorted(np.flatnonzero(dense[item]), key=lambda other: (-dense[item, other], other))[:count]
+    ]
+    item, other, value = similarity.nearest(count)
+    assert list(zip(item.tolist(), other.tolist(), strict=True)) == expected
+    assert np.array_equal(value, dense[item, other])
+
+
+@pytest.mark.parametrize("kept", [0, 10**6])
+def test_sums_over_histories(kept, monkeypatch):
+    monkeypatch.setattr(similarity_module, "MOST_KEPT", kept)
+    monkeypatch.setattr(similarity_module, "BLOCK", 100)
+    rng = np.random.default_rng(3)
+    similarity = item_cf_iuf(sequences(random_rows(rng)), 30)
+    histories = scipy.sparse.csr_array(rng.integers(0, 2, (9, 31)).astype(np.float32))
+    parts = list(similarity.sums(histories))
+    assert len(parts) == 1 if kept else len(parts) > 1
+    assert np.concatenate([rows for rows, _ in parts]).tolist() == list(range(9))
+    found = np.concatenate([sums.toarray() for _, sums in parts])
+    assert found == pytest.approx(histories.toarray() @ similarity.matrix().toarray(), rel=1e-5)
+
+
+@pytest.mark.parametrize("use", [top1, lambda similarity: similarity.nearest(20)], ids=["top1", "nearest"])
+def test_one_long_history_does_not_fill_the_memory(use, monkeypatch):
+    monkeypatch.setattr(similarity_module, "BLOCK", 2**16)
+    similarity = item_cf_iuf(sequences([range(1, 2001), [5, 6, 7]]), 2000)
+    tracemalloc.start()
+    use(similarity)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2000 * 2000 * 4  # the values of all pairs alone
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_top1_is_the_largest_of_each_row_and_the_lowest_id_of_equals(seed):
     rows = random_rows(np.random.default_rng(seed))
     similarity = item_cf_iuf(sequences(rows), 30)
-    nearest, dense = top1(similarity), similarity.toarray()
-    least, largest = similarity.data.min(), similarity.data.max()
+    matrix = similarity.matrix()
+    nearest, dense = top1(similarity), matrix.toarray()
+    least, largest = matrix.data.min(), matrix.data.max()
     for i in range(1, 31):
         if dense[i].any():
             best = max(range(31), key=lambda j: (dense[i, j], -j))

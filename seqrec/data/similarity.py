@@ -1,5 +1,7 @@
 """Item similarity: counted (ItemCF-IUF), from embeddings, and the hybrid of both, as tables of nearest items."""
 
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +10,11 @@ import torch
 from torch import Tensor
 
 from seqrec.data.sequences import Sequences
+
+BLOCK = 2**22  # entries of a similarity that are computed at a time
+MOST_KEPT = (
+    2**28
+)  # entries of a similarity that are kept, in 2 GiB; beyond that rows are computed whenever they are needed
 
 
 @dataclass(frozen=True)
@@ -18,50 +25,145 @@ class Nearest:
     score: Tensor  # [V + 1] float32, similarity after min-max normalisation
 
 
-def item_cf_iuf(train: Sequences, num_items: int) -> scipy.sparse.csr_array:
-    """Return the ItemCF-IUF similarity of all pairs of items as [V + 1, V + 1] float32.
+class Similarity:
+    """Similarity of all pairs of items that share a user, [V + 1, V + 1] float32, computed a block of rows at a time.
 
-    sim(i, j) = sum over users u with both of 1 / log(1 + |items_u|), over sqrt(N_i N_j), where |items_u| counts the
-    distinct items of a row of `train` and N_i the rows that hold item i. The diagonal is empty, and so are row and
-    column 0 (the default of CoSeRec's code, Liu et al. 2021).
+    What is stored for i and j is scale(sum over the users with both of weight(|items_u|), N_i, N_j), where |items_u|
+    counts the distinct items of a row of `train` and N_i the rows that hold item i. The diagonal is empty, and so are
+    row and column 0. Memory does not grow with the square of the longest history.
     """
-    row, item = train.pairs()
-    size = num_items + 1
-    users = scipy.sparse.coo_array((np.ones(len(row)), (row, item)), shape=(len(train), size)).tocsr()
-    users.data[:] = 1  # a repeat counts once
-    distinct = np.diff(users.indptr)
-    weighted = users.copy()
-    weighted.data = np.repeat(1 / np.log1p(np.maximum(distinct, 1)), distinct)
-    both = (users.T.tocsr() @ weighted).tocoo()
-    held = users.sum(0)
-    other = both.row != both.col
-    first, second = both.row[other], both.col[other]
-    # rounded to single precision last, so that pairs with equal counts stay equal
-    value = (both.data[other] / np.sqrt(held[first] * held[second])).astype(np.float32)
-    similarity = scipy.sparse.coo_array((value, (first, second)), shape=(size, size)).tocsr()
-    similarity.sort_indices()
-    return similarity
+
+    def __init__(self, train: Sequences, num_items: int, weight: Callable, scale: Callable, kind: type = np.float64):
+        row, item = train.pairs()
+        self.size, self.scale = num_items + 1, scale
+        shape = (len(train), self.size)
+        users = scipy.sparse.coo_array((np.ones(len(row), kind), (row, item)), shape=shape).tocsr()
+        users.data[:] = 1  # a repeat counts once
+        distinct = np.diff(users.indptr)
+        self.weighted = users.copy()
+        self.weighted.data *= np.repeat(weight(np.maximum(distinct, 1)), distinct).astype(kind)
+        self.holders = users.T.tocsr()
+        self.held = users.sum(0)
+        self.width = np.minimum(self.holders.astype(np.int64) @ distinct, self.size)  # entries of a row, at most
+
+    def rows(self, items: np.ndarray) -> scipy.sparse.csr_array:
+        """Return the rows of some items, [R, V + 1], columns in ascending order."""
+        both = self.holders[items] @ self.weighted
+        count = np.diff(both.indptr)
+        first = np.repeat(items, count)
+        other = first != both.indices
+        first, second = first[other], both.indices[other]
+        # rounded to single precision last, so that pairs with equal counts stay equal
+        value = self.scale(both.data[other], self.held[first], self.held[second]).astype(np.float32)
+        start = np.concatenate(([0], np.cumsum(count - (count > 0))))  # an item that occurs has been with itself
+        similarity = scipy.sparse.csr_array((value, second, start), shape=(len(items), self.size))
+        similarity.sort_indices()
+        return similarity
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, scipy.sparse.csr_array]]:
+        """Yield all items in ascending order, a block at a time, with their rows."""
+        for items in _pieces(self.width):
+            yield items, self.rows(items)
+
+    def nearest(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return item [N], other item [N] and similarity [N] of the `count` nearest of each item, best first.
+
+        The lowest id wins a tie.
+        """
+        found = []
+        for items, rows in self.blocks():
+            row = np.repeat(items, np.diff(rows.indptr))
+            kept = _largest(rows, count)
+            kept = kept[np.lexsort((-rows.data[kept], row[kept]))]
+            found.append((row[kept], rows.indices[kept], rows.data[kept]))
+        return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+
+    def matrix(self) -> scipy.sparse.csr_array:
+        """Return all rows, [V + 1, V + 1]."""
+        return scipy.sparse.vstack([rows for _, rows in self.blocks()], format="csr")
+
+    def sums(self, histories: scipy.sparse.csr_array) -> Iterator[tuple[np.ndarray, scipy.sparse.csr_array]]:
+        """Yield rows of `histories` [R, V + 1], as many as memory allows, with the sums of their items' rows."""
+        if self._kept is not None:
+            yield np.arange(histories.shape[0]), histories @ self._kept
+            return
+        for part in _pieces(histories @ self.width):
+            items = np.unique(histories[part].indices)
+            yield part, histories[part][:, items] @ self.rows(items)
+
+    @functools.cached_property
+    def _kept(self) -> scipy.sparse.csr_array | None:
+        parts, entries = [], 0
+        for _, rows in self.blocks():
+            parts.append(rows)
+            entries += rows.nnz
+            if entries > MOST_KEPT:
+                return None
+        return scipy.sparse.vstack(parts, format="csr")
 
 
-def top1(similarity: scipy.sparse.csr_array) -> Nearest:
-    """Return the nearest item of each row of a similarity [V + 1, V + 1] with an empty diagonal.
+def _pieces(width: np.ndarray) -> list[np.ndarray]:
+    """Cut 0, 1, ... into runs over which `width` adds up to hardly more than BLOCK."""
+    return np.split(np.arange(len(width)), np.flatnonzero(np.diff(np.cumsum(width) // BLOCK)) + 1)
 
-    The lowest id wins a tie. Scores are normalised by the least and the largest stored value. An item without any
-    similar one gets another item at random, with score 0; it is drawn from torch's global generator.
+
+def _largest(rows: scipy.sparse.csr_array, count: int) -> np.ndarray:
+    """Return which entries are the `count` largest of their row, in the order of storage; the first win a tie."""
+    start, entries = rows.indptr[:-1], np.diff(rows.indptr)
+    least = np.full(len(start), -np.inf, rows.dtype)
+    for row in np.flatnonzero(entries > count):  # a few microseconds each, where one sort of all entries takes minutes
+        least[row] = np.partition(rows.data[start[row] : start[row] + entries[row]], -count)[-count]
+    least = np.repeat(least, entries)
+    above, equal = rows.data > least, rows.data == least
+    so_far = [np.concatenate(([0], np.cumsum(chosen))) for chosen in (above, equal)]
+    free = count - np.diff(so_far[0][rows.indptr])
+    return np.flatnonzero(above | (equal & (so_far[1][1:] <= np.repeat(so_far[1][start] + free, entries))))
+
+
+def item_cf_iuf(train: Sequences, num_items: int) -> Similarity:
+    """Return the ItemCF-IUF similarity, the default of CoSeRec's code (Liu et al. 2021).
+
+    sim(i, j) = sum over users u with both of 1 / log(1 + |items_u|), over sqrt(N_i N_j).
     """
-    size = similarity.shape[0]
+    return Similarity(train, num_items, _rarity, _over_root)
+
+
+def _rarity(distinct: np.ndarray) -> np.ndarray:
+    return 1 / np.log1p(distinct)
+
+
+def _over_root(both: np.ndarray, held: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return both / np.sqrt(held * other)
+
+
+def top1(similarity: Similarity) -> Nearest:
+    """Return the nearest item of each item; the lowest id wins a tie.
+
+    Scores are normalised by the least and the largest stored value. An item without any similar one gets another item
+    at random, with score 0; it is drawn from torch's global generator.
+    """
+    size = similarity.size
     item = torch.randint(1, size - 1, (size,))  # one of the V - 1 others: the item itself is stepped over
     item += item >= torch.arange(size)
     item[0] = 0
     score = torch.zeros(size)
-    count = np.diff(similarity.indptr)
-    known = np.flatnonzero(count)
-    if len(known):
-        best = np.maximum.reduceat(similarity.data, similarity.indptr[known])
-        at_best = np.flatnonzero(similarity.data == np.repeat(best, count[known]))
-        _, first = np.unique(np.repeat(known, count[known])[at_best], return_index=True)
-        item[known] = torch.from_numpy(similarity.indices[at_best[first]].astype(np.int64))
-        score[known] = _normalise(torch.from_numpy(best), similarity.data.min(), similarity.data.max())
+    first, best, least = [], [], np.float32(np.inf)
+    for items, rows in similarity.blocks():
+        count = np.diff(rows.indptr)
+        filled = np.flatnonzero(count)
+        if not len(filled):
+            continue
+        most = np.maximum.reduceat(rows.data, rows.indptr[filled])
+        at_best = np.flatnonzero(rows.data == np.repeat(most, count[filled]))
+        _, place = np.unique(np.repeat(filled, count[filled])[at_best], return_index=True)
+        first.append(np.stack([items[filled], rows.indices[at_best[place]]]))
+        best.append(most)
+        least = min(least, rows.data.min())
+    if best:
+        known, nearest = torch.from_numpy(np.concatenate(first, 1).astype(np.int64))
+        value = np.concatenate(best)
+        item[known] = nearest
+        score[known] = _normalise(torch.from_numpy(value), least, value.max())
     return Nearest(item, score)
 
 

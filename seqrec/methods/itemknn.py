@@ -7,6 +7,7 @@ from torch import Tensor
 
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
+from seqrec.data.similarity import Similarity
 from seqrec.methods.base import Untrained
 
 
@@ -23,19 +24,13 @@ class ItemKNN(Untrained):
 
     def setup(self, train: Sequences) -> None:
         """Compute the similarity of all pairs of items that share a user."""
-        row, item = train.pairs()
+        similarity = Similarity(train, self.num_items, np.ones_like, self._cosine, np.float32)
+        item, other, value = similarity.nearest(self.neighbours)
         size = self.num_items + 1
-        users = scipy.sparse.coo_array((np.ones(len(row), np.float32), (row, item)), shape=(len(train), size)).tocsr()
-        users.data[:] = 1  # a repeat counts once
-        both = (users.T @ users).tocoo()
-        norm = np.sqrt(users.sum(0))
-        value = np.where(both.row == both.col, 0, both.data / (norm[both.row] * norm[both.col] + self.shrink))
-        nearest = np.lexsort((-value, both.row))
-        place = np.arange(len(nearest)) - np.searchsorted(both.row[nearest], both.row[nearest])
-        kept = nearest[(place < self.neighbours) & (value[nearest] > 0)]
-        self.similarity = scipy.sparse.coo_array(
-            (value[kept].astype(np.float32), (both.col[kept], both.row[kept])), shape=(size, size)
-        ).tocsr()
+        self.similarity = scipy.sparse.coo_array((value, (other, item)), shape=(size, size)).tocsr()
+
+    def _cosine(self, both: np.ndarray, held: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return both / (np.sqrt(held) * np.sqrt(other) + self.shrink)
 
     def score(self, batch: Batch) -> Tensor:
         """Return summed similarities, [B, V + 1]."""

@@ -80,11 +80,8 @@ class ForeignItems:
 
 def _most_similar(train: Sequences, num_items: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the most similar items of every item, best first, [V + 1, 20] with 0 where there are fewer, and how many, [V + 1]."""
-    similarity = item_cf_iuf(train, num_items).tocoo()
-    order = np.lexsort((similarity.col, -similarity.data, similarity.row))
-    row, item = similarity.row[order], similarity.col[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, row)
-    near = rank < NEIGHBOURS
+    item, other, _ = item_cf_iuf(train, num_items).nearest(NEIGHBOURS)
+    degree = np.bincount(item, minlength=num_items + 1)
     similar = np.zeros((num_items + 1, NEIGHBOURS), np.int64)
-    similar[row[near], rank[near]] = item[near]
-    return similar, np.bincount(row[near], minlength=num_items + 1)
+    similar[item, np.arange(len(item)) - np.repeat(np.cumsum(degree) - degree, degree)] = other
+    return similar, degree

@@ -35,7 +35,7 @@ def candidates(train, source="similar", count=3, recent=4):
 
 
 def slow_similar(train, user, recent, count):
-    similarity = item_cf_iuf(train, ITEMS).toarray()
+    similarity = item_cf_iuf(train, ITEMS).matrix().toarray()
     own = set(train.items[train.start[user] : train.stop[user]].tolist())
     score = {
         item: sum(float(similarity[other, item]) for other in recent) for item in range(1, ITEMS + 1) if item not in own

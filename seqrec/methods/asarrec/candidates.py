@@ -70,8 +70,11 @@ class Candidates(nn.Module):
         shape = (len(user), self.num_items + 1)
         history = scipy.sparse.coo_array((np.ones(recent.size, np.float32), (row, recent.ravel())), shape=shape).tocsr()
         # Own items fall below every other one.
-        score = (history @ self.similarity - 1e9 * self.own_items[user]).tocsr()
-        return largest(score, self.count)
+        found = [
+            largest((score - 1e9 * self.own_items[user[rows]]).tocsr(), self.count)
+            for rows, score in self.similarity.sums(history)
+        ]
+        return np.concatenate(found)
 
     def _drawn(self, user: Tensor) -> Tensor:
         """Draw items for users [R], [R, count]."""
