@@ -1,28 +1,12 @@
-"""Evaluate the best epoch of a finished run again: `python scripts/evaluate.py outputs/... [--part valid]`."""
+"""Evaluate the best epoch of a finished run again: `python scripts/evaluate.py --help`."""
 
-import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation
+
 from seqrec.cli import guarded
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="run directory")
-    parser.add_argument("--part", choices=("valid", "test"), default="test")
-    parser.add_argument("--data-dir", help="folder of the raw data, if it is no longer where the run found it")
-    arguments = parser.parse_args()
-
-    from seqrec.build import load
-
-    experiment = load(arguments.run, data_dir=arguments.data_dir)
-    evaluator = experiment.evaluator
-    questions = getattr(experiment.split, arguments.part)
-    ranks = evaluator.ranks(experiment.method, questions, experiment.fabric.device, lists=True)
-    for name, value in evaluator.metrics(ranks).items():
-        print(f"{name:<12} {value:.6f}")
-
+from seqrec.commands.evaluate import main
 
 if __name__ == "__main__":
     sys.exit(guarded(main))

@@ -1,3 +1,13 @@
 """seqrec: experiments in robust sequential recommendation."""
 
 __version__ = "0.1.0"
+__all__ = ["load", "train"]
+
+
+def __getattr__(name: str):
+    """Import the functions for notebooks at their first use, so that `import seqrec` stays light."""
+    if name not in __all__:
+        raise AttributeError(f"module 'seqrec' has no attribute '{name}'")
+    from seqrec import api
+
+    return getattr(api, name)

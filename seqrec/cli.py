@@ -1,4 +1,4 @@
-"""The command line's manners: short answers to mistakes, logging, exit codes."""
+"""CLI errors, logging and exit codes; where the configuration is."""
 
 import argparse
 import logging
@@ -19,38 +19,59 @@ from seqrec.utils.errors import UserError, nearest
 from seqrec.utils.trust import take_flag
 
 log = logging.getLogger("seqrec")
+PACKAGE = Path(__file__).parent
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc", re.IGNORECASE)
 
 
+def conf_folder() -> Path:
+    """Return the folder of the configuration: in the installed package, or else conf/ of the checkout."""
+    installed = PACKAGE / "conf"
+    return installed if installed.exists() else PACKAGE.parent / "conf"
+
+
+def compose_config(overrides: list[str], **options: bool) -> DictConfig:
+    """Compose the configuration from any working directory; leaves Hydra as it was in this process.
+
+    `options` are those of Hydra's compose. Raises what Hydra raises; `explain` makes one or two lines of it.
+    """
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            return compose("config", overrides, **options)
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
 def set_up_logging() -> None:
-    """Let the package's log lines go to standard output as they are; of several processes only the first one speaks."""
+    """Print the package's log lines on standard output, unformatted; of several processes only the first one logs."""
     log.handlers = [logging.StreamHandler(sys.stdout)]
     log.setLevel(logging.INFO if int(os.environ.get("LOCAL_RANK", 0)) == 0 else logging.ERROR)
     log.propagate = False
 
 
 def above_zero(text: str) -> int:
-    """Return the whole number that an argument of a script stands for; argparse's error if it is not above 0."""
+    """Return the whole number above 0 that an argument gives; raises argparse's error for anything else."""
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
     return int(text)
 
 
 def file_to_write(text: str) -> Path:
-    """Return the file that an argument of a script names; argparse's error if its folder is not there."""
+    """Return the file that an argument names; raises argparse's error if its folder does not exist."""
     path = Path(text)
     if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"the folder {path.parent} is not there")
+        raise argparse.ArgumentTypeError(f"the folder {path.parent} does not exist")
     return path
 
 
 class JobFailed(BaseException):
-    """Carries the error of a single run past Hydra, which would print a line of its own before it."""
+    """Carries the error of a single run past Hydra, which would print its own line before it."""
 
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Copy the log lines to a file, with the time."""
+    """Copy the log lines to a file, with their time."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(handler)
@@ -62,12 +83,12 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 def guarded(entry: Callable[[], None], interrupted: str = "interrupted") -> int:
-    """Run an entry point; what the user can mend becomes one or two lines on standard error. Returns the exit code.
+    """Run an entry point; an error that the user can fix becomes one or two lines on standard error. Returns the exit code.
 
-    `interrupted` is what Ctrl-C is answered with. HYDRA_FULL_ERROR=1 shows the traceback instead.
+    `interrupted` is printed on Ctrl-C. HYDRA_FULL_ERROR=1 shows the traceback instead.
     """
     if "HYDRA_FULL_ERROR" not in os.environ:
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # keeps Hydra from printing its own report and lets the error through
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise the error instead of printing it
         os.environ["SEQREC_SHORT_ERROR"] = "1"
     try:
         sys.argv[1:] = take_flag(sys.argv[1:])
@@ -75,12 +96,12 @@ def guarded(entry: Callable[[], None], interrupted: str = "interrupted") -> int:
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return 141
     except (Exception, JobFailed) as failure:
         error = failure.__cause__ if isinstance(failure, JobFailed) else failure
-        message = explain(error)
+        message = explain(error, sys.argv[1:])
         if message is None or "SEQREC_SHORT_ERROR" not in os.environ:
             raise error from None
         print(f"error: {message}", file=sys.stderr)
@@ -88,14 +109,14 @@ def guarded(entry: Callable[[], None], interrupted: str = "interrupted") -> int:
     return 0
 
 
-def explain(error: Exception) -> str | None:
-    """Return one or two lines on an error that the user can mend, or None for one of ours."""
+def explain(error: Exception, overrides: list[str]) -> str | None:
+    """Return one or two lines on an error that the user can fix, or None for a bug; `overrides` are those that were given."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MissingConfigException):
         return _unknown_choice(str(error))
     if isinstance(error, ConfigCompositionException):
-        return _unknown_key(str(error))
+        return _unknown_key(str(error), overrides)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
     if isinstance(error, OSError) and error.filename is not None:
@@ -115,40 +136,32 @@ def _unknown_choice(message: str) -> str:
         return message.splitlines()[0]
     group, _, choice = wanted.group(1).rpartition("/")
     choices = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
-    if not choices:  # Hydra lists the files of the folder alone, and a group may hold nothing but folders
+    if not choices:  # Hydra lists files only, and a group may hold nothing but folders
         group, choice, choices = _choices_below(wanted.group(1))
-    hint = '; pip install -e ".[sweep]" adds joblib' if group == "hydra/launcher" else ""
+    hint = "; pip install hydra-joblib-launcher adds joblib" if group == "hydra/launcher" else ""
     return f"{group}={choice}: no such choice{nearest(choice, choices)}\n  there are: {', '.join(choices)}{hint}"
 
 
 def _choices_below(path: str) -> tuple[str, str, list[str]]:
     """Return the group, the choice and all choices of the group that a path like experiment/coserec/papr begins with."""
     group, _, choice = path.partition("/")
-    folder = _conf() / group
+    folder = conf_folder() / group
     return group, choice, sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
 
 
-def _unknown_key(message: str) -> str:
+def _unknown_key(message: str, overrides: list[str]) -> str:
     wanted = re.search(r"Could not (?:override|delete from config)[^']*'([^']+)'", message)
     if wanted is None:
         return message.splitlines()[0]
-    key, keys = wanted.group(1), known_keys()
+    key, keys = wanted.group(1), known_keys(overrides)
     namesakes = [known for known in keys if known.rpartition(".")[2] == key.rpartition(".")[2]]
-    return f"{key}: no such key{nearest(key, namesakes or keys)} (python train.py --cfg job shows all)"
+    return f"{key}: no such key{nearest(key, namesakes or keys)} (--cfg job shows all)"
 
 
-def _conf() -> Path:
-    script = Path(sys.argv[0]).resolve()
-    return next(parent / "conf" for parent in script.parents if (parent / "conf" / "config.yaml").exists())
-
-
-def known_keys() -> list[str]:
-    """Return all keys of the configuration that the command line's valid choices give."""
-    folder = _conf()
-    choices = [a for a in sys.argv[1:] if (folder / (a.replace("=", "/", 1) + ".yaml")).exists()]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        config = compose("config", choices)
+def known_keys(overrides: list[str]) -> list[str]:
+    """Return all keys of the configuration that the valid choices among the overrides give."""
+    choices = [a for a in overrides if (conf_folder() / (a.replace("=", "/", 1) + ".yaml")).exists()]
+    config = compose_config(choices)
     keys = []
 
     def walk(node: DictConfig, prefix: str) -> None:

@@ -18,7 +18,14 @@ FIRST_ADDRESS = {
 }
 # Keys that came after the first runs, with the value that stands for what the code did before. The hash leaves them out at
 # that value, so that new keys do not move old runs; configurations of old runs are read with it.
-YOUNGER_KEYS = {"eval.metrics": list(DEFAULT)}
+YOUNGER_KEYS = {
+    "fusion": {"name": "none"},
+    "eval.metrics": list(DEFAULT),
+    "dataset.encoding": "utf-8",
+    "dataset.header": "auto",
+    "dataset.quotes": True,
+    "dataset.keep": None,
+}
 # Keys that say where and how a run is done, not what comes out of it.
 NOT_HASHED = (
     "variant",
@@ -36,8 +43,6 @@ NOT_HASHED = (
     "trainer.progress",
     "trainer.checkpoint_minutes",
 )
-# Keys younger than the first runs: left out of the hash at the value that the first runs would have had.
-YOUNGER = {"dataset.encoding": "utf-8", "dataset.header": "auto", "dataset.quotes": True, "dataset.keep": None}
 
 
 def apply_variant(config: DictConfig) -> DictConfig:
@@ -89,7 +94,7 @@ def hashed_values(config: DictConfig) -> dict:
         *groups, name = key.split(".")
         node = values
         for group in groups:
-            node = node[group]
+            node = node.get(group, {})  # a younger key may be of a group that earlier runs lack
         if key in NOT_HASHED or node.get(name) == YOUNGER_KEYS[key]:
             node.pop(name, None)
     return values
@@ -98,7 +103,8 @@ def hashed_values(config: DictConfig) -> dict:
 def with_younger_keys(config: DictConfig) -> DictConfig:
     """Return the configuration of an earlier run with the keys that came later, at the value of its time."""
     for key, value in YOUNGER_KEYS.items():
-        if OmegaConf.select(config, key) is None:
+        # what is built from a group has the defaults of its class
+        if OmegaConf.select(config, key) is None and not key.startswith("dataset."):
             OmegaConf.update(config, key, value, force_add=True)
     return config
 
@@ -108,10 +114,6 @@ def config_hash(config: DictConfig) -> str:
     values = hashed_values(config)
     if values["trainer"]["devices"] == 1:  # the default; with more devices each process contrasts only its shard
         del values["trainer"]["devices"]
-    for key, first in YOUNGER.items():
-        group, name = key.split(".")
-        if values[group].get(name, first) == first:
-            values[group].pop(name, None)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -178,13 +180,8 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "backbone.count_from": (lambda v: v in ("start", "end"), "start or end"),
     "backbone.norm_first": (lambda v: isinstance(v, bool) or v == "original", "true, false or original"),
 }
-KNOWN = {
-    "eval.name",
-    "eval.metrics",
-    "trainer.monitor",
-    *NOT_HASHED,
-    *RULES,
-}  # of the groups that nothing is built from as a whole
+# Of the groups that nothing is built from as a whole.
+KNOWN = {"eval.name", "eval.metrics", "trainer.monitor", *NOT_HASHED, *RULES}
 ABSENT = object()
 UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")
 

@@ -22,10 +22,10 @@ log = logging.getLogger("seqrec")
 
 
 def run(config: DictConfig, run_dir: RunDir) -> float:
-    """Train, evaluate the test set once, fill the run directory; returns the monitored validation metric."""
+    """Train, evaluate once on the test set, fill the run directory; returns the monitored validation metric."""
     began = time.monotonic()
     experiment = build(config)
-    surroundings = environment(experiment.fabric.device)  # now: sources may change while a run goes on
+    software = environment(experiment.fabric.device)  # before training: sources may change while it runs
     if experiment.fabric.is_global_zero:
         run_dir.write_config(OmegaConf.to_yaml(config, resolve=True))
         describe(experiment)
@@ -35,7 +35,7 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
         return state.best
     metrics, test = evaluate(experiment, state, run_dir)
     manifest = {
-        **surroundings,
+        **software,
         **facts(experiment),
         **test,
         "epochs": len(state.history),
@@ -55,7 +55,7 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
 
 
 def train(experiment: Experiment, run_dir: RunDir) -> State:
-    """Train the method, or go on where an earlier process was ended, and leave it at its best epoch."""
+    """Train the method, or resume from the last checkpoint, and leave it at its best epoch."""
     with closing(EventWriter(run_dir.path / "tensorboard")) as events:
 
         def record(history: list[dict]) -> None:
@@ -65,9 +65,9 @@ def train(experiment: Experiment, run_dir: RunDir) -> State:
 
         state = make_trainer(experiment, run_dir.path, record).fit()
     log.info("training ended: %s", state.stopped)
-    experiment.fabric.barrier()  # the first process writes what all of them read
+    experiment.fabric.barrier()  # the first process writes the checkpoint that all of them read
     best = open_checkpoints(experiment, run_dir.path).load("best.pt")
-    if best["epoch"] != state.best_epoch:  # ended between two files, and the repeated epoch came out otherwise
+    if best["epoch"] != state.best_epoch:  # stopped between two files, and the repeated epoch gave another result
         raise UserError(
             f"best.pt is of epoch {best['epoch']}, the best one was {state.best_epoch}: start again with force=true"
         )
@@ -76,7 +76,7 @@ def train(experiment: Experiment, run_dir: RunDir) -> State:
 
 
 def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dict, dict]:
-    """Return metrics.json and facts about the test; writes the test's ranks.
+    """Return metrics.json and facts about the test for the manifest; writes the test set's ranks.
 
     The validation metrics are those of the best epoch as they were measured in training.
     """
@@ -96,7 +96,7 @@ def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dic
 
 
 def facts(experiment: Experiment) -> dict:
-    """Return what was run on what, under which protocol."""
+    """Return the data, protocol and device of the run, for the manifest."""
     config, dataset = experiment.config, experiment.dataset
     return {
         "config_hash": config_hash(config),
@@ -120,7 +120,7 @@ def facts(experiment: Experiment) -> dict:
 
 
 def describe(experiment: Experiment) -> None:
-    """Log in a few lines what is about to run."""
+    """Log data, noise and model in a few lines."""
     config, data = experiment.config, experiment.dataset.statistics()
     for warning in experiment.dataset.warnings:
         log.warning("warning: %s", warning)

@@ -4,9 +4,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-import train
-
-CONF = str(Path(train.__file__).parent / "conf")
+CONF = str(Path(__file__).parents[1] / "conf")
 SMALL = ["dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8", "backbone.layers=1"]
 SHORT = [*SMALL, "trainer.max_epochs=2", "trainer.batch_size=32", "trainer.progress=false"]
 

@@ -11,7 +11,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from seqrec.build import build
-from seqrec.commands.benchmark import EVALUATIONS, Plain, Timing, benchmark, ratios, report, time_to_good
+from seqrec.commands import benchmark as command
+from seqrec.commands.timing import EVALUATIONS, Plain, Timing, benchmark, ratios, report, time_to_good
 from seqrec.methods.base import Method
 from seqrec.utils.errors import UserError
 
@@ -198,7 +199,7 @@ def test_a_failing_command_says_why(launch):
         launch.call([sys.executable, "-c", "import sys; print('noise'); sys.exit('no such loss')"])
 
 
-def test_the_command_goes_on_after_a_peer_that_fails(script, launch, tmp_path, monkeypatch, capsys):
+def test_the_command_goes_on_after_a_peer_that_fails(launch, tmp_path, monkeypatch, capsys):
     figures = {"targets": 5, "users": 150, "epochs": [2.0], "evaluations": [1.0], "peak_memory_bytes": 9}
     told = {}
 
@@ -213,8 +214,7 @@ def test_the_command_goes_on_after_a_peer_that_fails(script, launch, tmp_path, m
     out = tmp_path / "figures.json"
     options = ["--epochs", "1", "--against-floor", "--peer", "recbole", "--peer", "rectools", "--json", str(out)]
     overrides = [*(o for o in SMALL if "layers" not in o), "loss=bce", "trainer.optimizer.lr=0.002"]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *overrides, *options])
-    script("benchmark").main()
+    command.main([*overrides, *options])
     result = json.loads(out.read_text())
     assert result["arguments"][-1] == "--against-floor"
     assert "--peer" not in result["arguments"]
@@ -228,16 +228,22 @@ def test_the_command_goes_on_after_a_peer_that_fails(script, launch, tmp_path, m
     assert "recbole failed: no such loss" in capsys.readouterr().err
 
 
-def test_only_a_plain_sasrec_is_compared(script):
-    front = script("benchmark")
+def test_only_a_plain_sasrec_is_compared():
     with pytest.raises(UserError, match="backbone=gru4rec"):
-        front.configure(["backbone=gru4rec"], floor=True, peers=False)
+        command.configure(["backbone=gru4rec"], floor=True, peers=False)
     with pytest.raises(UserError, match="loss=bpr: the floor has bce and cross_entropy"):
-        front.configure(["loss=bpr"], floor=True, peers=False)
-    config = front.configure(["backbone.heads=4"], floor=True, peers=True)
+        command.configure(["loss=bpr"], floor=True, peers=False)
+    config = command.configure(["backbone.heads=4"], floor=True, peers=True)
     chosen = {key: config.backbone[key] for key in ("layers", "heads", "dropout", "attention_dropout", "inner_dropout")}
     assert chosen == {"layers": 2, "heads": 4, "dropout": 0.5, "attention_dropout": 0, "inner_dropout": 0}
-    assert front.configure(["backbone=gru4rec"], floor=False, peers=False).backbone.name == "gru4rec"
+    assert command.configure(["backbone=gru4rec"], floor=False, peers=False).backbone.name == "gru4rec"
+
+
+@pytest.mark.parametrize("option", ["--against-floor", "--peer=recbole"])
+def test_outside_a_checkout_there_is_nothing_to_compare_with(monkeypatch, tmp_path, option):
+    monkeypatch.setattr(command, "SCRIPTS", tmp_path)
+    with pytest.raises(UserError, match=r"work in a checkout only"):
+        command.main([option])
 
 
 # ---------------------------------------------------------------- the backbone alone

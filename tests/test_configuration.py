@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from job_setting import CONF, SMALL, configure
 
-import train
+from seqrec.commands import train
 from seqrec.config import check, config_hash, run_path
 from seqrec.utils.errors import UserError
 

@@ -8,13 +8,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import train
 from seqrec.build import build
+from seqrec.commands import train
 from seqrec.config import apply_variant, check, run_path
 from seqrec.report.collect import flatten
 from seqrec.utils.errors import UserError
 
-CONF = Path(train.__file__).parent / "conf"
+CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/*/*.yaml"))
 METHODS = ("asarrec", "autosam", "cat", "cl4srec", "coserec", "irl4rec", "lma4rec")
 SMALL = ("dataset=synthetic", "dataset.users=60", "dataset.items=120", "dataset.clusters=4", "dim=8", "max_len=12")

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import train
+from seqrec.commands import train
 
 GOLDEN = Path(__file__).with_name("golden.json")
 SMALL = ["dataset.users=300", "dataset.items=150", "dataset.clusters=10", "dim=16", "trainer.max_epochs=3"]
@@ -33,7 +33,7 @@ RUNS = {
 
 def run(name: str, folder: Path) -> dict:
     small = [key for key in SMALL if key.startswith("dataset")] if "method=" in str(RUNS[name]) else SMALL
-    with initialize_config_dir(str(Path(train.__file__).parent / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
         config = compose("config", [*small, "trainer.threads=1", "trainer.progress=false", *RUNS[name]])
     train.job(config, folder)
     return json.loads((folder / "metrics.json").read_text())

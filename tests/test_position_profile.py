@@ -7,16 +7,16 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-import train as entry
 from seqrec.batch import Batch
 from seqrec.build import load
+from seqrec.commands import train as entry
 from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
 from seqrec.evaluation.position_profile import LEAST, position_profile
 from seqrec.methods.asarrec.views import rows_to_augment
 from seqrec.run.directory import read_position_profile
 
-ROOT = Path(entry.__file__).parent
+ROOT = Path(__file__).parents[1]
 MAX_LEN = 6
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from robustness_setting import ROOT, configure
 
-import train
+from seqrec.commands import train
 from seqrec.evaluation.perturbation import table, write
 from seqrec.utils.errors import UserError
 

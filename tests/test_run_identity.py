@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from job_setting import configure
 
-import train
 from seqrec.build import load, locate
+from seqrec.commands import train
 from seqrec.config import FIRST_ADDRESS, current_address
 
-ROOT = Path(train.__file__).parent
+ROOT = Path(__file__).parents[1]
 EARLIER = Path(__file__).parent / "fixtures" / "runs_before_the_layout"
 SMALL = ["dataset.users=80", "dataset.items=60", "dataset.clusters=4", "dataset.max_length=20", "dim=8", "max_len=12"]
 SMALL += ["backbone.layers=1", "trainer.max_epochs=4", "trainer.threads=1", "trainer.progress=false"]

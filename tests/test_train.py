@@ -2,13 +2,14 @@
 
 import json
 import subprocess
+from inspect import signature
 
 import numpy as np
 import pytest
 import torch
 from job_setting import SHORT, SMALL, configure
 
-import train
+from seqrec.commands import train
 from seqrec.run.directory import RunDir
 from seqrec.run.manifest import git_commit
 from seqrec.utils.errors import UserError
@@ -140,6 +141,7 @@ def test_the_commit_says_whether_code_was_changed_or_added(tmp_path):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a", *arguments], cwd=tmp_path, check=True)
 
     assert git_commit(tmp_path) is None
+    assert (signature(git_commit).parameters["root"].default / "conf" / "config.yaml").exists()
     (tmp_path / "seqrec").mkdir()
     for name in ("seqrec/old.py", "train.py", "notes.txt"):
         (tmp_path / name).write_text("1")
@@ -148,6 +150,7 @@ def test_the_commit_says_whether_code_was_changed_or_added(tmp_path):
     git("commit", "-qm", "first")
     commit = git_commit(tmp_path)
     assert len(commit) == 40
+    assert git_commit(tmp_path / "seqrec") is None  # as where it is installed below another project
     (tmp_path / "notes.txt").write_text("2")
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "a.txt").write_text("1")

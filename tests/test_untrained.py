@@ -11,9 +11,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-import train as entry
 from seqrec.batch import Batch
 from seqrec.build import build, load
+from seqrec.commands import train as entry
 from seqrec.methods.itemknn import ItemKNN
 from seqrec.methods.markov import CANDIDATE_DECAYS, Markov
 from seqrec.methods.popularity import Popularity

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from seqrec.build import Experiment
-from seqrec.commands.benchmark import EVALUATIONS, Timing
+from seqrec.commands.timing import EVALUATIONS, Timing
 from seqrec.data.cache import cache_folder
 from seqrec.data.dataset import Dataset
 from seqrec.utils.files import write_atomically

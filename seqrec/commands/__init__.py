@@ -1,1 +1,1 @@
-"""The commands behind train.py, scripts/ and the console script `seqrec`."""
+"""What train.py, scripts/ and the console script `seqrec` run."""

@@ -1,237 +1,155 @@
-"""How long an experiment takes: to its first step, for an epoch, for a full ranking, and to a good model."""
+"""Time an experiment, alone or beside others. docs/benchmark.md explains what is measured."""
 
+import argparse
+import json
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import Protocol
 
-import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from seqrec.build import Experiment, build, make_trainer
-from seqrec.run.manifest import environment, peak_memory
+from seqrec.cli import above_zero, compose_config, file_to_write, set_up_logging
+from seqrec.config import apply_variant, check
 from seqrec.utils.errors import UserError
 
-EVALUATIONS = 3
+BEGAN = time.monotonic() - time.process_time()  # the imports before this line are timed too
+SCRIPTS = Path(__file__).parents[2] / "scripts"  # of a checkout; the floor and the peers are not installed
+
+# The floor has no dropout inside the feed-forward branch; with cross-entropy it leaves out that of attention as well.
+ALIKE = (
+    *("backbone.layers=2", "backbone.heads=2", "backbone.feedforward=4", "backbone.dropout=.5"),
+    *("backbone.inner_dropout=0", "trainer.accelerator=cpu"),
+)
+FLOOR_LOSSES = {"bce": "backbone.attention_dropout=.5", "cross_entropy": "backbone.attention_dropout=0"}
 
 
-class Rival(Protocol):
-    """Something that is timed in turns with the experiment, so that a busy machine slows both alike."""
+def main(arguments: list[str] | None = None) -> None:
+    """Time, print the table, and write it as JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="as for training, like dataset=beauty loss=bce")
+    parser.add_argument(
+        "--epochs", type=above_zero, default=3, help="epochs to time, after one that warms up (default 3)"
+    )
+    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument(
+        "--converge", action="store_true", help="also train to the end: time to 95 %% of the best metric"
+    )
+    rival = parser.add_mutually_exclusive_group()
+    rival.add_argument(
+        "--against-floor", action="store_true", help="in turns with the least that SASRec's arithmetic takes"
+    )
+    rival.add_argument(
+        "--against-plain", action="store_true", help="in turns with the backbone alone, under the same loss"
+    )
+    parser.add_argument("--peer", action="append", default=[], choices=("recbole", "rectools"), help="repeatable")
+    parser.add_argument("--peer-epochs", type=above_zero, help="epochs to time of each peer (default: as --epochs)")
+    parser.add_argument(
+        "--venvs", type=Path, help="folder of the peers' virtual environments (default: the cache folder)"
+    )
+    given = parser.parse_intermixed_args(arguments)  # overrides may come anywhere
+    if given.against_floor or given.peer:
+        import_from_checkout()
+    config = configure(given.overrides, given.against_floor, bool(given.peer))
 
-    name: str
+    from seqrec.commands.timing import Plain, benchmark, ratios, report  # imports torch
+    from seqrec.utils.files import write_json
 
-    def epoch(self) -> float:
-        """Train an epoch; returns its seconds."""
+    set_up_logging()
+    make_rival = floor_of if given.against_floor else Plain if given.against_plain else None
+    experiment, result, timings = benchmark(config, given.epochs, BEGAN, make_rival)
+    if given.converge:
+        result["converge"] = converge(config)
+    for name in given.peer:
+        from peers.launch import Failed, time_peer
 
-    def evaluate(self) -> float:
-        """Rank the target of every question; returns the seconds."""
-
-
-class Plain:
-    """The backbone alone on the same data, under the same loss and trainer: what a method's cost is a multiple of."""
-
-    name = "plain"
-
-    def __init__(self, experiment: Experiment):
-        config = OmegaConf.create(OmegaConf.to_container(experiment.config))
-        config.method = {"name": "plain", "_target_": "seqrec.methods.base.Method"}
-        self.experiment, self.epochs = build(config), 0
-        self.trainer = make_trainer(self.experiment, Path(), lambda _: None)
-        self.trainer.begin_stage()
-
-    def epoch(self) -> float:
-        """Train an epoch; returns its seconds."""
-        began, method = time.monotonic(), self.experiment.method
-        for batch in self.experiment.loader.epoch(self.epochs):
-            with self.experiment.fabric.autocast():
-                method.optimize(batch.to(self.experiment.fabric.device), self.trainer.update)
-        self.epochs += 1
-        return time.monotonic() - began
-
-    def evaluate(self) -> float:
-        """Rank the target of every question; returns the seconds."""
-        began, experiment = time.monotonic(), self.experiment
-        experiment.evaluator.ranks(experiment.method, experiment.split.test, experiment.fabric.device)
-        return time.monotonic() - began
-
-
-@dataclass
-class Timing:
-    """What one system took, in seconds per epoch and per full ranking."""
-
-    name: str
-    targets: int  # trained on in an epoch
-    users: int  # asked in a ranking
-    epochs: list[float] = field(default_factory=list)
-    evaluations: list[float] = field(default_factory=list)
-    peak_memory_bytes: int | None = None
-
-    def summary(self) -> dict:
-        """Return the figures of a report; rates are those of the fastest epoch and ranking."""
-        return {
-            **asdict(self),
-            "epoch_median": median(self.epochs),
-            "epoch_min": min(self.epochs),
-            "targets_per_second": self.targets / min(self.epochs),
-            "evaluation_median": median(self.evaluations),
-            "evaluation_min": min(self.evaluations),
-            "users_per_second": self.users / min(self.evaluations),
-        }
+        try:
+            epochs = given.peer_epochs or given.epochs
+            timings.append(time_peer(name, experiment, epochs, given.venvs))
+        except Failed as failure:
+            result.setdefault("failed", {})[name] = str(failure)
+            print(f"{name} failed: {failure}", file=sys.stderr)
+    print_facts(result)
+    print(report(timings))
+    if given.json:
+        result |= {"systems": [timing.summary() for timing in timings], "ratios": ratios(timings)}
+        chosen = {"--against-floor": given.against_floor, "--against-plain": given.against_plain}
+        result["arguments"] = [*given.overrides, *(flag for flag, on in chosen.items() if on)]
+        write_json(given.json, result)
 
 
-class _Enough(Exception):
-    """Ends a training that has been timed for long enough."""
-
-
-def benchmark(
-    config: DictConfig, epochs: int, began: float, make_rival: Callable[[Experiment], Rival] | None = None
-) -> tuple[Experiment, dict, list[Timing]]:
-    """Time every stage of the method for `epochs` epochs each; returns the experiment, facts, and a timing per stage.
-
-    `began` is the time.monotonic() of the start of the process. The timing of the rival, if any, comes last.
-    Raises UserError for a method that is not trained.
-    """
-    config = config.copy()
-    config.trainer.eval_every = epochs + 2  # more than is timed: no validation in between
-    config.trainer.max_epochs = max(config.trainer.max_epochs, epochs + 2)
-    experiment = build(config)
-    method = experiment.method
-    if not method.trained:
-        raise UserError(f"method={config.method.name} is not trained: there is no epoch to time")
-    first_steps, preparations = [], []
-    method.optimize = _timed(method.optimize, lambda _: first_steps or first_steps.append(time.monotonic() - began))
-    method.on_epoch = _timed(method.on_epoch, preparations.append)
-    timings, rivals = [], []
-    for stage in range(method.stages):
-        suffix = "" if method.stages == 1 else f", stage {stage + 1}"
-        timing, rival = _time_stage(experiment, stage, epochs, preparations, make_rival)
-        timing.name = "seqrec" + suffix
-        timings.append(timing)
-        if rival:
-            rival.name += suffix
-            rivals.append(rival)
-    facts = {
-        **environment(experiment.fabric.device),
-        **{group: config[group].name for group in ("dataset", "backbone", "method", "loss")},
-        "device": str(experiment.fabric.device),
-        "threads": torch.get_num_threads(),
-        "start_to_first_step": first_steps[0],
-    }
-    return experiment, facts, timings + rivals
-
-
-def _timed(call: Callable, note: Callable[[float], object]) -> Callable:
-    """Wrap `call` so that `note` is told the seconds that each call takes."""
-
-    def run(*arguments):
-        began = time.monotonic()
-        result = call(*arguments)
-        note(time.monotonic() - began)
-        return result
-
-    return run
-
-
-def _time_stage(experiment, stage, epochs, preparations, make_rival) -> tuple[Timing, Timing | None]:
-    """Train a stage through the trainer itself, from the weights that are there; the first epoch and ranking only warm up."""
-    questions = experiment.split.test
-    ours = Timing("", experiment.loader.targets, len(questions.user))
-    theirs = Timing("", ours.targets, ours.users)
-    rival = None
-
-    def rank() -> float:
-        began = time.monotonic()
-        experiment.evaluator.ranks(experiment.method, questions, experiment.fabric.device)
-        return time.monotonic() - began
-
-    def record(history: list[dict]) -> None:
-        nonlocal rival
-        ours.epochs.append(history[-1]["train_seconds"] + preparations[-1])
-        if len(history) == 1:
-            rank()
-            if stage == 0 or make_rival is None:  # later on a rival has taken its own
-                ours.peak_memory_bytes = peak_memory(experiment.fabric.device)
-            rival = make_rival and make_rival(experiment)
-        if rival:
-            theirs.name = rival.name
-            theirs.epochs.append(rival.epoch())
-        if len(history) > epochs:
-            raise _Enough
-
-    with tempfile.TemporaryDirectory() as folder, suppress(_Enough):
-        trainer = make_trainer(experiment, Path(folder), record)
-        trainer.state.stage = stage
-        trainer.fit()
-    if len(ours.epochs) <= epochs:
+def import_from_checkout() -> None:
+    """Make scripts/ importable. Raises UserError where seqrec was installed without a checkout."""
+    if not (SCRIPTS / "floor.py").exists():
         raise UserError(
-            f"stage {stage + 1} ended after {len(ours.epochs)} epochs, {epochs} and one to warm up were to be timed: "
-            "take fewer, or let the method have more"
+            "--against-floor and --peer work in a checkout only: scripts/floor.py and scripts/peers are not installed"
         )
-    if rival:
-        rival.evaluate()
-    for _ in range(EVALUATIONS):
-        ours.evaluations.append(rank())
-        if rival:
-            theirs.evaluations.append(rival.evaluate())
-    for timing in (ours, theirs) if rival else (ours,):
-        del timing.epochs[0]
-    return ours, theirs if rival else None
+    sys.path.append(str(SCRIPTS))
 
 
-def time_to_good(history: list[dict], monitor: str, share: float = 0.95) -> dict:
-    """Return when the monitored validation metric first reached `share` of the best value of the run.
-
-    Seconds are those of training and validation from the first step on.
-    """
-    key = f"valid/{monitor}"
-    best = max(entry[key] for entry in history if key in entry)
-    seconds = 0.0
-    for entry in history:
-        seconds += entry["train_seconds"] + entry.get("valid_seconds", 0.0)
-        if entry.get(key, -1.0) >= share * best:
-            break
-    return {
-        "metric": monitor,
-        "best": best,
-        "share": share,
-        "seconds": seconds,
-        "epoch": entry["epoch"],
-        "epochs": len(history),
-    }
+def configure(overrides: list[str], floor: bool, peers: bool) -> DictConfig:
+    """Compose the configuration; beside others it must be a plain SASRec, and beside the floor one like the floor's."""
+    config = compose_config(overrides)
+    if floor or peers:
+        for group, wanted in (("backbone", "sasrec"), ("method", "plain"), ("split", "leave_one_out")):
+            if config[group].name != wanted:
+                raise UserError(f"{group}={config[group].name}: others are compared with {group}={wanted} only")
+    if floor:
+        if config.loss.name not in FLOOR_LOSSES:
+            raise UserError(f"loss={config.loss.name}: the floor has {' and '.join(FLOOR_LOSSES)}")
+        config = compose_config([*ALIKE, FLOOR_LOSSES[config.loss.name], *overrides])
+    elif peers:
+        config = compose_config(["trainer.accelerator=cpu", *overrides])
+    config = apply_variant(config)
+    check(config)
+    return config
 
 
-def ratios(timings: list[Timing]) -> dict[str, dict[str, float]]:
-    """Return, per other system, the time of seqrec, in the same stage where it has several, as a multiple of its time."""
-    first, *others = timings
-    keys = ("epoch_median", "epoch_min", "evaluation_median", "evaluation_min")
-    found = {}
-    for other in others:
-        stage = other.name.partition(", ")[2]
-        ours = next((timing for timing in timings if timing.name == f"seqrec, {stage}"), first)
-        if ours is not other:
-            found[other.name] = {key: ours.summary()[key] / other.summary()[key] for key in keys}
-    return found
+def floor_of(experiment):
+    """Make the floor for the same training sequences and test set."""
+    from floor import Floor
+
+    config, split = experiment.config, experiment.split
+
+    def rows(sequences):
+        return [sequences.items[a:b] for a, b in zip(sequences.start, sequences.stop, strict=True)]
+
+    return Floor(
+        rows(split.train),
+        rows(split.test.inputs),
+        split.test.target,
+        num_items=experiment.dataset.num_items,
+        max_len=config.max_len,
+        batch_size=config.trainer.batch_size,
+        loss=config.loss.name,
+        lr=config.trainer.optimizer.lr,
+        dim=config.dim,
+        **{key: config.backbone[key] for key in ("layers", "heads", "feedforward", "dropout", "attention_dropout")},
+    )
 
 
-def report(timings: list[Timing]) -> str:
-    """Return the table of all systems, and under it the ratios."""
-    lines = [
-        f"{'':<16}{'targets':>10}{'s/epoch':>10}{'min':>10}{'targets/s':>12}{'s/ranking':>11}{'min':>9}{'users/s':>10}{'peak MB':>9}"
-    ]
-    for timing in timings:
-        s = timing.summary()
-        memory = "" if s["peak_memory_bytes"] is None else f"{s['peak_memory_bytes'] / 1e6:,.0f}"
-        lines.append(
-            f"{s['name']:<16}{s['targets']:>10,}{s['epoch_median']:>10.3f}{s['epoch_min']:>10.3f}{s['targets_per_second']:>12,.0f}"
-            f"{s['evaluation_median']:>11.3f}{s['evaluation_min']:>9.3f}{s['users_per_second']:>10,.0f}{memory:>9}"
+def converge(config: DictConfig) -> dict:
+    """Run the whole experiment in a temporary directory; returns when its validation metric was close to its best."""
+    from seqrec.commands.timing import time_to_good
+    from seqrec.experiment import run
+    from seqrec.run.directory import RunDir
+
+    with tempfile.TemporaryDirectory() as folder:
+        run(config, RunDir(Path(folder)))
+        lines = Path(folder, "history.jsonl").read_text().splitlines()
+    return time_to_good([json.loads(line) for line in lines], config.trainer.monitor)
+
+
+def print_facts(result: dict) -> None:
+    """Print what was timed, and what is not in the table."""
+    print(
+        f"\n{result['method']} on {result['backbone']}, loss {result['loss']}, dataset {result['dataset']}, "
+        f"{result['device']}, {result['threads']} threads"
+    )
+    print(f"start to first step: {result['start_to_first_step']:.2f} s")
+    if "converge" in result:
+        good = result["converge"]
+        print(
+            f"{good['share']:.0%} of the best {good['metric']} ({good['best']:.4f}): {good['seconds']:.1f} s of training and "
+            f"validation, epoch {good['epoch']} of {good['epochs']}"
         )
-    for name, ratio in ratios(timings).items():
-        lines.append(
-            f"seqrec / {name}: epoch {ratio['epoch_median']:.3g} (fastest {ratio['epoch_min']:.3g}), "
-            f"ranking {ratio['evaluation_median']:.3g} (fastest {ratio['evaluation_min']:.3g})"
-        )
-    return "\n".join(lines)

@@ -17,7 +17,7 @@ from seqrec.data.split import EvalSplit
 from seqrec.evaluation import attacks
 from seqrec.evaluation.evaluator import Evaluator, top_lists
 from seqrec.evaluation.list_stability import frbo, jaccard, lost, over_draws, rank_shift, relative_drop, worst_hit
-from seqrec.evaluation.metrics import hit_rate, ndcg, settle_ties
+from seqrec.evaluation.metrics import METRICS, hit_rate, ndcg, per_user, settle_ties
 from seqrec.methods.base import Method
 from seqrec.noise.foreign_items import ForeignItems
 from seqrec.noise.plan import corrupt
@@ -85,12 +85,12 @@ class Examiner:
         size = len(questions.user)
         lists, log_score = np.zeros((size, self.cutoff), np.int32), np.zeros(size, np.float32)
 
-        def watch(rows: np.ndarray, scores: Tensor, target: Tensor) -> None:
+        def on_chunk(rows: np.ndarray, scores: Tensor, target: Tensor) -> None:
             lists[rows] = top_lists(scores, self.cutoff).cpu().numpy()
             own = scores.gather(1, target[:, None])[:, 0]
             log_score[rows] = (own - scores.logsumexp(1)).cpu().numpy()
 
-        ranks = self.evaluator.ranks(self.method, questions, self.device, watch)
+        ranks = self.evaluator.ranks(self.method, questions, self.device, on_chunk)
         return Outcome(ranks.better, ranks.equal, lists, log_score)
 
     def after(self, inputs: Sequences) -> tuple[Outcome, np.ndarray]:
@@ -107,6 +107,19 @@ class Examiner:
         better, equal = settle_ties(outcome.better, outcome.equal, self.evaluator.ties)
         return hit_rate(better, equal, self.cutoff), ndcg(better, equal, self.cutoff)
 
+    def chosen(self, outcome: Outcome) -> dict[str, float]:
+        """Return the metrics of eval.metrics that have a cutoff, at K, and the drops of those that are means over users."""
+        before, after = (settle_ties(given.better, given.equal, self.evaluator.ties) for given in (self.clean, outcome))
+        values = {}
+        for name in self.evaluator.metric_names:
+            column = f"{name}@{self.cutoff}"
+            if METRICS[name].of_lists:
+                values[column] = METRICS[name].of_lists(outcome.lists, self.evaluator.counts)
+            elif METRICS[name].cutoff:
+                old, new = per_user(column, *before), per_user(column, *after)
+                values |= {column: float(new.mean()), f"{column} drop": relative_drop(old, new)}
+        return values
+
     def measures(self, outcome: Outcome, rows: np.ndarray) -> dict[str, float]:
         """Return all measures of an outcome against the clean one; `rows` [C] are those whose input differs."""
         (hits, gains), (new_hits, new_gains) = self.accuracy(self.clean), self.accuracy(outcome)
@@ -115,10 +128,7 @@ class Examiner:
         k = self.cutoff
         return {
             "changed": len(rows) / len(hits),
-            f"HR@{k}": float(new_hits.mean()),
-            f"HR@{k} drop": relative_drop(hits, new_hits),
-            f"NDCG@{k}": float(new_gains.mean()),
-            f"NDCG@{k} drop": relative_drop(gains, new_gains),
+            **self.chosen(outcome),
             f"NDCG@{k} drop of changed": relative_drop(gains[rows], new_gains[rows]),
             f"Jaccard@{k}": float(jaccard(self.clean.lists, outcome.lists).mean()),
             f"FRBO@{k}": float(frbo(self.clean.lists, outcome.lists).mean()),

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from seqrec.config import NOT_HASHED, with_first_addresses
-from seqrec.evaluation.metrics import hit_rate, ndcg, reciprocal_rank, settle_ties, summarise
+from seqrec.config import NOT_HASHED, YOUNGER_KEYS, with_first_addresses
+from seqrec.evaluation.metrics import DEFAULT, per_user, settle_ties, summarise
 from seqrec.run.directory import DONE, TRACES, read_position_profile
 from seqrec.utils.errors import UserError, nearest
 
@@ -89,16 +89,6 @@ def questions_of(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     return user[order], target[order], better[order], equal[order]
 
 
-def per_user(metric: str, better: np.ndarray, equal: np.ndarray) -> np.ndarray:
-    """Return a metric such as NDCG@10 per question, [R]."""
-    name, _, k = metric.partition("@")
-    if name == "MRR":
-        return reciprocal_rank(better, equal)
-    if name not in ("HR", "NDCG"):
-        raise UserError(f"metric {metric}: no such metric; there are HR@K, NDCG@K and MRR")
-    return (hit_rate if name == "HR" else ndcg)(better, equal, int(k))
-
-
 def read(folder: Path, metrics: list[str]) -> Run:
     """Read a complete run directory and `metrics` per user, where it has them; raises one of UNREADABLE."""
     config = with_first_addresses(yaml.load((folder / "config.yaml").read_text(), Loader))
@@ -106,7 +96,9 @@ def read(folder: Path, metrics: list[str]) -> Run:
     test = json.loads((folder / "metrics.json").read_text())["test"]
     user, target, better, equal = questions_of(folder)
     evaluation, flat = config["eval"], flatten(config)
-    for name, value in summarise(better, equal, evaluation["cutoffs"], evaluation["ties"]).items():
+    for name, value in summarise(
+        better, equal, evaluation["cutoffs"], evaluation["ties"], evaluation.get("metrics", DEFAULT)
+    ).items():
         if not abs(test[name] - value) < 1e-6:
             raise ValueError(f"metrics.json has {name} {test[name]}, its ranks give {value:.6f}")
     better, equal = settle_ties(better, equal, evaluation["ties"])
@@ -141,6 +133,7 @@ def settings_of(flat: dict[str, object], trained: bool) -> dict[str, object]:
         key: "${seed}" if key.endswith("_seed") and value == flat["seed"] else value  # configurations are kept resolved
         for key, value in flat.items()
         if key not in left_out
+        and not (key in YOUNGER_KEYS and value == YOUNGER_KEYS[key])  # earlier runs of the same row lack it
         and not key.startswith("noise.")
         and (trained or not key.startswith(TRAINING_ONLY) or key.endswith(".name"))
     }
@@ -164,6 +157,8 @@ def collect(folders: list[Path], metrics: list[str]) -> tuple[list[Run], list[Le
 
     Raises UserError if no run is left, or a metric is not in them.
     """
+    for metric in metrics:
+        per_user(metric, np.zeros(1, int), np.ones(1, int))  # raises for one that has no value per user
     runs, left_out = [], []
     for path in find(folders):
         if not (path / DONE).exists():

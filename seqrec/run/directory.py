@@ -1,4 +1,4 @@
-"""What a run leaves behind in its directory."""
+"""The files of a run directory, and when it may be written."""
 
 import io
 import json
@@ -22,7 +22,7 @@ TRACES = {DONE, "config.yaml", "metrics.json", "run.log"}  # any of them makes a
 
 
 class RunDir:
-    """A run directory: it is complete once it holds DONE, which is written last."""
+    """A run directory; it is complete once it holds DONE, which is written last."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -49,7 +49,7 @@ class RunDir:
             )
 
     def refuse_other_data(self, sha256: str) -> None:
-        """Raise UserError unless `sha256` is that of the data which the run had; the run must be complete."""
+        """Raise UserError unless `sha256` is that of the run's data; the run must be complete."""
         of = json.loads((self.path / "manifest.json").read_text())["data_sha256"]
         if of != sha256:
             raise UserError(
@@ -58,7 +58,7 @@ class RunDir:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes out of the directory; raises UserError if another one is at work in it."""
+        """Lock the directory; raises UserError if another process holds the lock."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
@@ -73,9 +73,9 @@ class RunDir:
     def set_aside(self) -> None:
         """Rename an existing run directory to <dir>.old-N, so that a new run starts from nothing.
 
-        Raises UserError if there is something in the directory, but no run.
+        Raises UserError if the directory holds files, but no run.
         """
-        # what begins with a dot or is a log may be Hydra's, which writes before the job begins
+        # hidden files and logs may be Hydra's, which writes before the job begins
         there = {path.name for path in self.path.iterdir() if path.name[0] != "." and path.suffix != ".log"}
         if not there:
             return
@@ -101,7 +101,7 @@ class RunDir:
         write_atomically(self.path / "history.jsonl", lines.encode())
 
     def write_ranks(self, name: str, ranks, user_ids: np.ndarray, item_ids: np.ndarray) -> None:
-        """Write per-user ranks: arrays user, target, better, equal, rank, and the user's own ids of both."""
+        """Write per-user arrays [R]: user, target, better, equal, rank, and the raw ids of user and target."""
         stream = io.BytesIO()
         np.savez_compressed(
             stream,

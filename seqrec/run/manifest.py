@@ -1,4 +1,4 @@
-"""Facts about a run that make its numbers comparable, or show that they are not."""
+"""Facts about a run that tell whether its metrics can be compared with others."""
 
 import os
 import platform
@@ -14,12 +14,12 @@ import torch
 from seqrec import __version__
 from seqrec.utils.trust import flag
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch", "lightning-fabric", "hydra-core", "numpy", "pandas", "scipy")
 
 
 def environment(device: torch.device) -> dict:
-    """Return versions, git commit and the machine, named after the device in use."""
+    """Return versions, git commit, machine and command; the processor is that of `device`."""
     return {
         "versions": {"seqrec": __version__, "python": platform.python_version(), **{n: version(n) for n in PACKAGES}},
         "git_commit": git_commit(),
@@ -29,7 +29,7 @@ def environment(device: torch.device) -> dict:
 
 
 def processor(device: torch.device) -> str:
-    """Return the name of the accelerator, or of the processor if the device is that."""
+    """Return the name of the accelerator or CPU that `device` is."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     listed = Path("/proc/cpuinfo")
@@ -38,7 +38,9 @@ def processor(device: torch.device) -> str:
 
 
 def git_commit(root: Path = ROOT) -> str | None:
-    """Return the commit of the source tree, "+changes" appended where code was edited or added, or None outside a repository."""
+    """Return the commit of the checkout, "+changes" appended where code was edited or added; None if it is no checkout."""
+    if not (root / "train.py").exists():  # installed, perhaps below another project's repository
+        return None
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
@@ -51,7 +53,7 @@ def git_commit(root: Path = ROOT) -> str | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the largest memory the process has held, in bytes: of the accelerator if that is the device, else resident."""
+    """Return the peak memory of the process in bytes: on the accelerator if `device` is one, else resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -59,5 +61,5 @@ def peak_memory(device: torch.device) -> int:
 
 
 def parameter_count(module: torch.nn.Module) -> int:
-    """Count the trained numbers of a module."""
+    """Return the number of parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def results_table(metrics: dict, path: Path) -> str:
-    """Return validation and test metrics as aligned text, and where the rest is."""
+    """Return validation and test metrics as aligned text, with the path of the run directory."""
     names = list(metrics["test"])
     widths = [max(9, len(name) + 2) for name in names]
     lines = [" " * 12 + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]

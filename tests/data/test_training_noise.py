@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-import train
 from seqrec.build import build
 from seqrec.data.dataset import Dataset
 from seqrec.data.sequences import ranges
@@ -15,7 +14,7 @@ from seqrec.data.split import LeaveOneOut, Temporal
 from seqrec.noise.training import TrainingNoise
 from seqrec.utils.errors import UserError
 
-CONF = Path(train.__file__).parent / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 OPERATORS = sorted(path.stem for path in (CONF / "noise").glob("*.yaml") if path.stem != "none")
 KEYS = {
     "operators": ["insert"],

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-import train as entry
+from seqrec.commands import train as entry
 from seqrec.config import run_path
 from seqrec.evidence.rows import finished
 
-ROOT = Path(entry.__file__).parent
+ROOT = Path(__file__).parents[2]
 SMALL = (
     *("dataset.users=120", "dataset.items=110", "dataset.clusters=6", "dim=8", "trainer.max_epochs=1"),
     *("backbone.layers=1", "trainer.threads=1", "trainer.progress=false"),

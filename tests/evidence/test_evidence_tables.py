@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import yaml
 
-import train as entry
 from seqrec.config import apply_variant
 from seqrec.evidence import tables
 from seqrec.evidence.commands import command_of, normal
@@ -19,7 +18,7 @@ from seqrec.evidence.rows import merge, read
 from seqrec.run.summary import results_table
 from seqrec.utils.errors import UserError
 
-ROOT = Path(entry.__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_gain_of_other_seeds_than_its_rows_is_not_shown_and_one_of_fewer_names_them(tmp_path):

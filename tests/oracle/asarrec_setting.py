@@ -8,7 +8,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import train as entry
 from seqrec.build import make
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
@@ -16,7 +15,7 @@ from seqrec.methods.asarrec import objectives
 from seqrec.methods.asarrec.semi_sinkhorn import discretise, semi_sinkhorn
 from seqrec.methods.base import ModelSpec
 
-CONF = str(Path(entry.__file__).parent / "conf")
+CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, MAX_LEN, DIM, K = 30, 8, 8, 3
 STILL = {
     "sasrec": ("dropout", "attention_dropout", "inner_dropout"),

@@ -8,13 +8,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import train
 from seqrec.batch import Batch
 from seqrec.build import make
 from seqrec.methods.autosam.autosam import AutoSAM
 from seqrec.methods.base import ModelSpec
 
-CONF = str(Path(train.__file__).parent / "conf")
+CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, DIM, MAX_LEN = 30, 8, 6
 BACKBONES = ("sasrec", "gru4rec", "fmlprec")
 LOSSES = ("cross_entropy", "sampled_softmax")

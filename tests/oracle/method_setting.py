@@ -7,13 +7,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import train
 from seqrec.build import make
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.methods.base import ModelSpec
 
-CONF = str(Path(train.__file__).parent / "conf")
+CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, MAX_LEN, DIM = 12, 5, 4
 # longer than MAX_LEN, with repeats (also across users), too short to train on, empty
 ROWS = [[1, 2, 3, 4, 5, 6, 7, 8], [2, 2, 9, 1], [3], [], [10, 9], [5, 2, 5, 2, 5, 2, 1, 3, 4, 6, 7, 8], [11, 2, 3]]

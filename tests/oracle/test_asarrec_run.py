@@ -14,12 +14,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import train as entry
 from seqrec.build import build, load
+from seqrec.commands import train as entry
 from seqrec.methods.asarrec.views import rows_to_augment
 from seqrec.utils.errors import UserError
 
-ROOT = Path(entry.__file__).parent
+ROOT = Path(__file__).parents[2]
 SMALL = (
     *("method=asarrec", "loss=bce", "dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8"),
     *("backbone.layers=1", "trainer.batch_size=32", "trainer.threads=1", "trainer.progress=false"),

@@ -7,7 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from method_setting import CONF, Setting
 
-import train
+from seqrec.commands import train
 from seqrec.training.trainer import Trainer
 from seqrec.utils.errors import UserError
 

@@ -142,5 +142,7 @@ def test_nothing_to_report_is_said(write_run, tmp_path):
 
 def test_unknown_metric_names_the_known(write_run):
     folder = write_run("a")
-    with pytest.raises(UserError, match=r"metric NDGC@10: the runs have HR@5.*did you mean 'NDCG@10'"):
+    with pytest.raises(UserError, match=r"metric NDGC@10: .*did you mean 'NDCG'"):
         collect([folder], ["NDGC@10"])
+    with pytest.raises(UserError, match=r"metric MAP@10: the runs have HR@5.*did you mean"):
+        collect([folder], ["MAP@10"])

@@ -1,0 +1,26 @@
+"""The console script `seqrec`: trains like train.py, or runs the command that its first argument names."""
+
+import importlib
+import sys
+
+from seqrec.cli import guarded
+from seqrec.commands import train
+from seqrec.utils.errors import UserError, nearest
+
+COMMANDS = ("report", "evaluate", "robustness", "recommend", "prepare", "benchmark", "noise_detection")
+
+
+def main() -> int:
+    """Run what the arguments of the process describe; returns the exit code."""
+    if len(sys.argv) > 1 and sys.argv[1].isidentifier():  # overrides hold a "=", flags begin with "-"
+        return guarded(run_command)
+    return guarded(train.main, train.INTERRUPTED)
+
+
+def run_command() -> None:
+    """Run the command that the first argument names. Raises UserError for an unknown one."""
+    program, name, *arguments = sys.argv
+    if name not in COMMANDS:
+        raise UserError(f"{name}: no such command{nearest(name, COMMANDS)} (there are {', '.join(COMMANDS)})")
+    sys.argv = [f"{program} {name}", *arguments]  # for the usage line
+    importlib.import_module(f"seqrec.commands.{name}").main()

@@ -1,0 +1,31 @@
+"""Load a data set, prepared if need be, and print its statistics."""
+
+import argparse
+import sys
+
+from omegaconf import OmegaConf
+
+from seqrec.cli import compose_config
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the statistics, hash and warnings of a data set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", help="a name of conf/dataset, like beauty")
+    parser.add_argument("overrides", nargs="*", help="as for training, like dataset.k_core=5 or data_dir=/data")
+    given = parser.parse_args(arguments)
+    config = compose_config([f"dataset={given.dataset}", *given.overrides])
+
+    from seqrec.build import make
+    from seqrec.data.cache import cache_folder
+    from seqrec.data.source import FileDataset
+
+    source = make(OmegaConf.to_container(config.dataset, resolve=True), "dataset", name=config.dataset.name)
+    dataset = source.load(config.data_dir, config.cache_dir)
+    for name, value in dataset.statistics().items():
+        print(f"{name:15} {value}")
+    print(f"{'sha256':15} {dataset.sha256}")
+    if isinstance(source, FileDataset):
+        print(f"{'cached copy':15} {source.cache_file(dataset.sha256, cache_folder(config.cache_dir))}")
+    for warning in dataset.warnings:
+        print(f"warning: {warning}", file=sys.stderr)

@@ -1,0 +1,76 @@
+"""Run one experiment, or a sweep with -m."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from seqrec.cli import JobFailed, conf_folder, log_file, set_up_logging
+from seqrec.config import apply_variant, check, run_path
+from seqrec.evaluation.metrics import METRICS
+from seqrec.run.directory import RunDir, remove_if_empty
+from seqrec.run.summary import results_table
+
+log = logging.getLogger("seqrec")
+INTERRUPTED = "interrupted; the same command, without force=true, goes on from the last checkpoint"
+
+OmegaConf.register_new_resolver("run_path", lambda *, _root_: run_path(_root_), replace=True)
+OmegaConf.register_new_resolver("names", ",".join, replace=True)
+OmegaConf.register_new_resolver("metric_names", lambda: ", ".join(METRICS), replace=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the jobs that the arguments (those of the process by default) describe."""
+    if arguments is not None:
+        sys.argv[1:] = arguments  # where Hydra looks for them
+    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(run_job)()
+
+
+def run_job(config: DictConfig) -> float | None:
+    """Run one job of Hydra's; returns the monitored validation metric, the objective of sweeps."""
+    set_up_logging()
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return job(config, folder, multirun=True)
+    try:
+        return job(config, folder)
+    except Exception as error:
+        raise JobFailed from error
+
+
+def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | None:
+    """Run the experiment that `config` describes in `folder`, unless it is complete there.
+
+    Returns the monitored validation metric, None for a dry run. Raises UserError for a configuration that cannot work,
+    and for a folder that holds something else.
+    """
+    config = apply_variant(config)
+    check(config)
+    run_dir = RunDir(folder)
+    if not (config.force or config.dry_run):
+        run_dir.refuse_another(config)
+    if run_dir.complete and not config.force and not config.dry_run:
+        log.info("complete already (force=true does it again)\n%s", results_table(run_dir.metrics(), run_dir.path))
+        return run_dir.metrics()["valid"][config.trainer.monitor]
+
+    from seqrec.build import refuse_impossible  # imports torch; everything above answers at once
+    from seqrec.experiment import dry_run, run
+
+    refuse_impossible(config, multirun)
+    if config.dry_run:
+        dry_run(config)
+        remove_if_empty(run_dir.path)
+        return None
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # a further process of a data-parallel run: the first one writes
+        return run(config, run_dir)
+    with run_dir.lock():
+        if config.force:
+            run_dir.set_aside()
+        with log_file(run_dir.path / "run.log"):
+            return run(config, run_dir)

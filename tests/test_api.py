@@ -1,0 +1,118 @@
+"""seqrec.train and seqrec.load: the command line's runs, from any folder, for histories of raw item ids."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from job_setting import CONF, SHORT, SMALL, configure
+
+import seqrec
+from seqrec.commands.train import job, run_path
+from seqrec.utils.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Another working directory, and the logger as it was."""
+    monkeypatch.chdir(tmp_path)
+    log = logging.getLogger("seqrec")
+    before = log.handlers, log.level, log.propagate
+    yield
+    log.handlers, log.level, log.propagate = before
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("api") / "run"
+    job(configure(*SHORT), folder)
+    return folder
+
+
+def test_the_package_is_imported_without_torch_or_hydra():
+    code = "import seqrec, sys; print([name in sys.modules for name in ('torch', 'hydra', 'numpy')])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[False, False, False]"
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        _ = seqrec.trian
+
+
+def test_a_run_is_that_of_the_command_line(tmp_path, trained):
+    run = seqrec.train(SHORT)
+    assert run.directory.resolve() == tmp_path / "outputs" / run_path(configure(*SHORT))
+    assert (run.directory / "DONE").exists()
+    assert run.metrics == json.loads((trained / "metrics.json").read_text())
+    with np.load(trained / "ranks_test.npz") as ranks:
+        assert set(run.ranks) == set(ranks)
+        assert all(np.array_equal(run.ranks[name], ranks[name]) for name in ranks)
+    assert run.config.dim == 8
+    stamp = (run.directory / "DONE").stat().st_mtime_ns
+    assert seqrec.train(SHORT).metrics == run.metrics
+    assert (run.directory / "DONE").stat().st_mtime_ns == stamp
+
+
+def test_hydra_is_left_as_it_was(tmp_path):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        mine = GlobalHydra.instance().hydra
+        seqrec.train(["method=popularity", *SMALL[:3]], directory=tmp_path / "here")
+        assert GlobalHydra.instance().hydra is mine
+    assert not GlobalHydra.instance().is_initialized()
+    assert not HydraConfig.initialized()
+    assert (tmp_path / "here" / "DONE").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.max_epoch=3"], "trainer.max_epoch: no such key; did you mean 'trainer.max_epochs'?"),
+        (["method=asarec"], "method=asarec: no such choice; did you mean 'asarrec'?"),
+        (["dim=0"], "dim=0: must be"),
+        (["method=popularity", "loss=bce"], "it counts and is not trained"),
+        (["dry_run=true"], "work on the command line only"),
+        (["trainer.devices=2"], "work on the command line only"),
+    ],
+)
+def test_a_mistake_is_named_and_leaves_nothing(tmp_path, overrides, message):
+    with pytest.raises(UserError) as error:
+        seqrec.train(overrides)
+    assert message in str(error.value)
+    assert not GlobalHydra.instance().is_initialized()
+    assert not HydraConfig.initialized()
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_a_model_scores_and_recommends_for_new_histories(trained):
+    model = seqrec.load(trained)
+    ids = model.item_ids.tolist()
+    histories = [ids[:3], ids[5:6], ids[10:40]]
+    scores = model.score(histories)
+    assert scores.shape == (3, len(ids))
+    lists = model.recommend(histories, k=4)
+    for history, row, items in zip(histories, scores, lists, strict=True):
+        assert {ids[at] for at in np.flatnonzero(np.isneginf(row))} == set(history)
+        assert items == [ids[at] for at in np.argsort(-row, kind="stable")[:4]]
+    unmasked = model.score(histories, mask_history=False)
+    assert np.isfinite(unmasked).all()
+    assert np.array_equal(unmasked[np.isfinite(scores)], scores[np.isfinite(scores)])
+
+
+def test_unknown_items_are_skipped_and_counted(trained):
+    model = seqrec.load(trained)
+    known = model.item_ids.tolist()[:2]
+    with pytest.warns(UserWarning, match="3 unknown item ids skipped"):
+        lists = model.recommend([["new", *known], [known[0], "new", "newer"]], k=2)
+    assert lists == model.recommend([known, known[:1]], k=2)
+    with pytest.raises(UserError, match="sequence 1: none of its 1 items"):
+        model.recommend([known, ["new"]])
+    with pytest.raises(UserError, match="a list of item ids per user"):
+        model.recommend(known)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no config.yaml"):
+        seqrec.load(tmp_path)
