@@ -25,6 +25,7 @@ YOUNGER_KEYS = {
     "dataset.header": "auto",
     "dataset.quotes": True,
     "dataset.keep": None,
+    "trainer.devices": 1,  # with more devices each process contrasts only its shard of a batch
 }
 # Keys that say where and how a run is done, not what comes out of it.
 NOT_HASHED = (
@@ -87,9 +88,11 @@ def with_first_addresses(node):
     }
 
 
-def hashed_values(config: DictConfig) -> dict:
+def hashed_values(config: DictConfig | dict) -> dict:
     """Return the resolved configuration without the keys that do not change the result, and with first addresses."""
-    values = with_first_addresses(OmegaConf.to_container(config, resolve=True))
+    values = with_first_addresses(
+        OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    )
     for key in (*NOT_HASHED, *YOUNGER_KEYS):
         *groups, name = key.split(".")
         node = values
@@ -109,12 +112,25 @@ def with_younger_keys(config: DictConfig) -> DictConfig:
     return config
 
 
-def config_hash(config: DictConfig) -> str:
-    """Return 8 hexadecimal digits that differ wherever the results may differ."""
-    values = hashed_values(config)
-    if values["trainer"]["devices"] == 1:  # the default; with more devices each process contrasts only its shard
-        del values["trainer"]["devices"]
+def flatten(values: dict, prefix: str = "") -> dict[str, object]:
+    """Return nested keys as one level, joined by dots."""
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def digest(values: object) -> str:
+    """Return 8 hexadecimal digits that differ wherever plain values differ."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def config_hash(config: DictConfig | dict) -> str:
+    """Return 8 hexadecimal digits that differ wherever the results may differ."""
+    return digest(hashed_values(config))
 
 
 def run_path(config: DictConfig) -> str:

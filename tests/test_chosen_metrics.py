@@ -16,9 +16,9 @@ from job_setting import configure
 from omegaconf import OmegaConf
 from robustness_setting import ROOT, Case
 
-import train
 from seqrec import config as configuration
 from seqrec.build import build, load
+from seqrec.commands import train
 from seqrec.config import YOUNGER_KEYS, config_hash, with_younger_keys
 from seqrec.evaluation import evaluator as evaluation
 from seqrec.evaluation.metrics import METRICS, check_monitor, columns, rank_metric

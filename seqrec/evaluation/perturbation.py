@@ -1,12 +1,8 @@
 """Test-time perturbation of a finished run: one checkpoint, many perturbed inputs, no training."""
 
-import csv
-import io
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,11 +19,9 @@ from seqrec.noise.foreign_items import ForeignItems
 from seqrec.noise.plan import corrupt
 from seqrec.noise.registry import NoiseSettings
 from seqrec.utils.errors import UserError
-from seqrec.utils.files import write_atomically, write_json
 from seqrec.utils.keyed_random import key
 
 TEST_TIME = 2001  # a word of keys, apart from those of seqrec/noise and seqrec/evaluation/attacks.py
-SETTING = ("attack", "position", "k", "ratio", "draws")  # what tells the cells of a grid apart
 
 
 @dataclass(frozen=True)
@@ -222,48 +216,3 @@ def attack_cells(
                 for offset in offsets
             )
             yield examiner.cell({"attack": "gradient", **place}, perturbed)
-
-
-def table(cells: Iterable[dict]) -> Iterator[str]:
-    """Yield the lines of a Markdown table as the cells come."""
-    for number, cell in enumerate(cells):
-        if not number:
-            names = list(cell["mean"])
-            yield f"| input | {' | '.join(names)} |"
-            yield f"|---|{'---:|' * len(names)}"
-        yield f"| {_label(cell)} | {' | '.join(_shown(name, cell) for name in names)} |"
-
-
-def _label(cell: dict) -> str:
-    words = [cell["attack"]]
-    words += [f"{cell['ratio']:g}"] if "ratio" in cell else []
-    words += [f"at {cell['position']}, k={cell['k']}"] if "position" in cell else []
-    return " ".join(words)
-
-
-def _shown(name: str, cell: dict) -> str:
-    value, deviation = cell["mean"][name], cell["std"][name]
-    if math.isnan(value):
-        return "-"
-    if "drop" in name or name == "changed":
-        return f"{100 * value:.1f} %"
-    spread = f" ± {deviation:.4f}" if name.startswith(("HR", "NDCG")) and not math.isnan(deviation) else ""
-    return f"{value:.4f}{spread}"
-
-
-def write(folder: Path, facts: dict, cells: list[dict]) -> None:
-    """Write robustness.json and robustness.csv into `folder`; what is not a number is null there, or empty."""
-
-    def finite(values: dict[str, float]) -> dict[str, float | None]:
-        return {name: None if math.isnan(value) else value for name, value in values.items()}
-
-    cells = [cell | {part: finite(cell[part]) for part in ("mean", "std")} for cell in cells]
-    write_json(folder / "robustness.json", {**facts, "cells": cells})
-    names = list(cells[0]["mean"])
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*SETTING, *names, *(f"{name} std" for name in names)])
-    for cell in cells:
-        values = [cell[part][name] for part in ("mean", "std") for name in names]
-        writer.writerow([*(cell.get(name) for name in SETTING), *values])
-    write_atomically(folder / "robustness.csv", stream.getvalue().encode())

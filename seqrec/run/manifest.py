@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 
 from seqrec import __version__
 from seqrec.utils.trust import flag
@@ -25,6 +26,9 @@ def environment(device: torch.device) -> dict:
         "git_commit": git_commit(),
         "machine": {"processor": processor(device), "cores": os.cpu_count(), "system": platform.system()},
         "command": [*sys.argv, *flag()],
+        "overrides": list(HydraConfig.get().overrides.task)
+        if HydraConfig.initialized()
+        else None,  # of this job of a sweep
     }
 
 
