@@ -105,6 +105,11 @@ def test_trust_in_one_package_opens_nothing_else(folder, path):
         locate(path)
 
 
+def test_a_class_without_a_package_is_refused(folder):
+    with pytest.raises(UserError, match="not a class of"):
+        locate("Own")
+
+
 def test_what_a_trusted_module_lacks_is_not_hidden(folder):
     trust.trust("mylab")
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):

@@ -60,7 +60,7 @@ def trusted(package: str) -> bool:
 
 
 def _named() -> list[str]:
-    return [name.strip() for name in _names.split(",")]
+    return [name.strip() for name in _names.split(",") if name.strip()]
 
 
 class _WorkingDirectory(importlib.abc.MetaPathFinder):
