@@ -1,29 +1,12 @@
-"""Tables, curves, tests of significance and one page from finished runs: `python scripts/report.py outputs/... --output report/`.
+"""Tables, curves, tests of significance and one page from finished runs: `python scripts/report.py --help`."""
 
-All complete run directories at or below the given folders are read; docs/report.md says what is made of them.
-"""
-
-import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation
+
 from seqrec.cli import guarded
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, help="folders with run directories at or below them")
-    parser.add_argument("--output", type=Path, default=Path("report"), help="folder to write")
-    parser.add_argument("--metrics", nargs="+", default=["HR@10", "NDCG@10"], help="columns of the table")
-    parser.add_argument("--tested", default="NDCG@10", help="metric of the tests, per user")
-    parser.add_argument("--baseline", help="method or variant to compare with; plain, if it is there")
-    parser.add_argument("--data-dir", help="folder of the raw data, if it is no longer where the runs found it")
-    arguments = parser.parse_args()
-
-    from seqrec.report.write import report
-
-    print(report(**vars(arguments)))
-
+from seqrec.commands.report import main
 
 if __name__ == "__main__":
     sys.exit(guarded(main))

@@ -25,6 +25,7 @@ from seqrec.training.progress import Progress
 from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints
 from seqrec.utils.errors import UserError
+from seqrec.utils.trust import refuse_changes, trusted
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
 OWN_KEYS = ("_target_", "_partial_", "name")
@@ -33,18 +34,28 @@ OWN_KEYS = ("_target_", "_partial_", "name")
 def locate(path: str) -> type:
     """Return the class that a `_target_` names.
 
-    Raises UserError unless it is a class that seqrec or torch.optim itself defines: a configuration from a stranger
-    must not be able to run anything else, be it through a module's imports (seqrec.x.os.system).
+    Raises UserError unless seqrec, torch.optim or a package that the user trusts (seqrec/utils/trust.py) itself defines the
+    class: a configuration from a stranger must not be able to run anything else, be it through a module's imports
+    (seqrec.x.os.system).
     """
+    refuse_changes()
     module, _, name = current_address(path).rpartition(".")
+    package = module.partition(".")[0]
+    home = "torch.optim." if module == "torch.optim" else f"{package}."
     found = None
-    if module.split(".")[0] == "seqrec" or module == "torch.optim":
+    if package == "seqrec" or module == "torch.optim" or trusted(package):
         try:
             found = getattr(importlib.import_module(module), name, None)
-        except ModuleNotFoundError:
-            found = None
-    if not inspect.isclass(found) or not found.__module__.startswith(("seqrec.", "torch.optim.")):
-        raise UserError(f"_target_={path}: not a class of seqrec or torch.optim")
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(
+                f"{error.name}."
+            ):  # the module is there, but something that it imports is not
+                raise
+    if not inspect.isclass(found) or not f"{found.__module__}.".startswith(home):
+        raise UserError(
+            f"_target_={path}: not a class of seqrec, torch.optim or a trusted package\n"
+            f"(to run the code of a package of yours that is called {package}: --trust {package}, or SEQREC_TRUST={package})"
+        )
     return found
 
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.trust import take_flag
 
 log = logging.getLogger("seqrec")
 PACKAGE = Path(__file__).parent
@@ -90,6 +91,7 @@ def guarded(entry: Callable[[], None], interrupted: str = "interrupted") -> int:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise the error instead of printing it
         os.environ["SEQREC_SHORT_ERROR"] = "1"
     try:
+        sys.argv[1:] = take_flag(sys.argv[1:])
         entry()
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)

@@ -18,7 +18,15 @@ FIRST_ADDRESS = {
 }
 # Keys that came after the first runs, with the value that stands for what the code did before. The hash leaves them out at
 # that value, so that new keys do not move old runs; configurations of old runs are read with it.
-YOUNGER_KEYS = {"eval.metrics": list(DEFAULT)}
+YOUNGER_KEYS = {
+    "fusion": {"name": "none"},
+    "eval.metrics": list(DEFAULT),
+    "dataset.encoding": "utf-8",
+    "dataset.header": "auto",
+    "dataset.quotes": True,
+    "dataset.keep": None,
+    "trainer.devices": 1,  # with more devices each process contrasts only its shard of a batch
+}
 # Keys that say where and how a run is done, not what comes out of it.
 NOT_HASHED = (
     "variant",
@@ -36,8 +44,6 @@ NOT_HASHED = (
     "trainer.progress",
     "trainer.checkpoint_minutes",
 )
-# Keys younger than the first runs: left out of the hash at the value that the first runs would have had.
-YOUNGER = {"dataset.encoding": "utf-8", "dataset.header": "auto", "dataset.quotes": True, "dataset.keep": None}
 
 
 def apply_variant(config: DictConfig) -> DictConfig:
@@ -82,14 +88,16 @@ def with_first_addresses(node):
     }
 
 
-def hashed_values(config: DictConfig) -> dict:
+def hashed_values(config: DictConfig | dict) -> dict:
     """Return the resolved configuration without the keys that do not change the result, and with first addresses."""
-    values = with_first_addresses(OmegaConf.to_container(config, resolve=True))
+    values = with_first_addresses(
+        OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    )
     for key in (*NOT_HASHED, *YOUNGER_KEYS):
         *groups, name = key.split(".")
         node = values
         for group in groups:
-            node = node[group]
+            node = node.get(group, {})  # a younger key may be of a group that earlier runs lack
         if key in NOT_HASHED or node.get(name) == YOUNGER_KEYS[key]:
             node.pop(name, None)
     return values
@@ -98,21 +106,31 @@ def hashed_values(config: DictConfig) -> dict:
 def with_younger_keys(config: DictConfig) -> DictConfig:
     """Return the configuration of an earlier run with the keys that came later, at the value of its time."""
     for key, value in YOUNGER_KEYS.items():
-        if OmegaConf.select(config, key) is None:
+        # what is built from a group has the defaults of its class
+        if OmegaConf.select(config, key) is None and not key.startswith("dataset."):
             OmegaConf.update(config, key, value, force_add=True)
     return config
 
 
-def config_hash(config: DictConfig) -> str:
-    """Return 8 hexadecimal digits that differ wherever the results may differ."""
-    values = hashed_values(config)
-    if values["trainer"]["devices"] == 1:  # the default; with more devices each process contrasts only its shard
-        del values["trainer"]["devices"]
-    for key, first in YOUNGER.items():
-        group, name = key.split(".")
-        if values[group].get(name, first) == first:
-            values[group].pop(name, None)
+def flatten(values: dict, prefix: str = "") -> dict[str, object]:
+    """Return nested keys as one level, joined by dots."""
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def digest(values: object) -> str:
+    """Return 8 hexadecimal digits that differ wherever plain values differ."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def config_hash(config: DictConfig | dict) -> str:
+    """Return 8 hexadecimal digits that differ wherever the results may differ."""
+    return digest(hashed_values(config))
 
 
 def run_path(config: DictConfig) -> str:
@@ -178,13 +196,8 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "backbone.count_from": (lambda v: v in ("start", "end"), "start or end"),
     "backbone.norm_first": (lambda v: isinstance(v, bool) or v == "original", "true, false or original"),
 }
-KNOWN = {
-    "eval.name",
-    "eval.metrics",
-    "trainer.monitor",
-    *NOT_HASHED,
-    *RULES,
-}  # of the groups that nothing is built from as a whole
+# Of the groups that nothing is built from as a whole.
+KNOWN = {"eval.name", "eval.metrics", "trainer.monitor", *NOT_HASHED, *RULES}
 ABSENT = object()
 UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")
 

@@ -82,7 +82,10 @@ def test_hash_and_path_follow_what_decides_the_result():
         (["method=popularity", "loss=bce"], "method=popularity with backbone=none loss=bce: it counts"),
         (["method=markov", "backbone=gru4rec"], "method=markov with backbone=gru4rec loss=none: it counts"),
         (["loss=none"], "method=plain with backbone=sasrec loss=none: it is trained"),
-        (["trainer.optimizer._target_=os.system"], "_target_=os.system: not a class of seqrec or torch.optim"),
+        (
+            ["trainer.optimizer._target_=os.system"],
+            "_target_=os.system: not a class of seqrec, torch.optim or a trusted package",
+        ),
         (["method._target_=seqrec.build.torch.load"], "_target_=seqrec.build.torch.load: not a class"),
         (["method._target_=seqrec.build.Fabric"], "_target_=seqrec.build.Fabric: not a class"),
         (["+backbone.colour=red"], "colour"),

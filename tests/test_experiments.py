@@ -10,8 +10,7 @@ from omegaconf import OmegaConf
 
 from seqrec.build import build
 from seqrec.commands import train
-from seqrec.config import apply_variant, check, run_path
-from seqrec.report.collect import flatten
+from seqrec.config import apply_variant, check, flatten, run_path
 from seqrec.utils.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from seqrec.data.sequences import Sequences
 from seqrec.noise.foreign_items import SOURCES, ForeignItems
-from seqrec.noise.operators import OPERATORS, WHERE, corrupt
+from seqrec.noise.plan import COUNT, ITEM, POSITION, SHIFT, corrupt
+from seqrec.noise.registry import OPERATORS, WHERE, NoiseSettings, operator
 from seqrec.utils.errors import UserError
 from seqrec.utils.keyed_random import user_keys
 
 ITEMS = 40
+BUILT_IN = ("insert", "replace", "delete", "swap", "shuffle", "truncate", "burst")
 
 
 def sequences(rows):
@@ -28,7 +30,7 @@ def run(rows, operator, ratio, seed=1, keys=None, source="uniform", power=1.0, *
     keys = user_keys(np.arange(len(rows))) if keys is None else keys
     operators = [operator] if isinstance(operator, str) else operator
     foreign = ForeignItems(packed, keys, ITEMS, source, power)
-    done = corrupt(packed, keys, operators, ratio, seed, foreign, **options)
+    done = corrupt(packed, keys, NoiseSettings(operators, ratio, **options), seed, foreign)
     cut = [slice(a, b) for a, b in zip(done.rows.start, done.rows.stop, strict=True)]
     return [done.rows.items[c].tolist() for c in cut], [done.noise[c].tolist() for c in cut], done.counts
 
@@ -43,7 +45,7 @@ ratios = st.floats(0, 1)
 seeds = st.integers(0, 1000)
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("operator", BUILT_IN)
 @settings(max_examples=60, deadline=None)
 @given(rows=row_lists, ratio=ratios, seed=seeds, where=st.sampled_from(WHERE))
 def test_every_operator_does_what_it_says(operator, rows, ratio, seed, where):
@@ -82,7 +84,7 @@ def test_every_operator_does_what_it_says(operator, rows, ratio, seed, where):
         assert counts == {operator: hits}
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("operator", BUILT_IN)
 @settings(max_examples=40, deadline=None)
 @given(rows=row_lists, pair=st.tuples(ratios, ratios), seed=seeds)
 def test_a_lower_ratio_is_contained_in_a_higher_one(operator, rows, pair, seed):
@@ -104,14 +106,14 @@ def test_a_lower_ratio_is_contained_in_a_higher_one(operator, rows, pair, seed):
 @pytest.mark.parametrize("operator", [*OPERATORS, ("insert", "replace", "delete", "swap")])
 @settings(max_examples=15, deadline=None)
 @given(rows=row_lists, ratio=ratios, seed=seeds, order=st.randoms(use_true_random=False))
-def test_a_row_meets_the_same_noise_in_any_order_and_alone(operator, source, rows, ratio, seed, order):
+def test_a_row_gets_the_same_noise_in_any_order_and_alone(operator, source, rows, ratio, seed, order):
     packed = sequences(rows)
     keys = user_keys(np.array([f"user {number}" for number in range(len(rows))], object))
     names = [operator] if isinstance(operator, str) else operator
 
     def noisy(chosen, train):
         foreign = ForeignItems(packed.take(train), keys[train], ITEMS, source, 1.0)
-        done = corrupt(packed.take(chosen), keys[chosen], names, ratio, seed, foreign)
+        done = corrupt(packed.take(chosen), keys[chosen], NoiseSettings(names, ratio), seed, foreign)
         return [done.rows.items[a:b].tolist() for a, b in zip(done.rows.start, done.rows.stop, strict=True)]
 
     straight, permuted = np.arange(len(rows)), list(range(len(rows)))
@@ -121,7 +123,7 @@ def test_a_row_meets_the_same_noise_in_any_order_and_alone(operator, source, row
     assert noisy(np.array([0]), straight) == whole[:1]
 
 
-@pytest.mark.parametrize("operator", [*OPERATORS, OPERATORS])
+@pytest.mark.parametrize("operator", [*OPERATORS, list(OPERATORS)])
 def test_ratio_zero_changes_nothing(operator):
     rows = [[1, 2, 3, 4], [5], [6, 7]]
     found, labels, counts = run(rows, operator, 0.0)
@@ -130,7 +132,7 @@ def test_ratio_zero_changes_nothing(operator):
     assert not any(counts.values())
 
 
-@pytest.mark.parametrize("operator", ["insert", "replace", "delete", "swap", "shuffle", "truncate", "burst"])
+@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5])
 def test_counts_are_unbiased_for_short_rows(operator, ratio):
     rows = [[1, 2, 3, 4, 5, 6, 7]] * 4000
@@ -170,10 +172,10 @@ def test_where_bounds_the_slots_and_reaches_all_of_them(operator, window, where,
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_no_place_gets_less_noise_than_another(where):
+def test_every_zone_gets_as_much_noise(where):
     rows = [[1, 2, 3, 4, 5, 6][:length] for length in range(2, 7)] * 400
-    for operator in ("replace", "insert", "burst"):
-        assert run(rows, operator, 0.2, where=where, last=2)[2][operator] == pytest.approx(0.2 * 8000, rel=0.04)
+    for name in ("replace", "insert", "burst"):
+        assert run(rows, name, 0.2, where=where, last=2)[2][name] == pytest.approx(0.2 * 8000, rel=0.04)
 
 
 @pytest.mark.parametrize(
@@ -195,10 +197,10 @@ def test_items_that_were_noise_before_stay_labelled():
     packed = sequences([[1, 2, 3, 4]] * 50)
     keys, labels = user_keys(np.arange(50)), packed.items == 3
     foreign = ForeignItems(packed, keys, ITEMS, "uniform", 1.0)
-    for operator in ("delete", "swap", "shuffle", "truncate"):
-        done = corrupt(packed, keys, [operator], 0.5, 1, foreign, labels=labels)
+    for name in ("delete", "swap", "shuffle", "truncate"):
+        done = corrupt(packed, keys, NoiseSettings([name], 0.5), 1, foreign, labels=labels)
         assert np.array_equal(done.noise, done.rows.items == 3)
-    done = corrupt(packed, keys, ["insert"], 0.5, 1, foreign, labels=labels)
+    done = corrupt(packed, keys, NoiseSettings(["insert"], 0.5), 1, foreign, labels=labels)
     assert np.array_equal(done.noise, (done.rows.items == 3) | (done.rows.items > 4))
 
 
@@ -232,7 +234,7 @@ def test_a_row_with_every_item_cannot_get_a_foreign_one():
 @pytest.mark.parametrize(
     ("operator", "ratio", "options", "message"),
     [
-        ("insrt", 0.1, {}, "no operator 'insrt'; there are insert, .*did you mean 'insert'"),
+        ("insrt", 0.1, {}, "noise.operators: no operator 'insrt'; there are insert, .*did you mean 'insert'"),
         ("insert", 1.5, {}, "noise.ratio=1.5: must be a number from 0 to 1"),
         ("insert", "much", {}, "noise.ratio=much: must be a number"),
         ("insert", 0.1, {"where": "ende"}, "noise.where=ende: there are anywhere"),
@@ -286,3 +288,19 @@ def test_a_donor_is_kept_while_its_items_are_the_rows_own():
         found, _, _ = run([*donors, row], "replace", 1.0, seed=seed, source="donor")
         alike.extend(np.diff([(item - 1) // 3 for item in found[10]]) == 0)
     assert np.mean(alike) > 0.75  # about half if a failed proposal took another donor
+
+
+@pytest.mark.parametrize(("name", "number"), [("insert", 50), ("something", 0), ("something", 100), ("something", -1)])
+def test_an_operator_needs_a_name_and_a_number_of_its_own(name, number):
+    def act(plan):
+        return 0
+
+    act.__name__ = name
+    before = dict(OPERATORS)
+    with pytest.raises(ValueError, match="noise operator"):
+        operator(number)(act)
+    assert before == OPERATORS
+
+
+def test_random_numbers_of_an_operator_are_drawn_apart():
+    assert len({COUNT, POSITION, ITEM, SHIFT}) == 4

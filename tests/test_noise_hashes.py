@@ -7,7 +7,8 @@ import pytest
 
 from seqrec.data.sequences import ranges
 from seqrec.noise.foreign_items import SOURCES, ForeignItems
-from seqrec.noise.operators import OPERATORS, corrupt
+from seqrec.noise.plan import corrupt
+from seqrec.noise.registry import NoiseSettings
 from seqrec.utils.keyed_random import user_keys
 
 HASHES = {
@@ -31,14 +32,15 @@ def noisy(sequences_of, operators, source="uniform"):
     rows = sequences_of([generator.integers(1, 61, length).tolist() for length in generator.integers(3, 30, 80)])
     keys = user_keys(np.arange(1000, 1080))
     foreign = ForeignItems(rows, keys, 60, source, 1.0)
-    after = corrupt(rows, keys, operators, 0.4, 7, foreign).rows
+    after = corrupt(rows, keys, NoiseSettings(operators, 0.4), 7, foreign).rows
     items = after.items[ranges(after.start, after.stop)].astype(np.int32)
     return hashlib.sha256(after.lengths.astype(np.int64).tobytes() + items.tobytes()).hexdigest()[:16]
 
 
+OPERATORS = ["insert", "replace", "delete", "swap", "shuffle", "truncate", "burst"]
 CASES = {
     **{name: ([name], "uniform") for name in OPERATORS},
-    "all": (list(OPERATORS), "uniform"),
+    "all": (OPERATORS, "uniform"),
     **{f"insert {source}": (["insert"], source) for source in SOURCES},
 }
 

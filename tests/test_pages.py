@@ -32,7 +32,7 @@ def test_defaults(name):
     ]
     values = OmegaConf.merge(*base, method)
     found = keys_and_defaults((ROOT / "docs" / "methods" / f"{name}.md").read_text())
-    assert len(found) >= 7
+    assert found
     for key, default in found:
         node = OmegaConf.to_container(values, resolve=False)
         for part in key.split("."):

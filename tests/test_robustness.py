@@ -12,7 +12,8 @@ from seqrec.data.split import EvalSplit
 from seqrec.evaluation import perturbation as robustness
 from seqrec.evaluation.attacks import check, newest
 from seqrec.evaluation.perturbation import Examiner, Outcome, changed, noise_cells, top_lists
-from seqrec.noise.operators import OPERATORS, corrupt
+from seqrec.noise.plan import corrupt
+from seqrec.noise.registry import OPERATORS, NoiseSettings
 from seqrec.utils.errors import UserError
 
 
@@ -81,7 +82,7 @@ def test_only_inputs_are_perturbed_and_only_changed_rows_are_asked_again(markov)
     recorder = Recorder(markov.method)
     examiner = Examiner(markov.evaluator, recorder, CPU, markov.questions, 5)
     recorder.batches.clear()
-    inputs = corrupt(markov.questions.inputs, markov.keys, ["replace"], 0.1, 0, markov.foreign).rows
+    inputs = corrupt(markov.questions.inputs, markov.keys, NoiseSettings(["replace"], 0.1), 0, markov.foreign).rows
     outcome, rows = examiner.after(inputs)
     visible = lists_of(newest(inputs, 7))
     expected = [r for r, items in enumerate(lists_of(newest(markov.questions.inputs, 7))) if items != visible[r]]
@@ -103,7 +104,7 @@ def test_only_inputs_are_perturbed_and_only_changed_rows_are_asked_again(markov)
 
 
 def test_measures_are_those_of_their_definitions(markov):
-    inputs = corrupt(markov.questions.inputs, markov.keys, ["insert"], 0.3, 1, markov.foreign).rows
+    inputs = corrupt(markov.questions.inputs, markov.keys, NoiseSettings(["insert"], 0.3), 1, markov.foreign).rows
     outcome, rows = markov.examiner.after(inputs)
     found = markov.examiner.measures(outcome, rows)
     clean = markov.evaluator.ranks(markov.method, markov.questions, CPU)
@@ -145,7 +146,7 @@ def test_measures_are_those_of_their_definitions(markov):
 @pytest.mark.parametrize("name", ["markov", "plain"])
 def test_ratio_zero_is_the_clean_evaluation_bit_by_bit(name, request):
     case = request.getfixturevalue(name)
-    inputs = corrupt(case.questions.inputs, case.keys, list(OPERATORS), 0.0, 3, case.foreign).rows
+    inputs = corrupt(case.questions.inputs, case.keys, NoiseSettings(list(OPERATORS), 0.0), 3, case.foreign).rows
     asked = Examiner(case.evaluator, case.method, CPU, replace(case.questions, inputs=inputs), 5)
     assert same(asked.clean, case.examiner.clean)
     clean = case.examiner.cell({}, [case.questions.inputs])
@@ -210,7 +211,7 @@ def test_noise_at_test_time_is_not_that_of_training(markov, monkeypatch):
     monkeypatch.setattr(robustness, "corrupt", lambda *given: made.append(corrupt(*given)) or made[-1])
     markov.noise("replace", ratios=[0.5], draws=1, seed=1)
     inputs = markov.questions.inputs
-    trained = corrupt(inputs, markov.keys, ["replace"], 0.5, 1, markov.foreign)
+    trained = corrupt(inputs, markov.keys, NoiseSettings(["replace"], 0.5), 1, markov.foreign)
     clean, one, other = (np.concatenate(lists_of(rows)) for rows in (inputs, trained.rows, made[-1].rows))
     both = (one != clean) & (other != clean)
     assert both.sum() > 100

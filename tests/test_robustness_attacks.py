@@ -8,7 +8,8 @@ from robustness_setting import CPU, Case, Recorder, lists_of, plain_case
 
 from seqrec.evaluation.attacks import newest
 from seqrec.evaluation.perturbation import Examiner, attack_cells
-from seqrec.noise.operators import corrupt
+from seqrec.noise.plan import corrupt
+from seqrec.noise.registry import NoiseSettings
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_rows_without_an_item_at_the_position_stay(markov):
 
 def test_no_replacement_is_in_the_history_nor_in_a_noisy_input(markov):
     """The input of a run that was trained on noise may have items that the history has not, and the other way round."""
-    noisy = corrupt(markov.questions.inputs, markov.keys, ["replace"], 0.8, 0, markov.foreign).rows
+    noisy = corrupt(markov.questions.inputs, markov.keys, NoiseSettings(["replace"], 0.8), 0, markov.foreign).rows
     recorder = Recorder(markov.method)
     examiner = Examiner(markov.evaluator, recorder, CPU, replace(markov.questions, inputs=noisy), 5)
     of_user = {user: row for row, user in enumerate(markov.questions.user.tolist())}

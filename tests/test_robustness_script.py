@@ -1,16 +1,14 @@
-"""What scripts/robustness.py prints and writes, and what it refuses."""
+"""What the command robustness prints and writes, and what it refuses."""
 
 import csv
 import json
 import math
-import runpy
-import sys
 
 import pytest
-from robustness_setting import ROOT, configure
+from robustness_setting import configure
 
 from seqrec.commands import train
-from seqrec.evaluation.perturbation import table, write
+from seqrec.commands.robustness import main, printed, write
 from seqrec.utils.errors import UserError
 
 CELLS = [
@@ -34,10 +32,11 @@ CELLS = [
 ]
 
 
-def test_the_table():
-    assert list(table(CELLS)) == [
+def test_the_table(capsys):
+    assert list(printed(CELLS)) == CELLS
+    assert capsys.readouterr().out.splitlines() == [
         "| input | changed | HR@5 |",
-        "|---|---:|---:|",
+        "| --- | ---: | ---: |",
         "| clean | 0.0 % | 0.2500 |",
         "| insert 0.1 | 50.0 % | 0.2000 ± 0.0100 |",
         "| random at -2, k=3 | 100.0 % | - |",
@@ -60,12 +59,8 @@ def test_the_files(tmp_path):
 
 
 def call(*arguments):
-    """Run the script in this process."""
-    kept, sys.argv = sys.argv, ["robustness.py", *map(str, arguments)]
-    try:
-        runpy.run_path(str(ROOT / "scripts" / "robustness.py"), run_name="script")["main"]()
-    finally:
-        sys.argv = kept
+    """Run the command in this process."""
+    main(list(map(str, arguments)))
 
 
 @pytest.fixture(scope="module")
@@ -134,4 +129,4 @@ def test_the_script_refuses_what_cannot_be(runs, capsys):
     for alone in (["--worst", "3"], ["--gradient"], ["--k", "2"]):
         with pytest.raises(SystemExit):
             call(runs[1], *alone)
-    assert "--k, --worst and --gradient say what is put at --positions: give some" in capsys.readouterr().err
+    assert "--k, --worst and --gradient replace items at --positions: give some" in capsys.readouterr().err

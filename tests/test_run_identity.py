@@ -13,6 +13,7 @@ from job_setting import configure
 from seqrec.build import load, locate
 from seqrec.commands import train
 from seqrec.config import FIRST_ADDRESS, current_address
+from seqrec.report.write import collect
 
 ROOT = Path(__file__).parents[1]
 EARLIER = Path(__file__).parent / "fixtures" / "runs_before_the_layout"
@@ -100,7 +101,6 @@ def test_a_run_of_earlier_code_is_found_complete_and_evaluated_again(directory, 
     assert experiment.evaluator.metrics(ranks) == pytest.approx(recorded, abs=0.02)
 
 
-def test_runs_of_earlier_code_are_reported(tmp_path):
-    command = [sys.executable, ROOT / "scripts" / "report.py", EARLIER / "finished", "--output", tmp_path]
-    subprocess.run(command, check=True, capture_output=True)
-    assert not (tmp_path / "left-out.csv").read_text().splitlines()[1:]
+def test_runs_of_earlier_code_are_reported():
+    runs, left_out = collect([EARLIER / "finished"], ["NDCG@10"])
+    assert (len(runs), left_out) == (len(RUNS), [])

@@ -17,7 +17,7 @@ from seqrec.utils.gradients import frozen
 from seqrec.utils.keyed_random import key, uniform
 
 NAMED = ("first", "middle", "last", "random")
-SLOT, ITEM = 1001, 1002  # what a number is drawn for; apart from the words of seqrec/noise/operators.py
+SLOT, ITEM = 1001, 1002  # what a number is drawn for; apart from the words of seqrec/noise
 ROWS_AT_ONCE = 256  # with gradients
 
 

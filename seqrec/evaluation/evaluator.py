@@ -40,7 +40,7 @@ def top_lists(scores: Tensor, size: int) -> Tensor:
     """
     values, items = scores.topk(size + 1, 1)
     if (values[:, size - 1] == -torch.inf).any():
-        raise UserError(f"top lists of {size} items: a user has fewer candidates; take a smaller K")
+        raise UserError(f"top lists of {size} items: a user has fewer candidates; lower eval.cutoffs or --cutoff")
     tied = (values[:, 1:] == values[:, :-1]).any(1)
     if tied.any():
         bits = (scores[tied] + 0.0).view(torch.int32)  # + 0 turns -0 into 0
@@ -71,11 +71,13 @@ class Evaluator:
         if max(cutoffs) > num_items:
             raise UserError(f"eval.cutoffs: K={max(cutoffs)} is larger than the catalogue of {num_items} items")
         self.cutoffs, self.mask_history, self.ties = cutoffs, mask_history, ties
-        self.num_items, self.max_len, self.names, self.counts = num_items, max_len, list(metrics), counts
+        self.num_items, self.max_len, self.metric_names, self.counts = num_items, max_len, list(metrics), counts
 
     def metrics(self, ranks: Ranks) -> dict[str, float]:
         """Return every metric by its name and cutoff; list metrics only of ranks that have lists."""
-        return summarise(ranks.better, ranks.equal, self.cutoffs, self.ties, self.names, ranks.lists, self.counts)
+        return summarise(
+            ranks.better, ranks.equal, self.cutoffs, self.ties, self.metric_names, ranks.lists, self.counts
+        )
 
     @torch.no_grad()
     def ranks(
@@ -83,15 +85,15 @@ class Evaluator:
         method: torch.nn.Module,
         questions: EvalSplit,
         device: torch.device,
-        watch: Callable[[np.ndarray, Tensor, Tensor], None] | None = None,
+        on_chunk: Callable[[np.ndarray, Tensor, Tensor], None] | None = None,
         lists: bool = False,
     ) -> Ranks:
         """Rank the target of every user; raises UserError if a score is not finite.
 
-        `watch` is called with each chunk: its rows [B], the scores [B, V + 1], -inf at what is no candidate, and the
+        `on_chunk` is called with each chunk: its rows [B], the scores [B, V + 1], -inf at what is no candidate, and the
         targets [B]. With `lists` the top-K lists are kept where a metric needs them, R x K ids.
         """
-        size, longest = len(questions.user), longest_list(self.names, self.cutoffs) if lists else 0
+        size, longest = len(questions.user), longest_list(self.metric_names, self.cutoffs) if lists else 0
         top = np.zeros((size, longest), np.int32) if longest else None
         better, equal, masked = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, bool)
         chunk = min(1024, max(16, SCORES_AT_ONCE // (self.num_items + 1)))
@@ -103,8 +105,8 @@ class Evaluator:
             counts = self._count(scores, batch, buffer[: len(rows)])
             if top is not None:
                 top[rows] = top_lists(scores, longest).cpu().numpy()
-            if watch is not None:
-                watch(rows, scores, batch.target[:, -1])
+            if on_chunk is not None:
+                on_chunk(rows, scores, batch.target[:, -1])
             better[rows], equal[rows], masked[rows] = (count.cpu().numpy() for count in counts)
         method.train(was_training)
         return Ranks(questions.user, questions.target, better, equal, int(masked.sum()), top)

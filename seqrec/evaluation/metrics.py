@@ -24,27 +24,27 @@ class Metric:
     of_ranks: Callable[..., np.ndarray] | None = None
     of_lists: Callable[[np.ndarray, np.ndarray], float] | None = None
     cutoff: bool = True  # False: computed over the whole ranking, without an @K
-    maximise: bool = True  # False: lower is better
+    higher_is_better: bool = True
 
 
 METRICS: dict[str, Metric] = {}
 
 
-def rank_metric(name: str, cutoff: bool = True) -> Callable:
+def rank_metric(name: str, cutoff: bool = True, higher_is_better: bool = True) -> Callable:
     """Register a function of better [R], equal [R] and, with a cutoff, K that returns a value per user, [R]."""
 
     def register(function: Callable) -> Callable:
-        METRICS[name] = Metric(of_ranks=function, cutoff=cutoff)
+        METRICS[name] = Metric(of_ranks=function, cutoff=cutoff, higher_is_better=higher_is_better)
         return function
 
     return register
 
 
-def list_metric(name: str, maximise: bool = True) -> Callable:
+def list_metric(name: str, higher_is_better: bool = True) -> Callable:
     """Register a function of lists [R, K] of item ids and training counts [V + 1] that returns one number."""
 
     def register(function: Callable) -> Callable:
-        METRICS[name] = Metric(of_lists=function, maximise=maximise)
+        METRICS[name] = Metric(of_lists=function, higher_is_better=higher_is_better)
         return function
 
     return register
@@ -52,13 +52,13 @@ def list_metric(name: str, maximise: bool = True) -> Callable:
 
 @rank_metric("HR")
 def hit_rate(better: np.ndarray, equal: np.ndarray, k: int) -> np.ndarray:
-    """HR@K: the probability that the target is among the first K, [R]."""
+    """HR@K: the probability that the target is among the first K, [R] (Deshpande and Karypis, TOIS 2004)."""
     return np.clip((k - better) / equal, 0, 1)
 
 
 @rank_metric("Recall")
 def recall(better: np.ndarray, equal: np.ndarray, k: int) -> np.ndarray:
-    """Recall@K: the fraction of relevant items among the first K, [R]; with one target per user it equals HR@K."""
+    """Recall@K: the fraction of the relevant items that is among the first K, [R]; with one target per user it equals HR@K."""
     return hit_rate(better, equal, k)
 
 
@@ -70,19 +70,25 @@ def precision(better: np.ndarray, equal: np.ndarray, k: int) -> np.ndarray:
 
 @rank_metric("NDCG")
 def ndcg(better: np.ndarray, equal: np.ndarray, k: int) -> np.ndarray:
-    """NDCG@K with one relevant item: the mean of 1 / log2(rank + 1) over the possible ranks, 0 beyond K, [R]."""
+    """NDCG@K with one relevant item: the mean of 1 / log2(rank + 1) over the possible ranks, 0 beyond K, [R].
+
+    Järvelin and Kekäläinen, TOIS 2002; the ideal DCG is 1.
+    """
     return _mean_gain(better, equal, 1 / np.log2(np.arange(1, k + 1) + 1))
 
 
 @rank_metric("MAP")
 def average_precision(better: np.ndarray, equal: np.ndarray, k: int) -> np.ndarray:
-    """MAP@K with one relevant item: the mean of 1 / rank over the possible ranks, 0 beyond K, [R]."""
+    """MAP@K with one relevant item: the mean of 1 / rank over the possible ranks, 0 beyond K, [R].
+
+    This is MRR cut off at K; Manning, Raghavan and Schütze, Introduction to Information Retrieval, section 8.4.
+    """
     return _mean_gain(better, equal, 1 / np.arange(1, k + 1))
 
 
 @rank_metric("MRR", cutoff=False)
 def reciprocal_rank(better: np.ndarray, equal: np.ndarray) -> np.ndarray:
-    """MRR: the mean of 1 / rank over the possible ranks, [R]."""
+    """MRR: the mean of 1 / rank over the possible ranks, without a cutoff, [R] (Voorhees, TREC-8 1999)."""
     return _mean_gain(better, equal, 1 / np.arange(1, (better + equal).max() + 1))
 
 
@@ -98,15 +104,18 @@ def coverage(lists: np.ndarray, counts: np.ndarray) -> float:
     return len(np.unique(lists)) / (len(counts) - 1)
 
 
-@list_metric("Gini", maximise=False)
+@list_metric("Gini", higher_is_better=False)
 def gini(lists: np.ndarray, counts: np.ndarray) -> float:
-    """Gini@K: inequality of how often the V items are recommended, 0 = all alike, 1 - 1/V = one item alone."""
+    """Gini@K: inequality of how often the V items are recommended, 0 = all alike, 1 - 1/V = one item alone.
+
+    sum_i (2 i - V - 1) n_i / (V sum_i n_i), n ascending; for recommendations: Fleder and Hosanagar, Management Science 2009.
+    """
     shown = np.sort(np.bincount(lists.ravel(), minlength=len(counts))[1:])
     items = len(shown)
     return float((2 * np.arange(1, items + 1) - items - 1) @ shown / (items * shown.sum()))
 
 
-@list_metric("ARP", maximise=False)
+@list_metric("ARP", higher_is_better=False)
 def average_popularity(lists: np.ndarray, counts: np.ndarray) -> float:
     """ARP@K: the mean training count of the recommended items (Yin et al., VLDB 2012)."""
     return float(counts[lists].mean())
@@ -114,7 +123,11 @@ def average_popularity(lists: np.ndarray, counts: np.ndarray) -> float:
 
 @list_metric("Novelty")
 def novelty(lists: np.ndarray, counts: np.ndarray) -> float:
-    """Novelty@K: the mean of -log2 p(item), in bits (Zhou et al., PNAS 2010); p = (count + 1) / (all counts + V), never 0."""
+    """Novelty@K: the mean of -log2 p over the recommended items, in bits; p = (training count + 1) / (all counts + V).
+
+    Self-information of Zhou et al., PNAS 2010, who take the fraction of users for p. Adding one keeps an item without
+    training interactions finite, and p sums to 1 over the catalogue.
+    """
     probability = (counts + 1) / (counts[1:].sum() + len(counts) - 1)
     return float(-np.log2(probability[lists]).mean())
 
@@ -151,11 +164,15 @@ def parse(column: str) -> tuple[Metric, int | None]:
 
 
 def check_monitor(column: str, names: Iterable[str], cutoffs: Iterable[int]) -> None:
-    """Raise UserError unless `trainer.monitor` is computed in every evaluation and is a mean over users."""
-    known = [name for name in columns(names, cutoffs) if parse(name)[0].of_ranks]
+    """Raise UserError unless `trainer.monitor` is a rank metric that is computed and higher where it is better.
+
+    List metrics are computed on the test set alone, and none of them is an aim by itself: random lists have the best Gini.
+    """
+    known = [name for name in columns(names, cutoffs) if parse(name)[0].of_ranks and parse(name)[0].higher_is_better]
     if column not in known:
+        wanted = f"one of {', '.join(known)}" if known else "a rank metric, and eval.metrics has none"
         raise UserError(
-            f"trainer.monitor={column}: must be one of {', '.join(known)} (rank metrics of eval.metrics at eval.cutoffs)"
+            f"trainer.monitor={column}: must be {wanted} (rank metrics of eval.metrics at eval.cutoffs, higher is better)"
             + nearest(str(column), known)
         )
 

@@ -1,9 +1,5 @@
 """How well the items that a method drops agree with labelled noise."""
 
-import csv
-import io
-from pathlib import Path
-
 import numpy as np
 import torch
 from scipy.stats import rankdata
@@ -12,7 +8,6 @@ from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
 from seqrec.methods.base import Method, Untrained
 from seqrec.utils.errors import UserError
-from seqrec.utils.files import write_atomically
 
 
 def auc(score: np.ndarray, noise: np.ndarray) -> float:
@@ -80,12 +75,3 @@ def known_noise(
         "chance": report(np.full(len(drop), fraction), np.zeros(len(drop)), label),
         **{name: report(highest(score, fraction), score, label) for name, score in rivals.items()},
     }
-
-
-def write(folder: Path, table: dict[str, dict]) -> None:
-    """Write what `known_noise` found as noise_detection.csv into `folder`."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["dropped by", *table["method"]])
-    writer.writerows([name, *values.values()] for name, values in table.items())
-    write_atomically(folder / "noise_detection.csv", stream.getvalue().encode())

@@ -1,12 +1,8 @@
 """Test-time perturbation of a finished run: one checkpoint, many perturbed inputs, no training."""
 
-import csv
-import io
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,16 +13,15 @@ from seqrec.data.split import EvalSplit
 from seqrec.evaluation import attacks
 from seqrec.evaluation.evaluator import Evaluator, top_lists
 from seqrec.evaluation.list_stability import frbo, jaccard, lost, over_draws, rank_shift, relative_drop, worst_hit
-from seqrec.evaluation.metrics import hit_rate, ndcg, settle_ties
+from seqrec.evaluation.metrics import METRICS, hit_rate, ndcg, per_user, settle_ties
 from seqrec.methods.base import Method
 from seqrec.noise.foreign_items import ForeignItems
-from seqrec.noise.operators import corrupt
+from seqrec.noise.plan import corrupt
+from seqrec.noise.registry import NoiseSettings
 from seqrec.utils.errors import UserError
-from seqrec.utils.files import write_atomically, write_json
 from seqrec.utils.keyed_random import key
 
-TEST_TIME = 2001  # a word of keys, apart from those of seqrec/noise/operators.py and seqrec/evaluation/attacks.py
-SETTING = ("attack", "position", "k", "ratio", "draws")  # what tells the cells of a grid apart
+TEST_TIME = 2001  # a word of keys, apart from those of seqrec/noise and seqrec/evaluation/attacks.py
 
 
 @dataclass(frozen=True)
@@ -84,12 +79,12 @@ class Examiner:
         size = len(questions.user)
         lists, log_score = np.zeros((size, self.cutoff), np.int32), np.zeros(size, np.float32)
 
-        def watch(rows: np.ndarray, scores: Tensor, target: Tensor) -> None:
+        def on_chunk(rows: np.ndarray, scores: Tensor, target: Tensor) -> None:
             lists[rows] = top_lists(scores, self.cutoff).cpu().numpy()
             own = scores.gather(1, target[:, None])[:, 0]
             log_score[rows] = (own - scores.logsumexp(1)).cpu().numpy()
 
-        ranks = self.evaluator.ranks(self.method, questions, self.device, watch)
+        ranks = self.evaluator.ranks(self.method, questions, self.device, on_chunk)
         return Outcome(ranks.better, ranks.equal, lists, log_score)
 
     def after(self, inputs: Sequences) -> tuple[Outcome, np.ndarray]:
@@ -106,6 +101,19 @@ class Examiner:
         better, equal = settle_ties(outcome.better, outcome.equal, self.evaluator.ties)
         return hit_rate(better, equal, self.cutoff), ndcg(better, equal, self.cutoff)
 
+    def chosen(self, outcome: Outcome) -> dict[str, float]:
+        """Return the metrics of eval.metrics that have a cutoff, at K, and the drops of those that are means over users."""
+        before, after = (settle_ties(given.better, given.equal, self.evaluator.ties) for given in (self.clean, outcome))
+        values = {}
+        for name in self.evaluator.metric_names:
+            column = f"{name}@{self.cutoff}"
+            if METRICS[name].of_lists:
+                values[column] = METRICS[name].of_lists(outcome.lists, self.evaluator.counts)
+            elif METRICS[name].cutoff:
+                old, new = per_user(column, *before), per_user(column, *after)
+                values |= {column: float(new.mean()), f"{column} drop": relative_drop(old, new)}
+        return values
+
     def measures(self, outcome: Outcome, rows: np.ndarray) -> dict[str, float]:
         """Return all measures of an outcome against the clean one; `rows` [C] are those whose input differs."""
         (hits, gains), (new_hits, new_gains) = self.accuracy(self.clean), self.accuracy(outcome)
@@ -114,10 +122,7 @@ class Examiner:
         k = self.cutoff
         return {
             "changed": len(rows) / len(hits),
-            f"HR@{k}": float(new_hits.mean()),
-            f"HR@{k} drop": relative_drop(hits, new_hits),
-            f"NDCG@{k}": float(new_gains.mean()),
-            f"NDCG@{k} drop": relative_drop(gains, new_gains),
+            **self.chosen(outcome),
             f"NDCG@{k} drop of changed": relative_drop(gains[rows], new_gains[rows]),
             f"Jaccard@{k}": float(jaccard(self.clean.lists, outcome.lists).mean()),
             f"FRBO@{k}": float(frbo(self.clean.lists, outcome.lists).mean()),
@@ -147,24 +152,20 @@ def noise_cells(
     operators: Sequence[str],
     ratios: Sequence[float],
     draws: int,
-    **corruption,
+    **where,
 ) -> Iterator[dict]:
     """Yield a cell for each noise operator and ratio; "insert+delete" is a mix in equal parts.
 
-    `keys` [R] are the users' own; draw d has the seed `seed` + d; `corruption` goes to seqrec.noise.operators.corrupt as it is.
+    `keys` [R] are the users' own; draw d has the seed `seed` + d; `where` are the other keys of NoiseSettings.
     """
     keys = key(TEST_TIME, keys)  # a run that was trained on noise of the same seed has not met this noise
     inputs = examiner.questions.inputs
-    for operator, ratio in product(
-        operators, ratios
-    ):  # a mistake in the last one is answered before the first is asked
-        corrupt(inputs.take(np.arange(1)), keys[:1], operator.split("+"), ratio, seed, foreign, **corruption)
-    for operator, ratio in product(operators, ratios):
-        names = operator.split("+")
-        perturbed = (
-            corrupt(inputs, keys, names, ratio, seed + draw, foreign, **corruption).rows for draw in range(draws)
-        )
-        yield examiner.cell({"attack": operator, "ratio": ratio}, perturbed)
+    grid = [  # all at once: a mistake in the last one is answered before the first is evaluated
+        (operator, NoiseSettings(operator.split("+"), ratio, **where)) for operator, ratio in product(operators, ratios)
+    ]
+    for operator, settings in grid:
+        perturbed = (corrupt(inputs, keys, settings, seed + draw, foreign).rows for draw in range(draws))
+        yield examiner.cell({"attack": operator, "ratio": settings.ratio}, perturbed)
 
 
 def attack_cells(
@@ -215,48 +216,3 @@ def attack_cells(
                 for offset in offsets
             )
             yield examiner.cell({"attack": "gradient", **place}, perturbed)
-
-
-def table(cells: Iterable[dict]) -> Iterator[str]:
-    """Yield the lines of a Markdown table as the cells come."""
-    for number, cell in enumerate(cells):
-        if not number:
-            names = list(cell["mean"])
-            yield f"| input | {' | '.join(names)} |"
-            yield f"|---|{'---:|' * len(names)}"
-        yield f"| {_label(cell)} | {' | '.join(_shown(name, cell) for name in names)} |"
-
-
-def _label(cell: dict) -> str:
-    words = [cell["attack"]]
-    words += [f"{cell['ratio']:g}"] if "ratio" in cell else []
-    words += [f"at {cell['position']}, k={cell['k']}"] if "position" in cell else []
-    return " ".join(words)
-
-
-def _shown(name: str, cell: dict) -> str:
-    value, deviation = cell["mean"][name], cell["std"][name]
-    if math.isnan(value):
-        return "-"
-    if "drop" in name or name == "changed":
-        return f"{100 * value:.1f} %"
-    spread = f" ± {deviation:.4f}" if name.startswith(("HR", "NDCG")) and not math.isnan(deviation) else ""
-    return f"{value:.4f}{spread}"
-
-
-def write(folder: Path, facts: dict, cells: list[dict]) -> None:
-    """Write robustness.json and robustness.csv into `folder`; what is not a number is null there, or empty."""
-
-    def finite(values: dict[str, float]) -> dict[str, float | None]:
-        return {name: None if math.isnan(value) else value for name, value in values.items()}
-
-    cells = [cell | {part: finite(cell[part]) for part in ("mean", "std")} for cell in cells]
-    write_json(folder / "robustness.json", {**facts, "cells": cells})
-    names = list(cells[0]["mean"])
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*SETTING, *names, *(f"{name} std" for name in names)])
-    for cell in cells:
-        values = [cell[part][name] for part in ("mean", "std") for name in names]
-        writer.writerow([*(cell.get(name) for name in SETTING), *values])
-    write_atomically(folder / "robustness.csv", stream.getvalue().encode())

@@ -102,8 +102,8 @@ class SampledSoftmax(NextItemLoss):
         return torch.logsumexp(torch.cat([own, others], 1), 1) - own[:, 0]
 
 
-class _PerSlotNegatives(NextItemLoss):
-    """A loss with its own negatives at every slot."""
+class PerSlotNegatives(NextItemLoss):
+    """Base of the losses with N = `negatives` negatives at every slot."""
 
     def __init__(self, negatives: int):
         super().__init__()
@@ -117,7 +117,7 @@ class _PerSlotNegatives(NextItemLoss):
         return (hidden * positive).sum(-1), (sampled @ hidden.unsqueeze(-1)).squeeze(-1)
 
 
-class BinaryCrossEntropy(_PerSlotNegatives):
+class BinaryCrossEntropy(PerSlotNegatives):
     """-log sigmoid(target) - mean of log(1 - sigmoid(negative)) (SASRec, Kang and McAuley 2018, eq. 11, there with one negative)."""
 
     def per_slot(self, hidden, target, table, negative=None, positive=None, sampled=None) -> Tensor:
@@ -126,7 +126,7 @@ class BinaryCrossEntropy(_PerSlotNegatives):
         return F.softplus(-own) + F.softplus(others).mean(-1)
 
 
-class GeneralisedBinaryCrossEntropy(_PerSlotNegatives):
+class GeneralisedBinaryCrossEntropy(PerSlotNegatives):
     """gBCE: -log sigmoid(target)^beta - sum of log(1 - sigmoid(negative)), over N + 1 (gSASRec, Petrov and Macdonald 2023).
 
     `calibration` is the paper's t: 0 leaves the binary cross-entropy (beta = 1), 1 takes the whole overconfidence of
@@ -145,7 +145,7 @@ class GeneralisedBinaryCrossEntropy(_PerSlotNegatives):
         return (beta * F.softplus(-own) + F.softplus(others).sum(-1)) / (self.negatives + 1)
 
 
-class BayesianPersonalisedRanking(_PerSlotNegatives):
+class BayesianPersonalisedRanking(PerSlotNegatives):
     """-log sigmoid(target - negative), mean over the negatives (Rendle et al. 2009)."""
 
     def per_slot(self, hidden, target, table, negative=None, positive=None, sampled=None) -> Tensor:

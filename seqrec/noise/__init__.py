@@ -1,5 +1,11 @@
 """Noise: operators on sequences, foreign items, and the corruption of training histories."""
 
+import importlib
+import pkgutil
+
 from seqrec.noise.training import TrainingNoise
 
 __all__ = ["TrainingNoise"]
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):  # each may register operators
+    importlib.import_module(_module.name)

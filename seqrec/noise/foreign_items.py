@@ -1,4 +1,4 @@
-"""Items that a user does not have, to be put into the user's history as noise."""
+"""Foreign items: items that a user does not have, to be put into the user's history as noise."""
 
 import numpy as np
 
@@ -9,18 +9,18 @@ from seqrec.utils.keyed_random import uniform
 
 SOURCES = ("uniform", "popularity", "cooccurring", "donor")
 NEIGHBOURS = 20  # similar items of an item that source=cooccurring draws from
-PATIENCE = 100  # draws from the source before the whole catalogue is drawn from
-MOST = 1000  # draws until an item that the user does not have must have come
+SOURCE_DRAWS = 100  # draws from the source before uniform ones
+ALL_DRAWS = 1000  # draws before giving up: the user has every item
 
 
 class ForeignItems:
-    """Draws items from a source whose statistics are those of the training part.
+    """Draws items from a source with the statistics of the training set.
 
     uniform: all items alike; popularity: in proportion to training counts to the `power`; cooccurring: one of the 20 items
-    most similar (ItemCF-IUF) to a random item of the row, hard to tell from what belongs there; donor: an item of another
+    most similar (ItemCF-IUF) to a random item of the row, hard to tell from the user's own; donor: an item of another
     user. Where the source has nothing that the row does not have, the draw becomes uniform.
-    `keys` [U] uint64 are the users' own, so that their order decides nothing. Raises UserError for a source that is none
-    of these, and for a power below 0.
+    `keys` [U] uint64 identify the users, so that their order does not matter. Raises UserError for another source, and
+    for a power below 0.
     """
 
     def __init__(self, train: Sequences, keys: np.ndarray, num_items: int, source: str, power: float):
@@ -39,7 +39,7 @@ class ForeignItems:
             self.donors = users[train.lengths[users] > 0]
 
     def draw(self, rows: Sequences, row: np.ndarray, key: np.ndarray, donor: np.ndarray | None = None) -> np.ndarray:
-        """Return an item for each (row [N], key [N] uint64) that is not in that row of `rows`, [N]; a function of both alone.
+        """Return an item for each (row [N], key [N] uint64) that is not in that row of `rows`, [N]; nothing else matters.
 
         `donor` [N] uint64: items with equal numbers come from the same donor. Raises UserError if a row holds every item.
         """
@@ -49,14 +49,14 @@ class ForeignItems:
         own = np.unique(own_row * width + own_item)
         drawn = np.zeros(len(row), np.int64)
         pending = np.arange(len(row))
-        for attempt in range(MOST):
+        for attempt in range(ALL_DRAWS):
             if not len(pending):
                 return drawn
             item = self._propose(rows, row[pending], key[pending], donor[pending], attempt)
             drawn[pending] = item
-            wanted = row[pending] * width + item
-            place = np.minimum(np.searchsorted(own, wanted), len(own) - 1)
-            pending = pending[(own[place] == wanted) | (item == 0)]
+            pair = row[pending] * width + item
+            index = np.minimum(np.searchsorted(own, pair), len(own) - 1)
+            pending = pending[(own[index] == pair) | (item == 0)]
         raise UserError(
             f"noise.source={self.source}: no item found that a user with {rows.lengths[row[pending[0]]]} items does not have"
         )
@@ -66,7 +66,7 @@ class ForeignItems:
     ) -> np.ndarray:
         """Return an item per row, which may be one of its own; 0 where the source has none."""
         first = uniform(key, attempt, 0)
-        if self.source == "uniform" or attempt >= PATIENCE:
+        if self.source == "uniform" or attempt >= SOURCE_DRAWS:
             return (first * self.num_items).astype(np.int64) + 1
         if self.source == "popularity":
             return np.searchsorted(self.ladder, first * self.ladder[-1], side="right") + 1
@@ -83,8 +83,8 @@ def _most_similar(train: Sequences, num_items: int) -> tuple[np.ndarray, np.ndar
     similarity = item_cf_iuf(train, num_items).tocoo()
     order = np.lexsort((similarity.col, -similarity.data, similarity.row))
     row, item = similarity.row[order], similarity.col[order]
-    place = np.arange(len(row)) - np.searchsorted(row, row)
-    near = place < NEIGHBOURS
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    near = rank < NEIGHBOURS
     similar = np.zeros((num_items + 1, NEIGHBOURS), np.int64)
-    similar[row[near], place[near]] = item[near]
+    similar[row[near], rank[near]] = item[near]
     return similar, np.bincount(row[near], minlength=num_items + 1)

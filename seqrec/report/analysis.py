@@ -3,27 +3,26 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from seqrec.report import statistics
-from seqrec.report.collect import LeftOut, Run
 from seqrec.report.rows import Row, baseline_of, noises_of, rows_of
-from seqrec.report.statistics import Comparison, Floor
+from seqrec.run.reader import LeftOut, Run
 
-
-@dataclass
-class Cell:
-    """A metric of one row at one ratio: mean and standard deviation over its runs."""
-
-    mean: float
-    deviation: float  # NaN for a single run
-    runs: int
-    best: bool = False
-    mark: str = ""  # "better" or "worse" than the baseline
-    low: float = np.nan  # ends of the bootstrap band over users
-    high: float = np.nan
-
-
-Place = tuple[str, float, str]  # label of the row, ratio, metric
+KEYS = ["row", "ratio", "metric"]
+TESTS = [
+    "row",
+    "baseline",
+    "ratio",
+    "mean difference",
+    "effect",
+    "p",
+    "p (Holm)",
+    "detectable",
+    "users",
+    "no difference",
+]
+FLOOR = ["row", "metric", "pairs", "drop, mean", "drop, largest", "effect"]
 
 
 @dataclass
@@ -36,14 +35,15 @@ class Table:
     ratios: list[float]  # ascending; 0 is the clean runs
     metrics: list[str]
     tested: str  # the metric of the tests
-    cells: dict[Place, Cell] = field(default_factory=dict)
+    cells: (
+        pd.DataFrame
+    )  # by KEYS: mean, deviation (NaN for one run), runs, best, mark, low and high (bootstrap over users)
     baselines: dict[str, Row] = field(default_factory=dict)  # by the label of the row that is compared with it
-    comparisons: dict[tuple[str, float], tuple[Comparison, float]] = field(default_factory=dict)  # with Holm's p
+    tests: pd.DataFrame = field(default_factory=pd.DataFrame)  # a line per comparison
 
     def means(self, row: Row, metric: str) -> np.ndarray:
         """Return M(r) at the table's ratios, NaN where there is no run, [N]."""
-        cells = [self.cells.get((row.label, ratio, metric)) for ratio in self.ratios]
-        return np.array([cell.mean if cell else np.nan for cell in cells])
+        return self.cells["mean"].reindex([(row.label, ratio, metric) for ratio in self.ratios]).to_numpy()
 
 
 @dataclass
@@ -55,42 +55,34 @@ class Report:
     tables: list[Table]
     left_out: list[LeftOut]
     flags: list[str]
-    floors: dict[tuple[str, str], Floor]  # by label of the row and metric, where there are two clean seeds
+    floors: pd.DataFrame  # by row and metric: what two clean seeds differ by, where there are two
     metrics: list[str]
     tested: str
     baseline: str
 
 
 def table_of(label: str, noise: dict, rows: list[Row], metrics: list[str], tested: str, baseline: str) -> Table:
-    """Compute a table; significance marks stand at the tested metric."""
-    runs = [run for row in rows for run in row.runs if not run.noise or run.noise == noise]
-    ratios = sorted({run.ratio for run in runs})
+    """Compute a table; significance marks are at the tested metric."""
+    ratios = sorted({run.ratio for row in rows for run in row.runs if not run.noise or run.noise == noise})
     rows = [row for row in rows if any(row.at(noise, ratio) for ratio in ratios)]
-    table = Table(label, noise, rows, ratios, metrics, tested)
-    values = {}
+    tests, values = [], {}
     for row in rows:
         for ratio in ratios:
-            for metric in metrics:
-                tests = [run.test[metric] for run in row.at(noise, ratio)]
-                if tests:
-                    place = (row.label, ratio, metric)
-                    spread = float(np.std(tests, ddof=1)) if len(tests) > 1 else np.nan
-                    table.cells[place] = Cell(float(np.mean(tests)), spread, len(tests))
-                    values[place] = row.mean(noise, ratio, metric)
-    low, high = statistics.bootstrap(np.stack(list(values.values()), axis=1))
-    for place, *band in zip(values, low, high, strict=True):
-        table.cells[place].low, table.cells[place].high = map(float, band)
-    for ratio in ratios:
-        for metric in metrics:
-            column = [cell for place, cell in table.cells.items() if place[1:] == (ratio, metric)]
-            for cell in column:
-                cell.best = cell.mean == max(other.mean for other in column)
+            for metric in metrics if row.at(noise, ratio) else ():
+                tests += [(row.label, ratio, metric, run.test[metric]) for run in row.at(noise, ratio)]
+                values[row.label, ratio, metric] = row.mean(noise, ratio, metric)
+    means = pd.DataFrame(tests, columns=[*KEYS, "test"]).groupby(KEYS, sort=False).test
+    cells = means.agg(mean="mean", deviation="std", runs="count")
+    cells["best"] = cells["mean"] == cells["mean"].groupby(["ratio", "metric"]).transform("max")
+    cells["mark"] = ""
+    cells["low"], cells["high"] = statistics.bootstrap(np.stack(list(values.values()), axis=1))
+    table = Table(label, noise, rows, ratios, metrics, tested, cells)
     _compare(table, values, baseline)
     return table
 
 
-def _compare(table: Table, values: dict[Place, np.ndarray], baseline: str) -> None:
-    found = {}
+def _compare(table: Table, values: dict[tuple, np.ndarray], baseline: str) -> None:
+    found = []
     for row in table.rows:
         reference = baseline_of(row, table.rows, baseline)
         if reference is None:
@@ -99,14 +91,13 @@ def _compare(table: Table, values: dict[Place, np.ndarray], baseline: str) -> No
         for ratio in table.ratios:
             own, other = (values.get((label, ratio, table.tested)) for label in (row.label, reference.label))
             if own is not None and other is not None:
-                found[row.label, ratio] = statistics.compare(own, other)
-    corrected = statistics.holm(np.array([comparison.p for comparison in found.values()]))
-    for (label, ratio), p in zip(found, corrected, strict=True):
-        comparison = found[label, ratio]
-        table.comparisons[label, ratio] = comparison, float(p)
-        if p < statistics.LEVEL:
-            cell = table.cells[label, ratio, table.tested]
-            cell.mark = "better" if comparison.effect > 0 else "worse"
+                names = {"row": row.label, "baseline": reference.label, "ratio": ratio}
+                found.append(names | statistics.compare(own, other))
+    table.tests = pd.DataFrame(found, columns=TESTS)
+    table.tests["p (Holm)"] = statistics.holm(table.tests["p"].to_numpy(float))
+    for test in table.tests[table.tests["p (Holm)"] < statistics.LEVEL].to_dict("records"):
+        mark = "better" if test["effect"] > 0 else "worse"
+        table.cells.loc[(test["row"], test["ratio"], table.tested), "mark"] = mark
 
 
 def analyse(runs: list[Run], left_out: list[LeftOut], metrics: list[str], tested: str, baseline: str) -> Report:
@@ -115,29 +106,30 @@ def analyse(runs: list[Run], left_out: list[LeftOut], metrics: list[str], tested
     noises = noises_of(runs) or {"clean": {}}
     tables = [table_of(label, noise, rows, metrics, tested, baseline) for label, noise in noises.items()]
     flags = [*(flag for table in tables for flag in flags_of(table)), *flags_of_runs(rows, noises, baseline)]
-    floors = {}
+    floors = []
     for row in rows:
         for metric in metrics:
-            floor = statistics.noise_floor([run.values[metric] for run in row.at({}, 0)])
-            if floor:
-                floors[row.label, metric] = floor
-    return Report(runs, rows, tables, left_out, flags, floors, metrics, tested, baseline)
+            if floor := statistics.noise_floor([run.values[metric] for run in row.at({}, 0)]):
+                floors.append({"row": row.label, "metric": metric, **floor})
+    floor = pd.DataFrame(floors, columns=FLOOR).set_index(["row", "metric"])
+    return Report(runs, rows, tables, left_out, flags, floor, metrics, tested, baseline)
 
 
 def flags_of(table: Table) -> list[str]:
     """Return sentences on a table that its reader must not miss."""
-    flags, won = [], {}
+    flags = []
     trained = {row.label: row.trained for row in table.rows}
     if any(trained.values()):
-        for (label, ratio, metric), cell in table.cells.items():
-            if cell.best and not trained[label]:
-                won.setdefault(label, []).append(f"{metric} at {ratio:g}")
-    for label, columns in won.items():
-        flags.append(f"{table.label}: the untrained baseline {label} is best: {', '.join(columns)}.")
+        best = table.cells[table.cells.best].reset_index()
+        for label, cells in best[~best.row.map(trained).astype(bool)].groupby("row", sort=False):
+            columns = ", ".join(
+                f"{metric} at {ratio:g}" for ratio, metric in zip(cells.ratio, cells.metric, strict=True)
+            )
+            flags.append(f"{table.label}: the untrained baseline {label} is best: {columns}.")
     for row in table.rows:
-        clean = {run.draw[0] for run in row.at({}, 0)}
+        clean = {run.seed for run in row.at({}, 0)}
         for ratio in table.ratios[bool(table.ratios[0] == 0) :]:
-            seeds = sorted({run.draw[0] for run in row.at(table.noise, ratio)} - clean)
+            seeds = sorted({run.seed for run in row.at(table.noise, ratio)} - clean)
             if seeds:
                 flags.append(
                     f"{table.label} {ratio:g}: {row.label} has no clean run of seed {', '.join(map(str, seeds))}."
@@ -151,22 +143,14 @@ def flags_of_runs(rows: list[Row], noises: dict[str, dict], baseline: str) -> li
     if not any(row.is_named(baseline) for row in rows):
         flags.append(f"No row is the baseline {baseline}: there are no tests and no gains.")
     for label, noise in noises.items():
-        met = {}
-        for row in rows:
-            for run in row.runs:
-                if run.noise and run.noise == noise:
-                    met.setdefault((run.ratio, run.draw[1]), {}).setdefault(run.noise_sha256, run.path)
-        for (ratio, seed), paths in met.items():
+        drawn = {}
+        for run in (run for row in rows for run in row.runs if run.noise and run.noise == noise):
+            drawn.setdefault((run.ratio, run.noise_seed), {}).setdefault(run.noise_sha256, run.path)
+        for (ratio, seed), paths in drawn.items():
             if len(paths) > 1:
                 flags.append(
-                    f"{label} {ratio:g}, noise seed {seed}: the runs met different noise, e.g. "
+                    f"{label} {ratio:g}, noise seed {seed}: the runs were trained on different noise, e.g. "
                     f"{' and '.join(str(path) for path in list(paths.values())[:2])}."
                 )
-    warnings = {warning for row in rows for run in row.runs for warning in run.manifest["warnings"]}
+    warnings = {warning for row in rows for run in row.runs for warning in run.warnings}
     return flags + sorted(f"Warning of a run: {warning}" for warning in warnings)
-
-
-def data_of(run: Run) -> str:
-    """Return the name and size of a run's data."""
-    data = run.manifest["data"]
-    return f"{run.config['dataset']['name']}: {data['users']:,} users, {data['items']:,} items, {data['interactions']:,} interactions"

@@ -1,11 +1,21 @@
-"""Pictures as PNG, SVG and PDF; the only module that needs matplotlib."""
+"""All pictures: curves, training panels and maps as PNG, SVG and PDF, and the same SVG for the page and the documents.
+
+One engine, matplotlib, because a paper needs PDF, which nothing without it can make. What a page made by hand could do more is put
+into its SVG here: every curve is a group with `data-row`, which a legend can hide, and every point has `data-x`, `data-y`, its band
+and a tooltip. Inside the page the colours are the page's variables, so that dark mode works.
+"""
 
 import io
 import math
-from collections.abc import Callable
+import re
+from dataclasses import dataclass, field
+from html import escape, unescape
 from pathlib import Path
 
+from seqrec.config import digest
 from seqrec.report.analysis import Table
+from seqrec.report.committed import Results
+from seqrec.report.documents import at_ratios
 from seqrec.report.training import Map, Panel
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_atomically
@@ -22,50 +32,93 @@ from matplotlib.lines import Line2D
 
 # the same picture is the same file: no date, and no random names in it
 UNDATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+SOFT, RULE = "#5d6875", "#dfe3e8"
 STYLE = {
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 9},
-    **{"figure.constrained_layout.use": True, "savefig.dpi": 150, "svg.hashsalt": "seqrec", "legend.frameon": False},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": RULE, "font.size": 9},
+    **{"figure.constrained_layout.use": True, "savefig.dpi": 150, "svg.hashsalt": "seqrec", "svg.fonttype": "none"},
+    **{"text.parse_math": False, "legend.frameon": False, "font.family": "sans-serif", "axes.facecolor": "none"},
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), SOFT),
 }
 COLOURS = ("#0b63c4", "#cc3d54", "#14804f", "#8044b8", "#b86a00", "#007a86", "#8f5c3f", "#5b6472")
 DASHES = ("-", "--", ":", "-.")
+VARIABLES = {SOFT: "--soft", RULE: "--rule", **{colour: f"--c{slot}" for slot, colour in enumerate(COLOURS)}}
 PANELS_ACROSS = 4
+CURVE = re.compile(r'<g id="(curve|band):([^"]*)">(.*?)(?=<g id=)', re.DOTALL)
 
 
-def curves(table: Table, metric: str, stem: Path) -> None:
-    """Draw a metric against the ratio, with bootstrap bands over users, a curve per row."""
+@dataclass
+class Series:
+    """A curve; `low` and `high` are the ends of its band."""
+
+    label: str
+    x: list[float]
+    y: list[float]
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+
+
+def lines(series: list[Series], x_label: str, y_label: str, ratios: list[float], stem: Path | None) -> str:
+    """Draw curves against the noise ratio, from 0 up; returns the SVG, and writes `stem`.png, .svg and .pdf if it is given."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.8, 3.6))
-        for slot, row in enumerate(table.rows):
-            places = [(ratio, table.cells.get((row.label, ratio, metric))) for ratio in table.ratios]
-            found = [(ratio, cell) for ratio, cell in places if cell]
-            ratios = [ratio for ratio, _ in found]
-            colour, dash = COLOURS[slot % len(COLOURS)], DASHES[slot // len(COLOURS) % len(DASHES)]
-            axis.plot(ratios, [cell.mean for _, cell in found], dash, color=colour, marker="o", ms=3.5, label=row.label)
-            low, high = ([getattr(cell, end) for _, cell in found] for end in ("low", "high"))
-            axis.fill_between(ratios, low, high, color=colour, alpha=0.13, linewidth=0)
-        axis.set(xlabel=f"noise ratio ({table.label})", ylabel=f"{metric} (test)", xticks=table.ratios)
+        for slot, one in enumerate(series):
+            colour, dash = look(slot)
+            axis.plot(one.x, one.y, dash, color=colour, marker="o", ms=3.5, label=one.label, gid=f"curve:{one.label}")
+            if one.low:
+                band = {"color": colour, "alpha": 0.13, "linewidth": 0, "gid": f"band:{one.label}"}
+                axis.fill_between(one.x, one.low, one.high, **band)
+        axis.set(xlabel=x_label, ylabel=y_label, xticks=ratios)
         axis.set_ylim(bottom=0)
-        figure.legend(loc="outside right upper")
-        save(figure, stem)
+        if series:
+            figure.legend(loc="outside right upper")
+        return save(figure, stem, {one.label: one for one in series})
 
 
-def training(panels: list[Panel], conditions: list[str], stem: Path) -> None:
-    """Draw values against the epoch or the place: a panel per row and value, a line per run, coloured by its noise."""
-    colours = dict(zip(conditions, _scale(len(conditions)), strict=True))
+def look(slot: int) -> tuple[str, str]:
+    """Return colour and dashes of the curve with this number."""
+    return COLOURS[slot % len(COLOURS)], DASHES[slot // len(COLOURS) % len(DASHES)]
+
+
+def curves(table: Table, metric: str, stem: Path) -> str:
+    """Draw a metric against the ratio, with bootstrap bands over users, a curve per row; returns the SVG."""
+    cells = table.cells.xs(metric, level="metric")
+    series = [
+        Series(row.label, list(found.index), *(found[name].tolist() for name in ("mean", "low", "high")))
+        for row in table.rows
+        for found in [cells.loc[row.label]]
+    ]
+    return lines(series, f"noise ratio ({table.label})", f"{metric} (test)", table.ratios, stem)
+
+
+def of_ratios(results: Results, spec: dict) -> str:
+    """Return the curves of a document's table of ratios as an SVG; settings with fewer than two ratios are left out."""
+    series = []
+    for row in spec["rows"]:
+        found = at_ratios(results, spec, row)["mean"].dropna()
+        if len(found) > 1:
+            series.append(Series(row["label"], found.index.tolist(), found.tolist()))
+    return lines(series, f"noise ratio ({spec['noise']})", f"{spec['metric']} (test)", spec["ratios"], None)
+
+
+def training(panels: list[Panel], conditions: list[str], stem: Path) -> str:
+    """Draw values against the epoch or position: a panel per row and value, a line per run, coloured by its noise."""
+    colours = {
+        name: mpl.colormaps["viridis"](0.9 * n / max(1, len(conditions) - 1)) for n, name in enumerate(conditions)
+    }
     with plt.rc_context(STYLE):
         figure, axes = _sheet(len(panels))
         for axis, panel in zip(axes.flat, panels, strict=False):
-            for condition, _, epochs, values in panel.lines:
-                axis.plot(epochs, values, color=colours[condition], linewidth=0.9, alpha=0.8)
+            for condition, x, values in panel.lines:
+                axis.plot(x, values, color=colours[condition], linewidth=0.9, alpha=0.8)
             axis.set_title(f"{panel.row}\n{panel.value}", fontsize=8)
             axis.set_xlabel(panel.x)
-        lines = [Line2D([], [], color=colour) for colour in colours.values()]
-        figure.legend(lines, list(colours), loc="outside lower center", ncols=min(8, len(lines)))
-        save(figure, stem)
+        keys = [Line2D([], [], color=colour) for colour in colours.values()]
+        figure.legend(keys, list(colours), loc="outside lower center", ncols=min(8, len(keys)))
+        return save(figure, stem)
 
 
-def maps(drawn: list[Map], stem: Path) -> None:
-    """Draw values by pairs of places, newest at the lower right; the colours bring out what is small."""
+def maps(drawn: list[Map], stem: Path) -> str:
+    """Draw values by pairs of positions, newest at the lower right; the colours bring out what is small."""
     with plt.rc_context(STYLE):
         figure, axes = _sheet(len(drawn))
         for axis, entry in zip(axes.flat, drawn, strict=False):
@@ -73,10 +126,10 @@ def maps(drawn: list[Map], stem: Path) -> None:
             ends = (size - 0.5, -0.5, -0.5, size - 0.5)
             image = axis.imshow(entry.values, cmap="viridis", norm=PowerNorm(0.4, 0, 1), extent=ends)
             axis.set_title(f"{entry.row}\n{entry.value}, {entry.condition}", fontsize=8)
-            axis.set(xlabel="from place", ylabel="to place")
+            axis.set(xlabel="from position", ylabel="to position")
             axis.grid(visible=False)
         figure.colorbar(image, ax=axes, shrink=0.6)
-        save(figure, stem)
+        return save(figure, stem)
 
 
 def _sheet(count: int):
@@ -88,17 +141,49 @@ def _sheet(count: int):
     return figure, axes
 
 
-def _scale(count: int) -> list:
-    scale: Callable = mpl.colormaps["viridis"]
-    return [scale(0.9 * slot / max(1, count - 1)) for slot in range(count)]
-
-
-def save(figure, stem: Path) -> None:
-    """Write a figure as `stem`.png, .svg and .pdf, and close it."""
-    figure.draw_without_rendering()  # settles the layout, which would else be sought anew for each format
+def save(figure, stem: Path | None, series: dict[str, Series] | None = None) -> str:
+    """Write a figure as `stem`.png, .svg and .pdf, unless there is no stem, and close it; returns the SVG."""
+    figure.draw_without_rendering()  # settles the layout, which would else be computed anew for each format
     figure.set_layout_engine("none")
+    figure.patch.set_gid("paper")
+    written = {}
     for ending, metadata in UNDATED.items():
-        stream = io.BytesIO()
-        figure.savefig(stream, format=ending, metadata=metadata)
-        write_atomically(stem.with_name(f"{stem.name}.{ending}"), stream.getvalue())
+        if stem or ending == "svg":
+            stream = io.BytesIO()
+            figure.savefig(stream, format=ending, metadata=metadata)
+            written[ending] = stream.getvalue()
     plt.close(figure)
+    svg = CURVE.sub(lambda match: _with_data(match, series or {}), written["svg"].decode())
+    written["svg"] = svg.encode()
+    for ending, content in written.items() if stem else ():
+        write_atomically(stem.with_name(f"{stem.name}.{ending}"), content)
+    return svg
+
+
+def _with_data(group: re.Match, series: dict[str, Series]) -> str:
+    kind, label, drawn = group.groups()
+    one = series[unescape(label)]
+    label = escape(one.label)
+    numbers = iter(zip(one.x, one.y, *((one.low, one.high) if one.low else ()), strict=True))
+
+    def point(use: re.Match) -> str:
+        values = dict(zip(("x", "y", "low", "high"), map(float, next(numbers)), strict=False))
+        data = "".join(f' data-{name}="{value!r}"' for name, value in values.items())
+        return f"<use {use[1]}{data}><title>{label}, {values['x']:g}: {values['y']:.4f}</title></use>"
+
+    drawn = re.sub(r"<use ([^>]*)/>", point, drawn) if kind == "curve" else drawn
+    return f'<g class="{kind}" data-row="{label}">{drawn}'
+
+
+def inline(svg: str) -> str:
+    """Return an SVG as an element of the page, in the page's colours and width, with ids of its own."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'( id="|url\(#|xlink:href="#)', rf"\g<1>s{digest(svg)}-", svg)
+    return themed(re.sub(r'^<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg class="chart" role="img" \1>', svg))
+
+
+def themed(text: str) -> str:
+    """Return SVG or HTML with the colours of figures as the page's variables."""
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return text

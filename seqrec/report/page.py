@@ -4,48 +4,59 @@ import math
 from collections import Counter
 from html import escape
 
-from seqrec.report.analysis import Report, Table, data_of
-from seqrec.report.chart import Series, cells, line_chart
-from seqrec.report.grids import Grid, Value, slug
-from seqrec.report.style import SCRIPT, STYLE
-from seqrec.report.tables import MARKS, NOTHING, columns, condition, legend, named_columns, number, spread
-from seqrec.report.training import Map, Panel, conditions, maps, panels
+import pandas as pd
 
-COLOURS = 8
-KEY = '<svg class="key" width="26" height="8"><line x1="0" x2="26" y1="4" y2="4"/></svg>'
+from seqrec.report.analysis import Report, Table
+from seqrec.report.figures import DASHES, inline, look, themed
+from seqrec.report.grids import MARKS, NOTHING, Grid, condition, legend, names_of, shown, slug, spread
+from seqrec.report.style import SCRIPT, STYLE
+
 SHEETS = {
-    "training": "Validation in training",
-    "own-values": "The methods' own values",
-    "places": "The methods' own values by place in the history",
+    "training": ("Validation in training", "One line per run, coloured by the noise it was trained under."),
+    "own-values": ("The methods' own values", "One line per run, coloured by the noise it was trained under."),
+    "positions": ("The methods' own values by position", "By how far back an item is in the history; 0 is the newest."),
+    "maps": (
+        "What the matrices do",
+        "Fraction of the views in which the item of one position of the history is moved to another, mean over training histories; "
+        "0 is the newest item, the diagonal is staying. The numbers are in maps.csv.",
+    ),
 }
 GENERATOR = '<meta name="generator" content="seqrec">'  # by this a page is known as a report's
-DASHES = ("none", "7 4", "2 3", "9 3 2 3")
+DASH_ARRAYS = dict(zip(DASHES, ("none", "7 4", "2 3", "9 3 2 3"), strict=True))
 
 
-def page(report: Report, grids: dict[str, list[Grid]], general: list[Grid], notes: list[str]) -> str:
-    """Return the page; `grids` are the smaller tables of each noise setting, `general` those of all runs."""
-    sections = [(f"noise-{slug(t.label)}", _title(t), _noise(t, grids[t.label])) for t in report.tables]
+def page(
+    report: Report,
+    grids: dict[str, list[Grid]],
+    general: list[Grid],
+    curves: dict[str, list[str]],
+    sheets: dict[str, list[str]],
+    notes: list[str],
+) -> str:
+    """Return the page; `grids` are the smaller tables of each noise setting, `general` those of all runs.
+
+    `curves` are the SVG of each noise setting's curves, `sheets` those of training by name.
+    """
+    sections = [
+        (f"noise-{slug(t.label)}", _title(t), _noise(t, grids[t.label], curves[t.label])) for t in report.tables
+    ]
     for grid in general:
-        if grid.rows:
+        if len(grid.frame):
             sections.append((grid.name, grid.title, _grid(grid, heading=False)))
-    for anchor, found in panels(report).items():
-        if found:
-            sections.append((anchor, SHEETS[anchor], _panels(found, conditions(report))))
-    if drawn := maps(report):
-        sections.append(("maps", "What the matrices do", _maps(drawn)))
+    for anchor, pictures in sheets.items():
+        if pictures:
+            title, note = SHEETS[anchor]
+            sections.append((anchor, title, f'<p class="note">{note}</p>{"".join(map(_picture, pictures))}'))
     links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in sections)
     body = "".join(f'<section id="{a}"><h2>{escape(t)}</h2>{content}</section>' for a, t, content in sections)
+    heading = escape(f"Robustness on {report.runs[0].names['dataset']}")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width,initial-scale=1">{GENERATOR}'
-        f"<title>{escape(_heading(report))}</title><style>{STYLE}</style></head><body><main>"
-        f"<h1>{escape(_heading(report))}</h1><p class=soft>{escape(data_of(report.runs[0]))}</p><nav>{links}</nav>"
+        f"<title>{heading}</title><style>{STYLE}</style></head><body><main>"
+        f"<h1>{heading}</h1><p class=soft>{escape(report.runs[0].data)}</p><nav>{links}</nav>"
         f"{_facts(report)}{_flags(report, notes)}{body}</main><script>{SCRIPT}</script></body></html>\n"
     )
-
-
-def _heading(report: Report) -> str:
-    return f"Robustness on {report.runs[0].config['dataset']['name']}"
 
 
 def _title(table: Table) -> str:
@@ -53,16 +64,16 @@ def _title(table: Table) -> str:
 
 
 def _facts(report: Report) -> str:
-    protocol = report.runs[0].manifest["protocol"]
-    commits = Counter(run.manifest.get("git_commit") or "unknown" for run in report.runs)
+    protocol = report.runs[0].protocol
+    commits = Counter(str(run.manifest.get("git_commit") or "unknown") for run in report.runs)
     facts = {
         "runs": f"{len(report.runs)} in {len(report.rows)} rows; left out: {len(report.left_out)}",
-        "questions": f"{report.runs[0].manifest['test_questions']:,} users, whole catalogue",
-        "split": protocol["split"],
+        "test users": f"{report.runs[0].manifest['test_questions']:,}, ranked over the whole catalogue",
+        "split": protocol["split"].get("name"),
         "history masked": "yes" if protocol["mask_history"] else "no",
         "ties": protocol["ties"],
         "baseline": report.baseline,
-        "data sha256": report.runs[0].manifest["data_sha256"],
+        "data sha256": protocol["data_sha256"],
         "code": ", ".join(f"{name[:12]}{'+changes' * ('+' in name)} ({count} runs)" for name, count in commits.items()),
     }
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
@@ -82,28 +93,37 @@ def _flags(report: Report, notes: list[str]) -> str:
     return f'<div class="card flags" id="flags"><h2>Before you read on</h2><ul>{items}</ul></div>'
 
 
-def _noise(table: Table, grids: list[Grid]) -> str:
+def _noise(table: Table, grids: list[Grid], curves: list[str]) -> str:
     parts = [_main_table(table), f'<p class="note">{escape(legend(table))}</p>']
-    if len(table.ratios) > 1:
-        charts = "".join(_curves(table, metric) for metric in table.metrics)
-        parts.append(f'<h3>Curves</h3>{_legend_of_rows(table)}<div class="charts">{charts}</div>')
+    if curves:
+        parts.append(
+            f'<h3>Curves</h3>{_legend_of_rows(table)}<div class="charts">{"".join(map(_picture, curves))}</div>'
+        )
         parts.append('<p class="note">Bands: 95 % bootstrap over users of the average over seeds.</p>')
-    return "".join([*parts, *(_grid(grid, heading=True) for grid in grids if grid.rows)])
+    return "".join([*parts, *(_grid(grid, heading=True) for grid in grids if len(grid.frame))])
+
+
+def _picture(svg: str) -> str:
+    return f"<figure>{inline(svg)}</figure>"
 
 
 def _main_table(table: Table) -> str:
-    headings, names = named_columns(table)
-    top = f'<th colspan="{len(headings)}"></th>' + "".join(
+    names, cells = names_of(table), shown(table, _content)
+    top = f'<th colspan="{len(names.columns)}"></th>' + "".join(
         f'<th class="group first" colspan="{len(table.metrics)}">{escape(condition(table, ratio))}</th>'
         for ratio in table.ratios
     )
-    line = "".join(f'<th class="text">{name}</th>' for name in headings)
-    line += "".join(f'<th class="{_edge(table, metric)}">{escape(metric)}</th>' for _, metric in columns(table))
+    line = "".join(f'<th class="text">{name}</th>' for name in names)
+    line += "".join(f'<th class="{_edge(table, metric)}">{escape(metric)}</th>' for _, metric in cells)
     rows = []
-    for row, name in zip(table.rows, names, strict=True):
-        first, *others = (escape(part) for part in name)
-        cells = "".join(_cell(table, row.label, ratio, metric) for ratio, metric in columns(table))
-        rows.append(f"<tr><th>{first}</th>{''.join(f'<td class=text>{part}</td>' for part in others)}{cells}</tr>")
+    for label, name in names.iterrows():
+        first, *others = map(escape, name)
+        row = "".join(
+            f'<td class="{_edge(table, metric)}" data-noise="{escape(table.label)}" data-row="{escape(label)}" '
+            f'data-ratio="{ratio!r}" data-metric="{escape(metric)}"{cells.loc[label, (ratio, metric)]}</td>'
+            for ratio, metric in cells
+        )
+        rows.append(f"<tr><th>{first}</th>{''.join(f'<td class=text>{part}</td>' for part in others)}{row}</tr>")
     head = f"<thead><tr>{top}</tr><tr>{line}</tr></thead>"
     return f'<div class="scroll"><table class="main">{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
@@ -112,95 +132,33 @@ def _edge(table: Table, metric: str) -> str:
     return "first" if metric == table.metrics[0] else ""
 
 
-def _cell(table: Table, label: str, ratio: float, metric: str) -> str:
-    cell = table.cells.get((label, ratio, metric))
-    edge = _edge(table, metric)
+def _content(cell: pd.Series | None) -> str:
+    """Return the end of a <td> and what is in it."""
     if cell is None:
-        return f'<td class="{edge}">{NOTHING}</td>'
-    place = {"noise": table.label, "row": label, "ratio": repr(ratio), "metric": metric, "value": repr(cell.mean)}
-    data = "".join(f' data-{name}="{escape(value)}"' for name, value in place.items())
-    mean = f"<b>{cell.mean:.4f}</b>" if cell.best else f"{cell.mean:.4f}"
+        return f">{NOTHING}"
+    mean = f"<b>{cell['mean']:.4f}</b>" if cell.best else f"{cell['mean']:.4f}"
     mark = f'<span class="{cell.mark}">{MARKS[cell.mark]}</span>' if cell.mark else ""
-    return f'<td class="{edge} {"best" if cell.best else ""}"{data}>{mean}{mark} <small>± {spread(cell)} ({cell.runs})</small></td>'
-
-
-def _styles(table: Table) -> dict[str, str]:
-    return {
-        row.label: f"--c:var(--c{slot % COLOURS});--d:{DASHES[slot // COLOURS % len(DASHES)]}"
-        for slot, row in enumerate(table.rows)
-    }
+    return f' data-value="{float(cell["mean"])!r}">{mean}{mark} <small>± {spread(cell)} ({cell.runs})</small>'
 
 
 def _legend_of_rows(table: Table) -> str:
-    items = "".join(
-        f'<li><button style="{style}" data-row="{escape(label)}" aria-pressed="true">{KEY}{escape(label)}</button></li>'
-        for label, style in _styles(table).items()
-    )
-    return f'<ul class="legend">{items}</ul>'
-
-
-def _curves(table: Table, metric: str) -> str:
-    series = []
-    for label, style in _styles(table).items():
-        found = [
-            (ratio, table.cells[label, ratio, metric])
-            for ratio in table.ratios
-            if (label, ratio, metric) in table.cells
-        ]
-        ratios, cells = [ratio for ratio, _ in found], [cell for _, cell in found]
-        bands = [cell.low for cell in cells], [cell.high for cell in cells]
-        place = {"noise": table.label, "row": label, "metric": metric}
-        series.append(Series(label, style, ratios, [cell.mean for cell in cells], *bands, place, dots=True))
-    title = f"{metric} against the noise ratio"
-    chart = line_chart(series, title, f"noise ratio ({table.label})", (560, 340), table.ratios, from_zero=True)
-    return f"<figure><figcaption>{escape(metric)}</figcaption>{chart}</figure>"
-
-
-def _panels(found: list[Panel], names: list[str]) -> str:
-    colours = {
-        name: f"--c:hsl({215 - 215 * slot / max(1, len(names) - 1):.0f} 70% 52%)" for slot, name in enumerate(names)
-    }
-    items = "".join(f'<li><span style="{style}">{KEY}{escape(name)}</span></li>' for name, style in colours.items())
-    figures = []
-    for panel in found:
-        series = []
-        for noise, run, places, values in panel.lines:
-            kept = [(x, y) for x, y in zip(places, values, strict=True) if math.isfinite(y)]
-            x, y = [x for x, _ in kept], [y for _, y in kept]
-            series.append(Series(f"{noise}, seed {run.config['seed']}", colours[noise], x, y))
-        title = f"{panel.row}: {panel.value}"
-        chart = line_chart(series, title, panel.x, (330, 210), None, from_zero=False)
-        figures.append(
-            f"<figure><figcaption>{escape(panel.row)} <span>{escape(panel.value)}</span></figcaption>{chart}</figure>"
-        )
-    note = '<p class="note">One line per run, coloured by the noise it was trained under.</p>'
-    return f'{note}<ul class="legend">{items}</ul><div class="panels">{"".join(figures)}</div>'
-
-
-def _maps(drawn: list[Map]) -> str:
-    figures = []
-    for entry in drawn:
-        title = f"{entry.row}: {entry.value}, {entry.condition}"
-        figures.append(
-            f"<figure><figcaption>{escape(entry.row)} <span>{escape(entry.value)}, {escape(entry.condition)}</span></figcaption>"
-            f"{cells(entry.values.tolist(), title, 'from place', 'to place')}</figure>"
-        )
-    note = (
-        "Share of the views in which the item of one place of the history stands in another, mean over training histories; "
-        "0 is the newest item, the diagonal is staying. Point at a cell for its number."
-    )
-    return f'<p class="note">{note}</p><div class="panels">{"".join(figures)}</div>'
+    items = []
+    for slot, row in enumerate(table.rows):
+        colour, dash = look(slot)
+        label = escape(row.label)
+        key = f'<svg class="key" width="26" height="8" stroke="{colour}" stroke-dasharray="{DASH_ARRAYS[dash]}">'
+        key += '<line x1="0" x2="26" y1="4" y2="4"/></svg>'
+        items.append(f'<li><button data-row="{label}" aria-pressed="true">{themed(key)}{label}</button></li>')
+    return f'<ul class="legend">{"".join(items)}</ul>'
 
 
 def _grid(grid: Grid, heading: bool) -> str:
-    texts = [isinstance(value, str) for value in grid.rows[0]]
+    texts = [isinstance(value, str) for value in grid.frame.iloc[0]]
     head = "".join(
-        f"<th{' class=text' if text else ''}>{escape(name)}</th>"
-        for name, text in zip(grid.columns, texts, strict=True)
+        f"<th{' class=text' if text else ''}>{escape(name)}</th>" for name, text in zip(grid.frame, texts, strict=True)
     )
-    rows = "".join(
-        f"<tr>{''.join(_value(*cell) for cell in zip(grid.columns, row, strict=True))}</tr>" for row in grid.rows
-    )
+    lines = grid.frame.itertuples(index=False)
+    rows = "".join(f"<tr>{''.join(map(_value, grid.frame, line))}</tr>" for line in lines)
     title = f"<h3>{escape(grid.title)}</h3>" if heading else ""
     return (
         f'{title}<p class="note">{escape(grid.note)}</p><div class="scroll"><table>'
@@ -208,10 +166,23 @@ def _grid(grid: Grid, heading: bool) -> str:
     )
 
 
-def _value(column: str, value: Value) -> str:
+def _value(column: str, value: str | float) -> str:
     shown = escape(number(value, column))
     if column in ("row", "directory"):
         return f"<th>{shown}</th>"
     if isinstance(value, str):
         return f'<td class="{"wide" if len(value) > 60 else "text"}">{shown}</td>'
     return f'<td data-value="{value}">{shown}</td>'
+
+
+def number(value: str | float, column: str = "") -> str:
+    """Return a value as it is shown: four decimals, three digits where it is small, – where there is none; ratios as they are."""
+    if isinstance(value, str):
+        return value
+    if column == "ratio":
+        return f"{value:g}"
+    if math.isnan(value):
+        return NOTHING
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2e}"

@@ -1,4 +1,4 @@
-"""Which runs stand in one row, what a row is called, and which row it is compared with."""
+"""Which runs are comparable, which form one row, what a row is called, and which row it is compared with."""
 
 import json
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from seqrec.report.collect import Run
+from seqrec.run.reader import LeftOut, Run
 
 HAS_A_COLUMN = ("method.", "backbone.", "loss.", "trainer.prefixes")  # or belongs to a choice that has one
 
@@ -29,7 +29,7 @@ class Row:
 
     @property
     def name(self) -> tuple:
-        """What stands in the columns of its own; rows with the same name are told apart by `differs`."""
+        """The columns that name a row; rows with the same name are told apart by `differs`."""
         return self.method, self.backbone, self.loss, self.prefixes, self.variant
 
     def is_named(self, baseline: str) -> bool:
@@ -53,26 +53,49 @@ def differing(settings: Iterable[dict]) -> list[str]:
     return [key for key in keys if len({json.dumps(entry.get(key, "not there")) for entry in settings}) > 1]
 
 
+def comparable(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
+    """Separate the runs of the commonest protocol (the first one of equally common ones) from the rest."""
+    keys = [json.dumps(run.protocol, sort_keys=True) for run in runs]
+    commonest = Counter(keys).most_common(1)[0][0] if keys else ""
+    left_out = [
+        LeftOut(run.path, f"not comparable: {_difference(run.protocol, json.loads(commonest))}")
+        for run, key in zip(runs, keys, strict=True)
+        if key != commonest
+    ]
+    return [run for run, key in zip(runs, keys, strict=True) if key == commonest], left_out
+
+
+def _difference(protocol: dict, commonest: dict) -> str:
+    differing = [key for key in commonest if protocol[key] != commonest[key]]
+    if differing == ["users"]:
+        return "other users or targets in ranks_test.npz than most runs"
+    return "; ".join(f"{key} is {protocol[key]}, in most runs {commonest[key]}" for key in differing if key != "users")
+
+
+def distinct(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
+    """Separate the first run of each setting, noise and seed from its repetitions."""
+    first, left_out = {}, []
+    for run in runs:
+        kept = first.setdefault((run.setting, run.noise_setting, run.ratio, run.draw), run)
+        if kept is not run:
+            left_out.append(LeftOut(run.path, f"repeats {kept.path}"))
+    return list(first.values()), left_out
+
+
 def rows_of(runs: list[Run], baseline: str) -> list[Row]:
     """Group the runs into rows: untrained methods first, then the baseline, then the others by name."""
-    rows: dict[str, Row] = {}
+    rows: dict[tuple, Row] = {}
     for run in runs:
-        key = json.dumps([run.settings, run.manifest["protocol"]["prefixes"]], sort_keys=True)
-        if key not in rows:
-            names = (run.config[group]["name"] for group in ("method", "backbone", "loss"))
-            rows[key] = Row(*names, run.manifest["protocol"]["prefixes"], variant_of(run), run.trained, run.settings)
-        rows[key].runs.append(run)
-        if not variant_of(run):  # a variant that changes nothing is the method itself
-            rows[key].variant = ""
+        names = (run.names[group] for group in ("method", "backbone", "loss"))
+        row = Row(*names, run.prefixes, run.variant, run.trained, run.settings)
+        row = rows.setdefault((run.setting, run.prefixes), row)
+        row.runs.append(run)
+        if not run.variant:  # a variant that changes nothing is the method itself
+            row.variant = ""
     found = list(rows.values())
     _tell_apart(found)
     _label(found)
     return sorted(found, key=lambda row: (row.trained, not row.is_named(baseline), row.method, row.label))
-
-
-def variant_of(run: Run) -> str:
-    """Return the name of a run's variant, "" without one."""
-    return run.config.get("variant") or ""
 
 
 def _tell_apart(rows: list[Row]) -> None:

@@ -3,11 +3,12 @@
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 
 from seqrec.report.analysis import Report
-from seqrec.report.collect import questions_of
 from seqrec.report.grids import Grid
 from seqrec.run.directory import RunDir
+from seqrec.run.reader import ranks_of
 from seqrec.utils.errors import UserError
 
 LENGTHS = (1, 5, 10, 20, 50)  # first length of each slice
@@ -15,7 +16,7 @@ COUNTS = (0, 1, 5, 20, 100)  # first count of each slice
 
 
 def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return, per question, the items of the history and the target's count in the clean training part, both [R].
+    """Return, per test user, the items of the history and the target's count in the clean training set, both [R].
 
     Raises UserError if the data is not there or is not what the runs had. Nothing is downloaded.
     """
@@ -26,10 +27,10 @@ def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarr
     dataset = make(values, name=values["name"]).load(data_dir or run.config["data_dir"], run.config["cache_dir"])
     RunDir(run.path).refuse_other_data(dataset.sha256)
     split = make(run.config["split"])(dataset)
-    user, target, *_ = questions_of(run.path)
+    user, target, *_ = ranks_of(run.path)
     order = np.argsort(split.test.user, kind="stable")
     if not (np.array_equal(split.test.user[order], user) and np.array_equal(split.test.target[order], target)):
-        raise UserError(f"'{dataset.name}' gives other test questions than the runs had")
+        raise UserError(f"'{dataset.name}' gives other test users or targets than the runs had")
     count = split.train.item_counts(dataset.num_items)
     return split.test.history.lengths[order], count[target]
 
@@ -46,23 +47,20 @@ def sliced(report: Report, title: str, name: str, values: np.ndarray, edges: tup
     number, names = slice_of(values, edges)
     users = np.bincount(number, minlength=len(edges))
     filled = np.flatnonzero(users)
-    rows, met = [], set()
+    rows = {}
     for table in report.tables:
         for ratio in sorted({table.ratios[0], table.ratios[-1]}):
             for row in table.rows:
                 means = row.mean(table.noise, ratio, report.tested)
-                place = (row.label, ratio and table.label, ratio)
-                if means is None or place in met:
-                    continue
-                met.add(place)
-                sums = np.bincount(number, weights=means, minlength=len(edges))
-                rows.append([row.label, table.label if ratio else "clean", ratio, *(sums[filled] / users[filled])])
+                if means is not None:
+                    sums = np.bincount(number, weights=means, minlength=len(edges))
+                    rows[row.label, table.label if ratio else "clean", ratio] = sums[filled] / users[filled]
+    columns = ["row", "noise", "ratio", *(f"{names[slot]} (n={users[slot]:,})" for slot in filled)]
     return Grid(
         f"slices-{name}",
         f"{report.tested} by {title}",
         f"Mean {report.tested} of the users in each slice, clean and at the highest ratio.",
-        ["row", "noise", "ratio", *(f"{names[slot]} (n={users[slot]:,})" for slot in filled)],
-        rows,
+        pd.DataFrame([[*key, *values] for key, values in rows.items()], columns=columns),
     )
 
 
@@ -74,5 +72,5 @@ def slices(report: Report, data_dir: str | None) -> tuple[list[Grid], str]:
         return [], f"Slices by history and popularity are left out: {error}"
     return [
         sliced(report, "items in the history", "history", lengths, LENGTHS),
-        sliced(report, "interactions of the target in the training part", "popularity", counts, COUNTS),
+        sliced(report, "interactions of the target in the training set", "popularity", counts, COUNTS),
     ], ""

@@ -1,6 +1,5 @@
 """The report's measures as pure functions on arrays; docs/report.md defines them."""
 
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -60,31 +59,23 @@ def rank_biserial(difference: np.ndarray) -> float:
     return float((rank * np.sign(difference)).sum() / rank.sum())
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Outcome of a paired test over users."""
+def compare(values: np.ndarray, baseline: np.ndarray) -> dict[str, float]:
+    """Compare a metric per user with the baseline's by Wilcoxon's signed-rank test, two-sided; both [R].
 
-    users: int
-    zeros: int  # users without a difference, which the test leaves out
-    difference: float  # mean over all users
-    p: float
-    effect: float  # rank-biserial, from -1 to 1
-    detectable: float  # smallest mean difference found with 80 % power at the 5 % level
-
-
-def compare(values: np.ndarray, baseline: np.ndarray) -> Comparison:
-    """Compare a metric per user with the baseline's by Wilcoxon's signed-rank test, two-sided; both [R]."""
+    Returns the mean difference over all users, the rank-biserial effect from -1 to 1, p, the smallest mean difference that is
+    detectable with 80 % power at the 5 % level, and the users, with those whom the test leaves out as they do not differ.
+    """
     difference = np.round(values - baseline, DECIMALS)
     changed = difference[difference != 0]
     spread = difference.std(ddof=1) if len(difference) > 1 else np.nan
-    return Comparison(
-        users=len(difference),
-        zeros=len(difference) - len(changed),
-        difference=float((values - baseline).mean()),
-        p=float(wilcoxon(changed).pvalue) if len(changed) else 1.0,
-        effect=rank_biserial(difference),
-        detectable=float((norm.ppf(1 - LEVEL / 2) + norm.ppf(POWER)) * spread / np.sqrt(len(difference))),
-    )
+    return {
+        "mean difference": float((values - baseline).mean()),
+        "effect": rank_biserial(difference),
+        "p": float(wilcoxon(changed).pvalue) if len(changed) else 1.0,
+        "detectable": float((norm.ppf(1 - LEVEL / 2) + norm.ppf(POWER)) * spread / np.sqrt(len(difference))),
+        "users": len(difference),
+        "no difference": len(difference) - len(changed),
+    }
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -117,22 +108,16 @@ def resampled(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
     return np.concatenate(means)
 
 
-@dataclass(frozen=True)
-class Floor:
-    """What two seeds of the same clean run differ by, over all pairs of seeds."""
+def noise_floor(values: list[np.ndarray]) -> dict[str, float] | None:
+    """Return what two seeds differ by over all pairs, from a metric per user of each seed, each [R].
 
-    pairs: int
-    mean: float  # |M_a - M_b| / mean of M
-    largest: float
-    effect: float  # mean of |rank-biserial|
-
-
-def noise_floor(values: list[np.ndarray]) -> Floor | None:
-    """Return the floor from a metric per user of each seed, each [R]; None for fewer than two seeds or a mean of 0."""
+    The drop is |M_a - M_b| / mean of M, the effect the mean of |rank-biserial|. None for fewer than two seeds or a mean of 0.
+    """
     means = [value.mean() for value in values]
     if len(values) < 2 or not np.mean(means) > 0:
         return None
     pairs = list(combinations(range(len(values)), 2))
     apart = [abs(means[a] - means[b]) / np.mean(means) for a, b in pairs]
     effects = [abs(rank_biserial(np.round(values[a] - values[b], DECIMALS))) for a, b in pairs]
-    return Floor(len(pairs), float(np.mean(apart)), float(max(apart)), float(np.mean(effects)))
+    found = {"pairs": len(pairs), "drop, mean": np.mean(apart), "drop, largest": max(apart), "effect": np.mean(effects)}
+    return {name: value if name == "pairs" else float(value) for name, value in found.items()}

@@ -28,23 +28,17 @@ tr>th:first-child{position:sticky;left:0;background:var(--card);z-index:1}thead 
 .first{border-left:1px solid var(--rule)}td.best b{color:var(--best)}td small{color:var(--soft)}
 .better{color:var(--good)}.worse{color:var(--bad)}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:12px}
-.panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(270px,100%),1fr));gap:10px}
-figure{margin:0;background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:10px 12px}
-figcaption{font-size:13px;font-weight:600;overflow-wrap:anywhere}figcaption span{color:var(--soft);font-weight:400}
-.chart{width:100%;height:auto;display:block}.chart text{fill:var(--soft);font-size:11px}.chart .x,.chart .label{text-anchor:middle}
-.chart .y{text-anchor:end}.grid{stroke:var(--rule)}.axis{stroke:var(--soft)}
-.curve polyline{fill:none;stroke:var(--c);stroke-width:2;stroke-dasharray:var(--d,none);stroke-linejoin:round}
-.curve circle{fill:var(--c);stroke:var(--card)}.curve .band{fill:var(--c);opacity:.13}.panels .curve polyline{stroke-width:1.2}
+figure{margin:0 0 12px;background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:10px 12px}
+.chart{width:100%;height:auto;display:block}.chart [id$=paper]{display:none}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin:8px 0;padding:0;list-style:none;font-size:13px}
 .legend button{all:unset;cursor:pointer;display:flex;align-items:center;gap:7px}.legend button:focus-visible{outline:2px solid var(--best)}
-.legend li>span{display:flex;align-items:center;gap:7px}.key line{stroke:var(--c);stroke-width:3;stroke-dasharray:var(--d,none)}
-.cell{fill:var(--c0)}.frame{fill:none;stroke:var(--rule)}.legend .off{opacity:.35}.hidden{display:none}
+.key line{stroke-width:3}.legend .off{opacity:.35}.hidden{display:none}
 """
 
 # A click on a name in a legend hides its curves in that section, another one brings them back.
 SCRIPT = """
 document.querySelectorAll('.legend button').forEach(function(button){button.addEventListener('click',function(){
 var off=button.classList.toggle('off');button.setAttribute('aria-pressed',String(!off));
-button.closest('section').querySelectorAll('.curve').forEach(function(curve){
+button.closest('section').querySelectorAll('.curve,.band').forEach(function(curve){
 if(curve.dataset.row===button.dataset.row)curve.classList.toggle('hidden',off)})})});
 """

@@ -10,8 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 
 from seqrec import __version__
+from seqrec.utils.trust import flag
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch", "lightning-fabric", "hydra-core", "numpy", "pandas", "scipy")
@@ -23,7 +25,10 @@ def environment(device: torch.device) -> dict:
         "versions": {"seqrec": __version__, "python": platform.python_version(), **{n: version(n) for n in PACKAGES}},
         "git_commit": git_commit(),
         "machine": {"processor": processor(device), "cores": os.cpu_count(), "system": platform.system()},
-        "command": sys.argv,
+        "command": [*sys.argv, *flag()],
+        "overrides": list(HydraConfig.get().overrides.task)
+        if HydraConfig.initialized()
+        else None,  # of this job of a sweep
     }
 
 

@@ -138,7 +138,7 @@ def test_known_noise_of_the_data_stays_known():
     [
         ({"operators": "insert"}, "noise.operators=insert: must be a list"),
         ({"eval_history": "both"}, "noise.eval_history=both: must be noisy or clean"),
-        ({"users": 2}, "noise.users=2: must be a share"),
+        ({"users": 2}, "noise.users=2: must be a fraction"),
     ],
 )
 def test_wrong_values_are_named(keys, message):

@@ -2,11 +2,14 @@
 
 import copy
 import json
+import shutil
 
 import numpy as np
 import pytest
 import yaml
+from job_setting import configure
 
+from seqrec.commands import train as entry
 from seqrec.evaluation.metrics import summarise
 
 USERS, ITEMS, CUTOFFS = 40, 50, [5, 10]
@@ -131,3 +134,46 @@ def shared_grid(tmp_path_factory):
     write = writer(tmp_path_factory.mktemp("shared") / "runs")
     (write("broken <b>&", {"seed": 7}) / "DONE").unlink()
     return write_grid(write)
+
+
+SMALL = (
+    *("dataset.users=120", "dataset.items=110", "dataset.clusters=6", "dim=8", "trainer.max_epochs=1"),
+    *("backbone.layers=1", "trainer.threads=1", "trainer.progress=false"),
+)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The folder of small finished runs: plain and CAT on a stage 1, two seeds, one of them perturbed."""
+    folder = tmp_path_factory.mktemp("outputs")
+
+    def train(*overrides):
+        config = configure(*overrides, *SMALL, f"output_dir={folder}")
+        path = folder / entry.run_path(config)
+        entry.job(config, path)
+        manifest = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps(manifest | {"overrides": [*overrides, f"output_dir={folder}"]}))
+        return path
+
+    for seed in (1, 2):
+        stage1 = train(f"seed={seed}", "noise=insert", "noise.ratio=0")
+    train("seed=2", "method=cat", f"method.stage1={stage1}", "method.stage2_epochs=1")
+    broken = folder / "broken"
+    shutil.copytree(stage1, broken)
+    (broken / "DONE").unlink()
+    facts = {"part": "test", "cutoff": 10, "seed": 0, "source": "uniform", "power": 1.0, "where": "anywhere"}
+    facts |= {"last": 1, "window": None}
+    cells = [
+        {"attack": "clean", "draws": 1, "mean": {"NDCG@10": 0.5, "NDCG@10 drop": 0}, "std": {"NDCG@10": None}},
+        {
+            "attack": "random",
+            "position": "last",
+            "k": 1,
+            "draws": 5,
+            "mean": {"NDCG@10": 0.25, "NDCG@10 drop": 0.5},
+            "std": {},
+        },
+    ]
+    (stage1 / "robustness.json").write_text(json.dumps({**facts, "cells": cells}))
+    (stage1 / "noise_detection.csv").write_text("dropped by,AUC\nautosam,.6\nchance,.5\n")
+    return folder

@@ -2,8 +2,6 @@
 
 import csv
 import itertools
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seqrec.build import make
-from seqrec.report.collect import collect
+from seqrec.commands.report import main
 from seqrec.report.slices import slice_of
 from seqrec.report.write import report
 from seqrec.utils.errors import UserError
@@ -114,45 +112,18 @@ def test_unknown_baseline_is_an_error(write_run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def command(*arguments, blocked="", cwd):
-    code = f"import sys, runpy\nif {blocked!r}: sys.modules[{blocked!r}] = None\nsys.argv[0] = 'report.py'\n"
-    code += f"runpy.run_path({str(ROOT / 'scripts/report.py')!r}, run_name='__main__')"
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        **{"capture_output": True, "text": True, "cwd": cwd, "env": os.environ | {"PYTHONPATH": paths}},
-    )
+def test_the_command(write_run, tmp_path, capsys):
+    output = tmp_path / "out"
+    main([str(write_run("a")), "--output", str(output), "--metrics", "HR@5", "--tested", "NDCG@5"])
+    assert capsys.readouterr().out == f"{output / 'index.html'}\n"
+    assert "HR@5, clean | NDCG@5, clean |" in (output / "table-clean.md").read_text()
 
 
-def test_the_command(write_run, tmp_path):
-    folder = write_run("a")
-    done = command(folder, "--output", "out", "--metrics", "HR@5", "--tested", "NDCG@5", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "out/index.html\n"), done.stderr
-    assert "HR@5, clean | NDCG@5, clean |" in (tmp_path / "out" / "table-clean.md").read_text()
-
-
-def test_without_matplotlib_the_command_says_what_to_install(write_run, tmp_path):
-    done = command(write_run("a"), blocked="matplotlib", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr == "error: pictures need matplotlib: pip install -e '.[plots]' in the folder of seqrec\n"
-
-
-def test_a_real_run_can_be_read(tmp_path):
-    small = ["dataset.users=60", "dataset.items=120", "dataset.clusters=4", "trainer.max_epochs=2", "trainer.threads=1"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "train.py",
-            "backbone.layers=1",
-            "dim=8",
-            "backbone.heads=1",
-            *small,
-            f"output_dir={tmp_path}",
-        ],
-        **{"capture_output": True, "text": True, "cwd": ROOT},
-    )
-    assert done.returncode == 0, done.stderr
-    (run,), left_out = collect([tmp_path], ["HR@10", "NDCG@10"])
-    assert (left_out, run.trained, run.ratio, run.noise) == ([], True, 0, {})
-    assert run.history["valid/NDCG@10"][0] == [1, 2]
-    assert run.values["NDCG@10"].mean() == pytest.approx(run.test["NDCG@10"])
+def test_without_matplotlib_the_command_names_what_to_install(write_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for module in ("figures", "page"):
+        monkeypatch.delitem(sys.modules, f"seqrec.report.{module}", raising=False)
+        monkeypatch.delattr(f"seqrec.report.{module}", raising=False)
+    monkeypatch.delitem(sys.modules, "seqrec.report.write", raising=False)
+    with pytest.raises(UserError, match="pictures need matplotlib: pip install -e"):
+        main([str(write_run("a"))])

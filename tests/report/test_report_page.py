@@ -3,10 +3,12 @@
 import csv
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from seqrec.report.chart import ticks
+from seqrec.report.figures import Series, inline, lines
 from seqrec.report.write import report
 from seqrec.utils.errors import UserError
 
@@ -18,8 +20,8 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.points, self.cells, self.ids, self.links = [], {}, {}, [], []
-        self.resources, self.texts, self.curve, self.lines, self.squares = [], [], None, [], 0
+        self.open, self.points, self.cells, self.ids, self.links = [], [], {}, [], []
+        self.resources, self.texts, self.buttons = [], [], []
         self.feed(text)
         self.close()
         assert self.open == []
@@ -29,25 +31,18 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
         self.ids += [given["id"]] if "id" in given else []
-        self.links += [given["href"]] if "href" in given else []
-        self.resources += [
-            value for name, value in attributes if name in ("src", "srcset", "data", "action", "xlink:href")
-        ]
-        self.resources += [tag] if tag in ("link", "img", "iframe", "object", "embed", "image", "use") else []
-        if tag == "g" and given.get("class") == "curve":
-            self.curve = given
-            self.lines.append(given)
-        if tag == "circle":
-            place = (self.curve["data-noise"], self.curve["data-row"], self.curve["data-metric"])
-            self.points.setdefault(place, []).append(
-                tuple(float(given[f"data-{n}"]) for n in ("x", "y", "low", "high"))
-            )
-        self.squares += tag == "rect" and given["class"] == "cell"
-        if "data-value" in given:
-            float(given["data-value"])
+        self.links += [given[name] for name in ("href", "xlink:href") if name in given]
+        self.resources += [value for name, value in attributes if name in ("src", "srcset", "data", "action")]
+        self.resources += [tag] if tag in ("link", "img", "iframe", "object", "embed") else []
+        if tag == "g" and given.get("class") in ("curve", "band"):
+            self.points.append((given["data-row"], []))
+        if tag == "use" and "data-x" in given:
+            self.points[-1][1].append(tuple(float(value) for name, value in attributes if name.startswith("data-")))
+        if tag == "button":
+            self.buttons.append(given["data-row"])
         if tag == "td" and "data-ratio" in given:
-            place = tuple(given[f"data-{name}"] for name in ("noise", "row", "metric"))
-            self.cells.setdefault(place, []).append((float(given["data-ratio"]), float(given["data-value"])))
+            key = (given["data-row"], float(given["data-ratio"]), given["data-metric"])
+            self.cells[key] = float(given["data-value"])
 
     def handle_startendtag(self, tag, attributes):
         self.handle_starttag(tag, attributes)
@@ -69,81 +64,81 @@ def made(shared_grid):
     return page.parent, Page(page.read_text())
 
 
+def records(path):
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
 def test_every_curve_has_the_tables_figures_at_every_ratio(made):
     folder, page = made
-    assert len(page.points) == 3 * 2
-    with (folder / "table-insert.csv").open() as stream:
-        lines = list(csv.DictReader(stream))
-    for place, points in page.points.items():
+    table = {(line["row"], float(line["ratio"]), line["metric"]): line for line in records(folder / "table-insert.csv")}
+    drawn = [(row, points) for row, points in page.points if points]
+    assert [row for row, _ in drawn] == ["popularity", "plain", "cat"] * 2  # for HR@10 and for NDCG@10
+    for number, (row, points) in enumerate(drawn):
+        metric = ("HR@10", "NDCG@10")[number // 3]
         assert [x for x, *_ in points] == [0, 0.2, 0.4]
-        assert [(x, y) for x, y, *_ in points] == page.cells[place]
-        for x, y, low, high in points:
-            (line,) = [
-                line
-                for line in lines
-                if (line["noise"], line["row"], line["metric"]) == place and float(line["ratio"]) == x
-            ]
-            assert [y, low, high] == [float(line[name]) for name in ("mean", "band low", "band high")]
-    assert set(page.cells) == set(page.points)
+        for x, *figures in points:
+            line = table[row, x, metric]
+            assert figures == [float(line[name]) for name in ("mean", "band low", "band high")]
+            assert page.cells[row, x, metric] == figures[0]
+    assert len(page.cells) == len(table) == 18
+
+
+def test_a_legend_can_hide_every_curve_and_its_band(made):
+    _, page = made
+    assert page.buttons == ["popularity", "plain", "cat"]
+    assert sorted(row for row, _ in page.points) == sorted(page.buttons * 4)  # a curve and a band for each metric
 
 
 def test_the_page_needs_nothing_from_outside(made):
     folder, page = made
     text = (folder / "index.html").read_text()
     assert page.resources == []
-    assert not re.search(r"https?:|//[a-z]|@import|url\(|fetch\(|XMLHttp|import\(", text)
-    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert not re.search(r"https?:|[\"'(]//[a-z]|@import|fetch\(|XMLHttp|import\(", text)
+    assert all(target in page.ids for target in re.findall(r"url\(#([^)]*)\)", text))
+    for link in page.links:
+        assert link.startswith("data:image/png;base64,") or link[1:] in page.ids
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_what_is_left_out_is_said_at_the_top_and_listed(made):
+def test_what_is_left_out_is_named_at_the_top_and_listed(made):
     folder, page = made
     text = "\n".join(page.texts)
     assert "1 of 19 run directories are left out" in text
     assert "broken <b>&" in text  # escaped, so it came through as text
     assert text.index("Before you read on") < text.rindex("Training noise: insert")
-    assert "not complete: there is no DONE in it" in text
     assert "Slices by history and popularity are left out: dataset=made: made.txt is not in " in text
-    with (folder / "left-out.csv").open() as stream:
-        assert [line["reason"] for line in csv.DictReader(stream)] == ["not complete: there is no DONE in it"]
+    assert [line["reason"] for line in records(folder / "left-out.csv")] == ["not complete: there is no DONE in it"]
 
 
-def test_training_curves_of_all_runs_and_of_the_methods_own_values(made):
+def test_pictures_of_training_and_of_positions_are_in_the_page(made):
     _, page = made
-    text = "".join(page.texts)
-    assert "weight_newest" in text
-    own = [line for line in page.lines if "data-row" not in line]
-    # validation of plain and cat, weight_newest and weight by place of cat; popularity was not trained
-    assert len(own) == 12 + 6 + 6
+    for text in ("validation NDCG@10", "weight_newest", "items back from the newest", "matrix, insert 0.4"):
+        assert text in page.texts
 
 
-def test_maps_of_the_newest_places_in_the_first_run_of_each_condition(made):
-    _, page = made
-    assert page.squares == 20 + (20 + 19) + (20 + 19)  # the diagonal, and moves by one place where there is noise
-    titles = [text for text in page.texts if text.startswith("matrix, ")]
-    assert titles == ["matrix, clean", "matrix, insert 0.2", "matrix, insert 0.4"]
-    # row 0 of a profile is the newest place to which an item goes, its column 1 the place before, where it comes from
-    assert page.texts.count("1 to 0: 0.2000") == 1  # ratio / seed, of seed 1
-    assert page.texts.count("1 to 0: 0.4000") == 1
-    assert page.texts.count("0 to 0: 0.5000") == 3
-    assert page.texts.count("19 to 18: 0.4000") == 1
-    assert "0 to 1: 0.4000" not in page.texts
+def test_maps_of_the_newest_positions_in_the_first_run_of_each_condition(made):
+    folder, _ = made
+    lines = records(folder / "maps.csv")
+    assert len(lines) == 20 + (20 + 19) + (20 + 19)  # the diagonal, and moves by one position where there is noise
+    values = {
+        (line["condition"], int(line["from position"]), int(line["to position"])): float(line["mean"]) for line in lines
+    }
+    assert values["insert 0.4", 1, 0] == pytest.approx(0.4)  # ratio / seed, of seed 1
+    assert values["insert 0.2", 19, 18] == pytest.approx(0.2)
+    assert values["clean", 0, 0] == 0.5
+    assert ("insert 0.4", 0, 1) not in values
 
 
 def test_all_files_are_there_and_the_same_again(made, shared_grid):
     folder, _ = made
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    pictures = [
-        f"figures/{name}"
-        for name in (
-            *("curve-insert-HR-10", "curve-insert-NDCG-10", "training-1", "own-values-1", "places-1", "maps-1"),
-        )
-    ]
-    tables = ["gain-insert.csv", "left-out.csv", "noise-floor.csv", "robustness-insert.csv", "significance-insert.csv"]
+    names = ("curve-insert-HR-10", "curve-insert-NDCG-10", "training-1", "own-values-1", "positions-1", "maps-1")
+    tables = ["gain-insert", "left-out", "noise-floor", "robustness-insert", "significance-insert", "maps"]
     assert set(files) == {
-        *(f"{name}.{ending}" for name in pictures for ending in ("png", "svg", "pdf")),
+        *(f"figures/{name}.{ending}" for name in names for ending in ("png", "svg", "pdf")),
         *(f"table-insert.{ending}" for ending in ("md", "csv", "tex")),
-        *tables,
+        *(f"{name}.csv" for name in tables),
         "index.html",
     }
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
@@ -162,14 +157,10 @@ def test_another_page_is_not_overwritten(shared_grid, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
-        (0.013, 0.081, [0.02, 0.04, 0.06, 0.08]),
-        (1, 25, [5, 10, 15, 20, 25]),
-        (-0.3, 0.3, [-0.2, 0, 0.2]),
-    ],
-)
-def test_ticks(low, high, expected):
-    assert ticks(low, high) == pytest.approx(expected)
+def test_any_label_can_be_drawn():
+    label = """a_seed=${seed}, b=${seed} & <1> "it's" curve:"""
+    svg = lines([Series(label, [0, 0.5], [0.1, np.float64(0.05)])], "ratio", "HR@10", [0, 0.5], None)
+    (curve,) = [node for node in ElementTree.fromstring(svg).iter() if node.get("class") == "curve"]
+    assert curve.get("data-row") == label
+    assert label in [node.text for node in ElementTree.fromstring(svg).iter()]
+    assert Page(inline(svg)).texts.count(label)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from seqrec.report.collect import collect
 from seqrec.report.rows import baseline_of, noises_of, rows_of
+from seqrec.report.write import collect
 
 
 @pytest.fixture

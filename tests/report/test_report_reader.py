@@ -1,12 +1,14 @@
-"""Which directories are read, and what is said of the others."""
+"""Which run directories are read, and why others are left out."""
 
 import json
 import math
 
 import numpy as np
 import pytest
+import yaml
 
-from seqrec.report.collect import collect, find
+from seqrec.report.write import collect
+from seqrec.run.reader import find
 from seqrec.utils.errors import UserError
 
 METRICS = ["HR@10", "NDCG@10"]
@@ -38,11 +40,86 @@ def test_ties_follow_the_runs_rule(write_run):
     assert run.values["HR@10"].tolist() == [0, 0, 0]
 
 
-def test_only_the_methods_own_values_and_validation_are_kept(write_run):
+def test_what_is_logged_of_training_and_validation_is_kept(write_run):
     logged = [{"epoch": 1, "train/loss": 2, "train/kept": 0.5, "lr/model": 1}, {"epoch": 2, "valid/NDCG@10": 0.1}]
-    folder = write_run("a", history=logged)
-    (run,), _ = collect([folder], METRICS)
-    assert run.history == {"train/kept": ([1], [0.5]), "valid/NDCG@10": ([2], [0.1])}
+    (run,), _ = collect([write_run("a", history=logged)], METRICS)
+    assert run.history == {"train/loss": ([1], [2]), "train/kept": ([1], [0.5]), "valid/NDCG@10": ([2], [0.1])}
+
+
+def rewrite(path, load, dump, change):
+    content = load(path.read_text())
+    change(content)
+    path.write_text(dump(content))
+
+
+def ranks(**changes):
+    def damage(folder):
+        with np.load(folder / "ranks_test.npz") as found:
+            arrays = dict(found)
+        for name, change in changes.items():
+            arrays[name] = change(arrays[name])
+        np.savez(folder / "ranks_test.npz", **arrays)
+
+    return damage
+
+
+def without(file, *keys):
+    """A run directory without a key of one of its files."""
+    load, dump = (yaml.safe_load, yaml.safe_dump) if file.endswith("yaml") else (json.loads, json.dumps)
+
+    def damage(folder):
+        def remove(content):
+            for key in keys[:-1]:
+                content = content[key]
+            del content[keys[-1]]
+
+        rewrite(folder / file, load, dump, remove)
+
+    return damage
+
+
+def replaced(file, content):
+    def damage(folder):
+        (folder / file).write_bytes(content)
+
+    return damage
+
+
+MANIFEST = ("data", "warnings", "test_questions", "protocol", "epochs", "data_sha256")
+DAMAGES = {
+    **{f"no {key} in the manifest": without("manifest.json", key) for key in MANIFEST},
+    "no users in the manifest": without("manifest.json", "data", "users"),
+    **{
+        f"no {key}": without("config.yaml", key)
+        for key in ("seed", "loss", "method", "dataset", "noise", "trainer", "eval")
+    },
+    "no name of the method": without("config.yaml", "method", "name"),
+    "no validation": without("metrics.json", "valid"),
+    "configuration is a number": replaced("config.yaml", b"7"),
+    "configuration is binary": replaced("config.yaml", b"\x00\xff\xfe"),
+    "configuration has a tag": replaced("config.yaml", b"a: !!python/name:os.system x"),
+    "configuration has a date": lambda folder: rewrite(
+        folder / "config.yaml", yaml.safe_load, lambda c: yaml.safe_dump(c).replace("dim: 64", "dim: 2020-01-01"), dict
+    ),
+    "manifest is a list": replaced("manifest.json", b"[]"),
+    "null in the history": replaced("history.jsonl", b'{"epoch": 1, "valid/NDCG@10": null}'),
+    "no epoch in the history": replaced("history.jsonl", b'{"valid/NDCG@10": 1}'),
+    "profile is no archive": replaced("position_profile.npz", b"PK"),
+    "short ranks": ranks(better=lambda better: better[:-1]),
+    "too few users": ranks(**dict.fromkeys(("user", "target", "better", "equal"), lambda array: array[:-1])),
+    "negative ranks": ranks(better=lambda better: better * 0 - 1),
+    "no equal item": ranks(equal=lambda equal: equal * 0),
+    "ranks are a matrix": ranks(user=lambda user: user[None]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_directory_is_left_out_and_the_others_are_reported(name, write_run, tmp_path):
+    good, bad = write_run("good"), write_run("bad", {"seed": 2})
+    DAMAGES[name](bad)
+    runs, left_out = collect([tmp_path / "runs"], METRICS)
+    assert [run.path for run in runs] == [good]
+    assert left_out[0].reason.startswith("not readable: ")
 
 
 def test_directories_are_found_once_and_at_any_depth(write_run, tmp_path):
@@ -73,12 +150,12 @@ def test_what_is_not_whole_is_left_out_with_its_reason(write_run):
     (changed.parent / "only-log" / "run.log").touch()
     runs, left_out = collect([changed.parent], METRICS)
     assert [run.path.name for run in runs] == ["better", "good"]
-    said = reasons(left_out)
-    assert said.pop("unfinished") == said.pop("only-log") == "not complete: there is no DONE in it"
-    assert said.pop("good.old-1") == "set aside when the run was done again"
-    assert "its ranks give" in said.pop("changed")
-    assert set(said) == {"no-ranks", "cut", "bad-json", "bad-yaml", "no-history"}
-    assert all(reason.startswith("not readable: ") for reason in said.values())
+    found = reasons(left_out)
+    assert found.pop("unfinished") == found.pop("only-log") == "not complete: there is no DONE in it"
+    assert found.pop("good.old-1") == "set aside when the run was done again"
+    assert "its ranks give" in found.pop("changed")
+    assert set(found) == {"no-ranks", "cut", "bad-json", "bad-yaml", "no-history"}
+    assert all(reason.startswith("not readable: ") for reason in found.values())
 
 
 @pytest.mark.parametrize(
@@ -140,7 +217,11 @@ def test_nothing_to_report_is_said(write_run, tmp_path):
         collect([tmp_path / "empty"], METRICS)
 
 
-def test_unknown_metric_names_the_known(write_run):
+def test_a_metric_that_is_unknown_or_has_no_value_per_user_is_refused(write_run):
     folder = write_run("a")
-    with pytest.raises(UserError, match=r"metric NDGC@10: the runs have HR@5.*did you mean 'NDCG@10'"):
+    with pytest.raises(UserError, match=r"metric NDGC@10: no such metric.*did you mean 'NDCG'"):
         collect([folder], ["NDGC@10"])
+    with pytest.raises(UserError, match=r"metric Coverage@10: .*no value per user"):
+        collect([folder], ["Coverage@10"])
+    with pytest.raises(UserError, match=r"metric NDCG@7: the runs have HR@5.*did you mean 'NDCG@5'"):
+        collect([folder], ["NDCG@7"])

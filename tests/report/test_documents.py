@@ -1,0 +1,292 @@
+"""Tables and pictures of committed results, and the documents that hold them."""
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from job_setting import configure
+from omegaconf import OmegaConf
+
+from seqrec.commands import record, write_results
+from seqrec.commands import train as entry
+from seqrec.config import apply_variant
+from seqrec.report import documents, figures
+from seqrec.report.committed import Results, Wanted
+from seqrec.report.documents import filled, mean
+from seqrec.report.tables import read_csv, write_csv
+from seqrec.run.reader import noise_of, read_runs, setting_hash, settings_of
+from seqrec.run.summary import results_table
+from seqrec.utils.errors import UserError
+
+ROOT = Path(entry.__file__).parent
+NOISES = "noises: {insert: n1}\n"
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Function from rows of runs.csv and gains.csv and a text of tables.yaml to results."""
+
+    def make(runs, gains=(), text="tables: {}"):
+        clean = {"configuration": "x", "seed": 1, "noise_setting": "", "ratio": 0, "command": ""}
+        write_csv(tmp_path / "runs.csv", pd.DataFrame([clean | run for run in runs], dtype=object))
+        if gains:
+            write_csv(tmp_path / "gains.csv", pd.DataFrame(gains, dtype=object))
+        (tmp_path / "tables.yaml").write_text(NOISES + text)
+        return Results(tmp_path, Wanted(tmp_path / "tables.yaml"))
+
+    return make
+
+
+def test_a_gain_of_other_seeds_than_its_rows_is_not_shown_and_one_of_fewer_names_them(results):
+    gain = {"setting": "a", "against": "b", "noise_setting": "", "ratio": 0, "metric": "NDCG@10", "seeds": "1 2"}
+    gain |= {"gain": 0.1, "low": 0, "high": 0.2}
+
+    def shown(*seeds):
+        runs = [{"setting": setting, "seed": seed} for setting, of in zip("ab", seeds, strict=True) for seed in of]
+        return documents.shown_gain(results(runs, [gain]).gain("a", "b", ("", "0"), "NDCG@10"))
+
+    assert shown([1], [1]) == "not run"
+    assert shown([1, 2, 3], [1, 2]) == "+10.0 % [+0.0 %, +20.0 %]"
+    assert shown([1, 2, 3], [1, 2, 3]) == "+10.0 % [+0.0 %, +20.0 %] (seeds 1 2)"
+
+
+def test_a_table_of_gains_compares_at_each_ratio_and_marks_what_chance_does_not_explain(results):
+    def table(p):
+        gains = {("a", 0): (0.1, p), ("a", 0.5): (0.2, 0.03), ("c", 0): (-0.3, 0.001)}
+        noise = {0: {}, 0.5: {"noise_setting": "n1", "ratio": 0.5}}
+        runs = [{"setting": setting, **noise[ratio]} for setting, ratio in (*gains, ("b", 0), ("b", 0.5))]
+        rows = [
+            {"setting": setting, "against": "b", "noise_setting": "", "ratio": 0, **noise[ratio], "seeds": "1"}
+            | {"metric": "NDCG@10", "gain": value, "low": value - 0.1, "high": value + 0.1, "p": p}
+            for (setting, ratio), (value, p) in gains.items()
+        ]
+        text = """
+settings: {base: {setting: b, label: base}}
+tables:
+  here: {kind: gains, metric: NDCG@10, noise: insert, ratios: [0, 0.5], rows: [
+    {setting: a, label: a, against: [base]}, {setting: c, label: c, against: [base]}]}
+"""
+        found = results(runs, rows, text)
+        assert found.wanted.comparisons() == [(s, "b", *n) for s in "ac" for n in (("", "0"), ("n1", "0.5"))]
+        return documents.table_of_gains(found, found.wanted.tables["here"]).splitlines()
+
+    lines = table(0.02)
+    assert lines[0] == "|  | NDCG@10 at 0 | NDCG@10 at 0.5 |"
+    # Holm over the three: .001 * 3, .02 * 2, and .03 raised to the .04 before it
+    assert lines[2] == "| a | **+10.0 % [+0.0 %, +20.0 %]** | **+20.0 % [+10.0 %, +30.0 %]** |"
+    assert lines[3] == "| c | **-30.0 % [-40.0 %, -20.0 %]** | not run |"
+    # .026 * 2 is above .05, and so is all that follows
+    assert table(0.026)[2] == "| a | +10.0 % [+0.0 %, +20.0 %] | +20.0 % [+10.0 %, +30.0 %] |"
+
+
+def test_a_mean_over_seeds_has_an_unsigned_deviation():
+    values = pd.Series(["0.1", "0.3"])
+    assert mean(values) == ".2000 ± .1414"
+    assert mean(values, lambda value: f"{-100 * value:+.0f} %") == "-20 % ± 14 %"
+    assert mean(values[:1]) == ".1000"
+
+
+def test_the_best_trial_of_each_method_is_in_bold(results):
+    scores = {"a1": 0.1, "a2": 0.3, "a3": 0.2, "b1": 0.25}
+    runs = [{"setting": s, "command": s, "valid NDCG@10": v, "epochs": 20, "best_epoch": 9} for s, v in scores.items()]
+    spec = {"rows": [{"label": setting[0], "setting": setting} for setting in (*scores, "b2")]}
+    lines = documents.table_of_trials(results(runs), spec).splitlines()[2:]
+    assert lines == [
+        "| a | `a1` | 20 (9) | .1000 |",
+        "| a | `a2` | 20 (9) | **.3000** |",
+        "| a | `a3` | 20 (9) | .2000 |",
+        "| b | `b1` | 20 (9) | **.2500** |",
+        "| b |  | not run | not run |",
+    ]
+
+
+def test_a_row_inherits_from_its_setting_and_may_differ(tmp_path):
+    (tmp_path / "tables.yaml").write_text(
+        """
+settings: {a: {setting: "1", label: A, against: [b], reported: .1}, b: {setting: "2", label: B}}
+tables: {t: {kind: runs, rows: [a, {run: a, label: other, against: []}, {setting: "3", label: C, against: [a]}]}}
+"""
+    )
+    rows = Wanted(tmp_path / "tables.yaml").tables["t"]["rows"]
+    assert [row["label"] for row in rows] == ["A", "other", "C"]
+    assert [[other["setting"] for other in row["against"]] for row in rows] == [["2"], [], ["1"]]
+    assert [row["reported"] for row in rows] == [0.1, 0.1, ""]
+    (tmp_path / "tables.yaml").write_text("settings: {}\ntables: {t: {kind: runs, rows: [gone]}}")
+    with pytest.raises(UserError, match="gone: no such name under settings"):
+        Wanted(tmp_path / "tables.yaml")
+
+
+def test_recorded_runs_come_out_in_a_document(trained, tmp_path, capsys):
+    results = tmp_path / "results"
+    results.mkdir()
+    runs, _ = read_runs([trained], ["NDCG@10"])
+    plain = next(run for run in runs if run.names["method"] == "plain" and run.seed == 1)
+    (results / "tables.yaml").write_text(
+        f"""
+noises: {{insert: n1}}
+settings:
+  base: {{setting: "{plain.setting}", label: base}}
+tables:
+  mine:
+    kind: runs
+    rows: [base, {{setting: "0", label: other, against: [base], reported: .0974 / .0588}}]
+  curve: {{kind: ratios, metric: HR@10, noise: insert, ratios: [0, 0.5], picture: true, rows: [base]}}
+  cells:
+    kind: cells
+    metric: NDCG@10
+    cells: [{{attack: clean}}, {{name: newest, attack: random, position: last, k: 1}},
+      {{attack: random, position: first, k: 1}}, {{name: donor's, attack: random, position: last, k: 1, source: donor}}]
+    rows: [base]
+  found:
+    kind: fields
+    file: detection
+    script: train.py
+    columns: [{{name: AUC, field: AUC, format: ".3f"}}]
+    rows: [{{run: base, where: {{dropped by: autosam}}}}, {{run: base, label: none, where: {{dropped by: nobody}}}}]
+  shown: {{kind: screen, rows: [base]}}
+  times:
+    kind: fields
+    file: benchmarks
+    script: scripts/benchmark.py
+    columns: [{{name: epoch, field: epoch_median, format: ".2f"}}, {{name: ratio, field: epoch_median ratio, format: ".1f"}}]
+    rows:
+      - {{label: ours, command: loss=bce --against-floor, where: {{system: seqrec}}}}
+      - {{label: floor, command: loss=bce --against-floor, where: {{system: floor}}}}
+"""
+    )
+    timed = {
+        **{"arguments": ["loss=bce", "--against-floor"], "threads": 2, "git_commit": "0", "start_to_first_step": 1.234},
+        "machine": {"processor": "P", "cores": 2},
+        "systems": [
+            {"name": name, "epochs": [1.0, 2.0], "epoch_median": t} for name, t in (("seqrec", 3.0), ("floor", 1.5))
+        ],
+        "ratios": {"floor": {"epoch_median": 2.0}},
+    }
+    (tmp_path / "timed.json").write_text(json.dumps(timed))
+    blocks = "".join(
+        f"<!-- results: {name} -->\nold\n<!-- end of results -->\n"
+        for name in ("mine", "curve", "cells", "found", "shown", "times")
+    )
+    (tmp_path / "README.md").write_text(f"Before\n{blocks}After\n")
+    (tmp_path / "docs").mkdir()
+    record.main([str(trained), "--results", str(results), "--benchmarks", str(tmp_path / "timed.json")])
+    assert "broken: not complete" in capsys.readouterr().err
+    recorded = read_csv(results / "runs.csv")
+    assert len(recorded) == 3
+    write_results.main(["--root", str(tmp_path)])
+    text = (tmp_path / "README.md").read_text()
+    hits = recorded[recorded.setting == plain.setting]["test HR@10"].astype(float)
+    assert f"{hits.mean():.4f}".lstrip("0") + " ± " in text
+    assert "| other |  | not run |" in text
+    assert "| base: not run | .0974 / .0588 |\n" in text
+    assert "| .5000 | .2500 (-50 %) | not run | not run |" in text
+    assert "| base | `noise=insert noise.ratio=0` | 0.600 |" in text
+    assert "| none | `noise=insert noise.ratio=0` | not run |" in text
+    assert "| ours | `loss=bce --against-floor` | 3.00 |  |" in text
+    assert "| floor | `loss=bce --against-floor` | 1.50 | 2.0 |" in text
+    ended = results_table(json.loads((plain.path / "metrics.json").read_text()), Path("outputs/synthetic/"))
+    assert f"```text\n{ended}" in text
+    assert read_csv(results / "benchmarks.csv").machine[0] == "P, 2 cores"
+    assert text.startswith("Before\n")
+    assert text.endswith("After\n")
+    assert "old" not in text
+    assert "not run" in text.split("curve -->")[1].split("<!--")[0]  # no run at .5
+    assert (tmp_path / "docs" / "pictures" / "curve.svg").exists()
+
+
+def test_an_unknown_or_open_block_is_an_error(results):
+    found = results([{"setting": "a"}], text="tables: {here: {kind: trials, rows: []}}")
+    with pytest.raises(UserError, match=r"<!-- results: gone -->: results/tables\.yaml has here"):
+        filled("<!-- results: gone -->\n<!-- end of results -->", found)
+    open_block = "<!-- results: here -->\nprose\n<!-- results: here -->\n<!-- end of results -->"
+    with pytest.raises(UserError, match=r"2 blocks begin with .*, 1 of them end"):
+        filled(open_block, found)
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """The committed results."""
+    return Results(ROOT / "results", Wanted(ROOT / "results" / "tables.yaml"))
+
+
+def test_gains_follow_from_the_rows_of_their_runs(committed):
+    runs = committed.files["runs"].set_index(["setting", "noise_setting", "ratio", "seed"])
+    for row in committed.files["gains"].to_dict("records"):
+        ours, theirs = (
+            np.mean(
+                [
+                    float(runs.loc[(row[side], row["noise_setting"], row["ratio"], seed), f"test {row['metric']}"])
+                    for seed in row["seeds"].split()
+                ]
+            )
+            for side in ("setting", "against")
+        )
+        assert float(row["gain"]) == pytest.approx(ours / theirs - 1, abs=1e-4)
+        assert float(row["low"]) <= float(row["gain"]) <= float(row["high"])
+
+
+def test_committed_files_are_consistent(committed):
+    runs, specs = committed.files["runs"], committed.wanted.tables
+    assert not runs.configuration.duplicated().any()
+    assert not runs.duplicated(["setting", "noise_setting", "ratio", "seed"]).any()
+    for name in ("training", "perturbed", "detection"):
+        assert set(committed.files[name].configuration) <= set(runs.configuration)
+    wanted = {row["setting"] for spec in specs.values() for row in spec["rows"] if "setting" in row}
+    assert wanted <= set(runs.setting)
+    assert set(committed.wanted.noises.values()) == set(runs.noise_setting) - {""}
+
+
+def test_the_documents_are_those_of_the_committed_results(committed):
+    used = set()
+    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        text = path.read_text()
+        assert filled(text, committed) == text, f"{path}: run scripts/write_results.py"
+        used |= {match.group(2) for match in documents.BLOCK.finditer(text)}
+    assert used == set(committed.wanted.tables)
+
+
+def curves_of(svg):
+    """The points of each curve of an SVG."""
+    curves = [node for node in ElementTree.fromstring(svg).iter() if node.get("class") == "curve"]
+    points = {curve.get("data-row"): [node for node in curve.iter() if node.get("data-x")] for curve in curves}
+    return {row: [(float(n.get("data-x")), float(n.get("data-y"))) for n in nodes] for row, nodes in points.items()}
+
+
+def test_every_point_of_a_picture_is_a_figure_of_its_table(committed):
+    # versions of matplotlib write other bytes, so it is the points that are compared
+    for name, spec in committed.wanted.tables.items():
+        if not spec.get("picture"):
+            continue
+        curves = curves_of((ROOT / "docs" / "pictures" / f"{name}.svg").read_text())
+        assert curves == curves_of(figures.of_ratios(committed, spec))
+        table = documents.table_of_ratios(committed, spec)
+        for label, points in curves.items():
+            (line,) = re.findall(rf"^\| {re.escape(label)} \| .*$", table, re.MULTILINE)
+            figures_of_line = re.findall(r"(?<=\| )\.\d{4}", line)
+            assert [f"{y:.4f}".lstrip("0") for _, y in points] == figures_of_line
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "loss"),
+    [
+        ("plain/strongest", "beauty", "cross_entropy"),
+        ("plain/strongest_sports", "sports", "cross_entropy"),
+        ("asarrec/strongest", "beauty", "bce"),
+        ("coserec/strongest_sports", "sports", "bce"),
+        ("lma4rec/strongest_sports", "sports", "bce"),
+    ],
+)
+def test_a_strongest_setting_of_sasrec_is_the_best_of_the_committed_results(name, dataset, loss, committed):
+    runs = committed.files["runs"]
+    chosen = runs[
+        (runs.dataset == dataset) & (runs.noise == "none") & (runs.loss == loss) & (runs.method == name.split("/")[0])
+    ]
+    chosen = chosen[chosen.backbone.str.startswith("sasrec")]
+    best = chosen.groupby("setting")["valid NDCG@10"].agg(lambda values: values.astype(float).mean()).idxmax()
+    config = OmegaConf.to_container(apply_variant(configure(f"experiment={name}")), resolve=True)
+    assert noise_of(config) == {"name": "none"}
+    assert setting_hash(settings_of(config, trained=True), chosen.data_sha256.iloc[0]) == best
