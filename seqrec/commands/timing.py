@@ -20,7 +20,7 @@ EVALUATIONS = 3
 
 
 class Rival(Protocol):
-    """Something that is timed in turns with the experiment, so that a busy machine slows both alike."""
+    """A system timed in turns with the experiment, so that a busy machine slows both alike."""
 
     name: str
 
@@ -28,7 +28,7 @@ class Rival(Protocol):
         """Train an epoch; returns its seconds."""
 
     def evaluate(self) -> float:
-        """Rank the target of every question; returns the seconds."""
+        """Rank the whole test set; returns the seconds."""
 
 
 class Plain:
@@ -53,7 +53,7 @@ class Plain:
         return time.monotonic() - began
 
     def evaluate(self) -> float:
-        """Rank the target of every question; returns the seconds."""
+        """Rank the whole test set; returns the seconds."""
         began, experiment = time.monotonic(), self.experiment
         experiment.evaluator.ranks(experiment.method, experiment.split.test, experiment.fabric.device)
         return time.monotonic() - began
@@ -61,11 +61,11 @@ class Plain:
 
 @dataclass
 class Timing:
-    """What one system took, in seconds per epoch and per full ranking."""
+    """Seconds per epoch and per full ranking of one system."""
 
     name: str
     targets: int  # trained on in an epoch
-    users: int  # asked in a ranking
+    users: int  # ranked for
     epochs: list[float] = field(default_factory=list)
     evaluations: list[float] = field(default_factory=list)
     peak_memory_bytes: int | None = None
@@ -125,7 +125,7 @@ def benchmark(
 
 
 def _timed(call: Callable, note: Callable[[float], object]) -> Callable:
-    """Wrap `call` so that `note` is told the seconds that each call takes."""
+    """Wrap `call` so that `note` gets the seconds of each call."""
 
     def run(*arguments):
         began = time.monotonic()
@@ -153,7 +153,7 @@ def _time_stage(experiment, stage, epochs, preparations, make_rival) -> tuple[Ti
         ours.epochs.append(history[-1]["train_seconds"] + preparations[-1])
         if len(history) == 1:
             rank()
-            if stage == 0 or make_rival is None:  # later on a rival has taken its own
+            if stage == 0 or make_rival is None:  # later the rival has allocated memory too
                 ours.peak_memory_bytes = peak_memory(experiment.fabric.device)
             rival = make_rival and make_rival(experiment)
         if rival:
