@@ -140,9 +140,9 @@ def test_figures_of_the_report():
     assert (summary["evaluation_median"], summary["evaluation_min"], summary["users_per_second"]) == (0.5, 0.25, 120)
     expected = {"epoch_median": 2.0, "epoch_min": 2.0, "evaluation_median": 2.5, "evaluation_min": 2.5}
     assert ratios([ours, floor]) == {"floor": pytest.approx(expected)}
-    _, first, second, ratio = report([ours, floor]).splitlines()
-    assert first.split() == ["seqrec", "1,000", "2.500", "2.000", "500", "0.500", "0.250", "120", "2"]
-    assert second.split() == ["floor", "1,000", "1.250", "1.000", "1,000", "0.200", "0.100", "300"]
+    _, _, first, second, ratio = report([ours, floor]).splitlines()
+    assert first == "| seqrec | 1,000 | 2.500 | 2.000 | 500 | 0.500 | 0.250 | 120 | 2 |"
+    assert second == "| floor | 1,000 | 1.250 | 1.000 | 1,000 | 0.200 | 0.100 | 300 |  |"
     assert ratio == "seqrec / floor: epoch 2 (fastest 2), ranking 2.5 (fastest 2.5)"
 
 

@@ -9,14 +9,22 @@ from pathlib import Path
 from statistics import median
 from typing import Protocol
 
+import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from seqrec.build import Experiment, build, make_trainer
+from seqrec.report.tables import markdown
 from seqrec.run.manifest import environment, peak_memory
 from seqrec.utils.errors import UserError
 
 EVALUATIONS = 3
+COLUMNS = {  # of the table: heading -> figure and its form
+    **{"system": ("name", "{}"), "targets": ("targets", "{:,}"), "s/epoch": ("epoch_median", "{:.3f}")},
+    **{"fastest epoch": ("epoch_min", "{:.3f}"), "targets/s": ("targets_per_second", "{:,.0f}")},
+    **{"s/ranking": ("evaluation_median", "{:.3f}"), "fastest ranking": ("evaluation_min", "{:.3f}")},
+    "users/s": ("users_per_second", "{:,.0f}"),
+}
 
 
 class Rival(Protocol):
@@ -218,17 +226,11 @@ def ratios(timings: list[Timing]) -> dict[str, dict[str, float]]:
 
 
 def report(timings: list[Timing]) -> str:
-    """Return the table of all systems, and under it the ratios."""
-    lines = [
-        f"{'':<16}{'targets':>10}{'s/epoch':>10}{'min':>10}{'targets/s':>12}{'s/ranking':>11}{'min':>9}{'users/s':>10}{'peak MB':>9}"
-    ]
-    for timing in timings:
-        s = timing.summary()
-        memory = "" if s["peak_memory_bytes"] is None else f"{s['peak_memory_bytes'] / 1e6:,.0f}"
-        lines.append(
-            f"{s['name']:<16}{s['targets']:>10,}{s['epoch_median']:>10.3f}{s['epoch_min']:>10.3f}{s['targets_per_second']:>12,.0f}"
-            f"{s['evaluation_median']:>11.3f}{s['evaluation_min']:>9.3f}{s['users_per_second']:>10,.0f}{memory:>9}"
-        )
+    """Return a Markdown table of all systems, and under it the ratios."""
+    found = [timing.summary() for timing in timings]
+    memory = ["" if s["peak_memory_bytes"] is None else f"{s['peak_memory_bytes'] / 1e6:,.0f}" for s in found]
+    columns = {name: [form.format(s[key]) for s in found] for name, (key, form) in COLUMNS.items()}
+    lines = markdown(pd.DataFrame({**columns, "peak MB": memory}), figures=True).splitlines()
     for name, ratio in ratios(timings).items():
         lines.append(
             f"seqrec / {name}: epoch {ratio['epoch_median']:.3g} (fastest {ratio['epoch_min']:.3g}), "

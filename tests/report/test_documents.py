@@ -12,7 +12,6 @@ from job_setting import configure
 from omegaconf import OmegaConf
 
 from seqrec.commands import record, write_results
-from seqrec.commands import train as entry
 from seqrec.config import apply_variant
 from seqrec.report import documents, figures
 from seqrec.report.committed import Results, Wanted
@@ -22,7 +21,7 @@ from seqrec.run.reader import noise_of, read_runs, setting_hash, settings_of
 from seqrec.run.summary import results_table
 from seqrec.utils.errors import UserError
 
-ROOT = Path(entry.__file__).parent
+ROOT = Path(__file__).parents[2]
 NOISES = "noises: {insert: n1}\n"
 
 

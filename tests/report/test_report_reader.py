@@ -89,10 +89,7 @@ MANIFEST = ("data", "warnings", "test_questions", "protocol", "epochs", "data_sh
 DAMAGES = {
     **{f"no {key} in the manifest": without("manifest.json", key) for key in MANIFEST},
     "no users in the manifest": without("manifest.json", "data", "users"),
-    **{
-        f"no {key}": without("config.yaml", key)
-        for key in ("seed", "loss", "method", "dataset", "noise", "trainer", "eval")
-    },
+    **{f"no {key}": without("config.yaml", key) for key in ("seed", "loss", "method", "dataset", "noise", "eval")},
     "no name of the method": without("config.yaml", "method", "name"),
     "no validation": without("metrics.json", "valid"),
     "configuration is a number": replaced("config.yaml", b"7"),
