@@ -69,7 +69,7 @@ class Model:
 
         found = np.empty((len(sequences), len(self.item_ids)), np.float32)
         device = self._experiment.fabric.device
-        for rows, scored in scores(self._experiment.method, self._rows(sequences), device, mask_history):
+        for rows, scored in scores(self._experiment.scorer, self._rows(sequences), device, mask_history):
             found[rows] = scored[:, 1:].cpu().numpy()
         return found
 
@@ -78,7 +78,7 @@ class Model:
         from seqrec.evaluation.recommend import recommend
 
         experiment, rows = self._experiment, self._rows(sequences)
-        return recommend(experiment.method, experiment.dataset, rows, k, experiment.fabric.device, mask_history)
+        return recommend(experiment.scorer, experiment.dataset, rows, k, experiment.fabric.device, mask_history)
 
     def _rows(self, sequences: Sequence[Sequence]):
         from seqrec.evaluation.recommend import of_sequences

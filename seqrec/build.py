@@ -11,15 +11,18 @@ from typing import get_args
 import torch
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
-from seqrec.config import config_hash, current_address, with_younger_keys
+from seqrec.config import config_hash, current_address, with_younger_keys, without_fusion
 from seqrec.data.dataset import Dataset
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import Split
 from seqrec.evaluation.evaluator import Evaluator
+from seqrec.fusion.fusion import Fusion
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method, ModelSpec, Untrained
+from seqrec.methods.counts import Counts
 from seqrec.run.directory import RunDir
 from seqrec.training.progress import Progress
 from seqrec.training.trainer import Trainer
@@ -116,6 +119,7 @@ class Experiment:
     method: Method | Untrained
     evaluator: Evaluator
     loader: TrainLoader | None  # None: the method is not trained
+    scorer: nn.Module  # what is evaluated: the method, or the method fused with counts
 
     def validate(self) -> dict[str, float]:
         """Return the validation metrics of the method as it is."""
@@ -128,18 +132,31 @@ def refuse_impossible(config: DictConfig, multirun: bool) -> None:
         locate(config[group]["_target_"]) if "_target_" in config[group] else None for group in ("loss", "backbone")
     )
     method = locate(config.method["_target_"])
+    refuse_fusion(config, method)
     reason = method.refuse(loss, backbone)
     if reason:
         raise UserError(
             f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
         )
-    for key in method.finished_runs:
-        folder = config.method[key]
+    others = {f"method.{key}": config.method[key] for key in method.finished_runs}
+    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(config.fusion.get("runs", []))}
+    for key, folder in others.items():
         if folder is not None and not RunDir(Path(folder)).complete:
-            raise UserError(f"method.{key}={folder}: no finished run there; give the directory of a plain run")
+            raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
     make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
     if multirun and config.trainer.devices != 1:
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
+
+
+def refuse_fusion(config: DictConfig, method: type) -> None:
+    """Raise UserError if the method cannot be fused, or needs fusion."""
+    fused = "_target_" in config.fusion
+    if fused and not method.trained and not issubclass(method, Counts):
+        raise UserError(
+            f"fusion={config.fusion.name} with method={config.method.name}: fuse a trained method, or take method=counts"
+        )
+    if issubclass(method, Counts) and not fused:
+        raise UserError("method=counts with fusion=none: it has no model; leave fusion out, or take fusion=runs")
 
 
 def build(config: DictConfig) -> Experiment:
@@ -185,7 +202,8 @@ def build(config: DictConfig) -> Experiment:
             raise UserError(f"no user of '{dataset.name}' has two training interactions: nothing to train on")
     method.setup(split.train)
     torch.manual_seed(values["seed"] + fabric.global_rank)
-    return Experiment(config, fabric, dataset, split, noise, fabric.to_device(method), evaluator, loader)
+    method = fabric.to_device(method)
+    return Experiment(config, fabric, dataset, split, noise, method, evaluator, loader, scorer=method)
 
 
 def make_fabric(trainer: dict, trained: bool) -> Fabric:
@@ -220,9 +238,7 @@ def load(folder: Path, **overrides) -> Experiment:
         raise UserError(f"{folder} is no run directory: there is no config.yaml in it")
     config = with_younger_keys(OmegaConf.load(folder / "config.yaml"))
     config.update({key: value for key, value in overrides.items() if value is not None})
-    alone = config.copy()
-    alone.trainer.update(devices=1, strategy="auto")
-    experiment = replace(build(alone), config=config)
+    experiment = replace(build(one_device(config)), config=config)
     run_dir = RunDir(folder)
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)
@@ -233,7 +249,41 @@ def load(folder: Path, **overrides) -> Experiment:
         experiment.method.load_state_dict(best["model"])
     else:
         tune_on_validation(experiment)
+    if "_target_" in config.fusion:
+        if not run_dir.complete:
+            raise UserError(f"{folder}: its fusion is not fitted yet; run the same command again")
+        fusion, models = make_fusion(experiment)
+        weights = run_dir.metrics()["fusion"]["weights"]
+        experiment.scorer = fusion.fused(models, weights, experiment.evaluator.max_len).to(experiment.fabric.device)
     return experiment
+
+
+def make_fusion(experiment: Experiment) -> tuple[Fusion, list[nn.Module]]:
+    """Return the fusion of an experiment with its training set counted, and the models whose scores it fuses.
+
+    Raises UserError for a run of `fusion.runs` with other data, split, noise or max_len.
+    """
+    fusion = make(OmegaConf.to_container(experiment.config.fusion, resolve=True), "fusion")
+    fusion.setup(experiment.split.train, experiment.dataset.num_items)
+    models = [experiment.method] if experiment.method.trained else []
+    for number, folder in enumerate(fusion.runs):
+        other = load(Path(folder), data_dir=experiment.config.data_dir)
+        for what, same in (
+            ("data", other.dataset.sha256 == experiment.dataset.sha256),
+            ("split or training noise", other.split.same(experiment.split)),
+            ("max_len", other.evaluator.max_len == experiment.evaluator.max_len),
+        ):
+            if not same:
+                raise UserError(f"fusion.runs[{number}]={folder}: it has another {what} than this run")
+        models.append(other.scorer)
+    return fusion, models
+
+
+def one_device(config: DictConfig) -> DictConfig:
+    """Return the configuration for a single process."""
+    alone = config.copy()
+    alone.trainer.update(devices=1, strategy="auto")
+    return alone
 
 
 def make_sampler(loss: NextItemLoss, split: Split, num_items: int, seed: int) -> NegativeSampler | None:
@@ -245,7 +295,7 @@ def make_sampler(loss: NextItemLoss, split: Split, num_items: int, seed: int) ->
 
 def open_checkpoints(experiment: Experiment, folder: Path) -> Checkpoints:
     """Return the checkpoints of an experiment in `folder`."""
-    return Checkpoints(folder, config_hash(experiment.config), experiment.dataset.sha256)
+    return Checkpoints(folder, config_hash(without_fusion(experiment.config)), experiment.dataset.sha256)
 
 
 def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:

@@ -5,8 +5,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -67,19 +66,6 @@ def file_to_write(text: str) -> Path:
 
 class JobFailed(BaseException):
     """Carries the error of a single run past Hydra, which would print its own line before it."""
-
-
-@contextmanager
-def log_file(path: Path) -> Iterator[None]:
-    """Copy the log lines to a file, with their time."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        handler.close()
 
 
 def guarded(entry: Callable[[], None], interrupted: str = "interrupted") -> int:

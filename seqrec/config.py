@@ -133,11 +133,24 @@ def config_hash(config: DictConfig | dict) -> str:
     return digest(hashed_values(config))
 
 
+def without_fusion(config: DictConfig) -> DictConfig:
+    """Return the configuration of the run whose trained model a fused run takes."""
+    alone = config.copy()
+    alone.fusion = YOUNGER_KEYS["fusion"]
+    return alone
+
+
+def method_name(config: DictConfig | dict) -> str:
+    """Return the method's name, with what it is fused with: plain, plain+counts."""
+    name, fusion = config["method"]["name"], (config.get("fusion") or YOUNGER_KEYS["fusion"])["name"]
+    return name if fusion == "none" or name == fusion else f"{name}+{fusion}"
+
+
 def run_path(config: DictConfig) -> str:
     """Return <dataset>/<noise>/<backbone>-<method>[-<variant>]/seed<k>-<hash>."""
     config = apply_variant(config)
     noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
-    model = "-".join(name for name in (config.backbone.name, config.method.name, config.variant) if name)
+    model = "-".join(name for name in (config.backbone.name, method_name(config), config.variant) if name)
     return f"{config.dataset.name}/{noise}/{model}/seed{config.seed}-{config_hash(config)}"
 
 

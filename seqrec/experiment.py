@@ -1,28 +1,46 @@
 """One experiment from data to a complete run directory."""
 
 import logging
+import os
 import time
 from contextlib import closing
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.build import Experiment, build, make_trainer, open_checkpoints, tune_on_validation
-from seqrec.config import config_hash
+from seqrec.build import (
+    Experiment,
+    build,
+    locate,
+    make_fusion,
+    make_trainer,
+    one_device,
+    open_checkpoints,
+    tune_on_validation,
+)
+from seqrec.config import config_hash, run_path, without_fusion
 from seqrec.evaluation.position_profile import position_profile
-from seqrec.run.directory import RunDir
+from seqrec.run.directory import POSITION_PROFILE, RunDir
 from seqrec.run.manifest import environment, parameter_count, peak_memory
 from seqrec.run.summary import results_table
 from seqrec.training.progress import validation_metrics
 from seqrec.training.tensorboard import EventWriter
 from seqrec.training.trainer import State
 from seqrec.utils.errors import UserError
+from seqrec.utils.keyed_random import user_keys
 
 log = logging.getLogger("seqrec")
+TRAINING_FACTS = ("epochs", "stopped", "train_seconds", "targets_per_second")  # of the manifest
 
 
 def run(config: DictConfig, run_dir: RunDir) -> float:
-    """Train, evaluate once on the test set, fill the run directory; returns the monitored validation metric."""
+    """Run the experiment and fill the run directory; returns the monitored validation metric."""
+    return run_fused(config, run_dir) if "_target_" in config.fusion else run_alone(config, run_dir)
+
+
+def run_alone(config: DictConfig, run_dir: RunDir) -> float:
+    """Train and evaluate once on the test set; returns the monitored validation metric."""
     began = time.monotonic()
     experiment = build(config)
     software = environment(experiment.fabric.device)  # before training: sources may change while it runs
@@ -54,6 +72,56 @@ def run(config: DictConfig, run_dir: RunDir) -> float:
     return metrics["valid"][config.trainer.monitor]
 
 
+def run_fused(config: DictConfig, run_dir: RunDir) -> float:
+    """Fuse the run without fusion, which is completed first if need be, with counts; returns the validation metric.
+
+    The validation metrics are cross-fitted over two halves of the users. The trained model stays as it is.
+    """
+    began = time.monotonic()
+    alone = without_fusion(config)
+    trained, base = locate(config.method["_target_"]).trained, RunDir(Path(config.output_dir) / run_path(alone))
+    if trained and not base.complete:
+        log.info("first the run without fusion, in %s", base.path)
+        complete(alone, base)
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # the first process fuses
+        return base.metrics()["valid"][config.trainer.monitor]
+
+    experiment = build(one_device(config))
+    software, device = environment(experiment.fabric.device), experiment.fabric.device
+    run_dir.write_config(OmegaConf.to_yaml(config, resolve=True))
+    describe(experiment)
+    metrics, manifest = {"best_epoch": 0}, {"epochs": 0, "stopped": "not trained", "train_seconds": 0.0}
+    if trained:
+        base.refuse_other_data(experiment.dataset.sha256)
+        run_dir.take(base, "best.pt", "history.jsonl", POSITION_PROFILE)
+        experiment.method.load_state_dict(open_checkpoints(experiment, run_dir.path).load("best.pt")["model"])
+        before, manifest = base.metrics(), {key: base.manifest()[key] for key in TRAINING_FACTS}
+        metrics = {"best_epoch": before["best_epoch"], "unfused": {key: before[key] for key in ("valid", "test")}}
+    fitted = time.monotonic()
+    fusion, models = make_fusion(experiment)
+    keys, evaluator = user_keys(experiment.dataset.user_ids), experiment.evaluator
+    weights, valid = fusion.fit(models, experiment.split.valid, keys, evaluator, device)
+    manifest["fit_seconds"] = round(time.monotonic() - fitted, 2)
+    log.info("fused: %s", ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items()))
+    experiment.scorer = fusion.fused(models, weights, evaluator.max_len).to(device)
+    test, facts_of_test = rank_test(experiment, run_dir)
+    metrics = {"valid": evaluator.metrics(valid), "test": test, **metrics, "fusion": {"weights": weights}}
+    wall = {"wall_seconds": round(time.monotonic() - began, 2), "peak_memory_bytes": peak_memory(device)}
+    run_dir.finish(metrics, {**software, **facts(experiment), **facts_of_test, **manifest, **wall})
+    log.info("%s", results_table(metrics, run_dir.path))
+    return metrics["valid"][config.trainer.monitor]
+
+
+def complete(config: DictConfig, run_dir: RunDir) -> None:
+    """Run the experiment in a directory of its own, from its last checkpoint if it has one."""
+    run_dir.refuse_another(config)
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        run_alone(config, run_dir)
+        return
+    with run_dir.lock(), run_dir.logged():
+        run_alone(config, run_dir)
+
+
 def train(experiment: Experiment, run_dir: RunDir) -> State:
     """Train the method, or resume from the last checkpoint, and leave it at its best epoch."""
     with closing(EventWriter(run_dir.path / "tensorboard")) as events:
@@ -80,19 +148,24 @@ def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dic
 
     The validation metrics are those of the best epoch as they were measured in training.
     """
-    evaluator, split, device = experiment.evaluator, experiment.split, experiment.fabric.device
     valid = validation_metrics(state.history[state.best_epoch - 1]) if state.history else experiment.validate()
+    metrics, test = rank_test(experiment, run_dir)
+    return {"valid": valid, "test": metrics, "best_epoch": state.best_epoch}, test
+
+
+def rank_test(experiment: Experiment, run_dir: RunDir) -> tuple[dict[str, float], dict]:
+    """Return the test metrics, and facts for the manifest; writes the test set's ranks."""
+    evaluator, split = experiment.evaluator, experiment.split
     began = time.monotonic()
-    ranks = evaluator.ranks(experiment.method, split.test, device, lists=True)
+    ranks = evaluator.ranks(experiment.scorer, split.test, experiment.fabric.device, lists=True)
     seconds = time.monotonic() - began
     run_dir.write_ranks("ranks_test.npz", ranks, experiment.dataset.user_ids, experiment.dataset.item_ids)
-    metrics = {"valid": valid, "test": evaluator.metrics(ranks), "best_epoch": state.best_epoch}
     test = {
         "test_questions": len(ranks.user),
         "test_targets_in_history": round(split.test.target_in_history().mean(), 6),
         "test_seconds": round(seconds, 3),
     }
-    return metrics, test
+    return evaluator.metrics(ranks), test
 
 
 def facts(experiment: Experiment) -> dict:

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from seqrec.build import build
 from seqrec.evaluation.attacks import random_items, slots
 from seqrec.evaluation.attacks import replaced as put
-from seqrec.evaluation.perturbation import Examiner, attack_cells, noise_cells
+from seqrec.evaluation.perturbation import PerturbedEvaluator, attack_cells, noise_cells
 from seqrec.noise.foreign_items import ForeignItems
 from seqrec.utils.keyed_random import user_keys
 
@@ -40,7 +40,7 @@ class Case:
         self.foreign = ForeignItems(
             built.split.train, user_keys(built.dataset.user_ids), built.dataset.num_items, "uniform", 0.0
         )
-        self.examiner = Examiner(self.evaluator, self.method, CPU, self.questions, cutoff)
+        self.examiner = PerturbedEvaluator(self.evaluator, self.method, CPU, self.questions, cutoff)
 
     def noise(self, *operators, ratios, draws=2, seed=0, **where):
         return list(noise_cells(self.examiner, self.keys, seed, self.foreign, operators, ratios, draws, **where))
@@ -61,7 +61,7 @@ def plain_case():
     case = Case("plain")
     with torch.no_grad():
         case.method.items.weight[1:] *= 20
-    case.examiner = Examiner(case.evaluator, case.method, CPU, case.questions, 5)
+    case.examiner = PerturbedEvaluator(case.evaluator, case.method, CPU, case.questions, 5)
     return case
 
 

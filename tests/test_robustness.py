@@ -11,7 +11,7 @@ from robustness_setting import CPU, Case, Recorder, lists_of, plain_case
 from seqrec.data.split import EvalSplit
 from seqrec.evaluation import perturbation as robustness
 from seqrec.evaluation.attacks import check, newest
-from seqrec.evaluation.perturbation import Examiner, Outcome, changed, noise_cells, top_lists
+from seqrec.evaluation.perturbation import Outcome, PerturbedEvaluator, changed, noise_cells, top_lists
 from seqrec.noise.plan import corrupt
 from seqrec.noise.registry import OPERATORS, NoiseSettings
 from seqrec.utils.errors import UserError
@@ -80,7 +80,7 @@ def test_the_clean_outcome_is_the_evaluators(name, request):
 
 def test_only_inputs_are_perturbed_and_only_changed_rows_are_asked_again(markov):
     recorder = Recorder(markov.method)
-    examiner = Examiner(markov.evaluator, recorder, CPU, markov.questions, 5)
+    examiner = PerturbedEvaluator(markov.evaluator, recorder, CPU, markov.questions, 5)
     recorder.batches.clear()
     inputs = corrupt(markov.questions.inputs, markov.keys, NoiseSettings(["replace"], 0.1), 0, markov.foreign).rows
     outcome, rows = examiner.after(inputs)
@@ -100,7 +100,7 @@ def test_only_inputs_are_perturbed_and_only_changed_rows_are_asked_again(markov)
             assert batch.seq[b][batch.seq[b] > 0].tolist() == visible[row]
     assert sorted(asked) == rows.tolist()
     whole = replace(markov.questions, inputs=inputs)
-    assert same(outcome, Examiner(markov.evaluator, markov.method, CPU, whole, 5).clean)
+    assert same(outcome, PerturbedEvaluator(markov.evaluator, markov.method, CPU, whole, 5).clean)
 
 
 def test_measures_are_those_of_their_definitions(markov):
@@ -147,7 +147,7 @@ def test_measures_are_those_of_their_definitions(markov):
 def test_ratio_zero_is_the_clean_evaluation_bit_by_bit(name, request):
     case = request.getfixturevalue(name)
     inputs = corrupt(case.questions.inputs, case.keys, NoiseSettings(list(OPERATORS), 0.0), 3, case.foreign).rows
-    asked = Examiner(case.evaluator, case.method, CPU, replace(case.questions, inputs=inputs), 5)
+    asked = PerturbedEvaluator(case.evaluator, case.method, CPU, replace(case.questions, inputs=inputs), 5)
     assert same(asked.clean, case.examiner.clean)
     clean = case.examiner.cell({}, [case.questions.inputs])
     cells = case.noise(*OPERATORS, "insert+delete", ratios=[0.0], draws=3)
@@ -184,7 +184,7 @@ def test_the_order_of_users_changes_nothing(markov):
         asked.user[order], asked.target[order], asked.inputs.take(order), asked.history.take(order)
     )
     other.keys = markov.keys[order]
-    other.examiner = Examiner(other.evaluator, other.method, CPU, other.questions, 5)
+    other.examiner = PerturbedEvaluator(other.evaluator, other.method, CPU, other.questions, 5)
     grids = [
         case.noise("insert", "shuffle", "swap+replace", ratios=[0.2, 0.7])
         + case.attacks("last", "random", counts=(1, 2), worst=3)
@@ -246,4 +246,4 @@ def test_mistakes_are_answered_before_the_grid(markov):
         check(["last"], markov.method)
     for cutoff in (0, 121):
         with pytest.raises(UserError, match=f"--cutoff {cutoff}: must be from 1 to the number of items, 120"):
-            Examiner(markov.evaluator, markov.method, CPU, markov.questions, cutoff)
+            PerturbedEvaluator(markov.evaluator, markov.method, CPU, markov.questions, cutoff)

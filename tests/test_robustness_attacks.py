@@ -7,7 +7,7 @@ import pytest
 from robustness_setting import CPU, Case, Recorder, lists_of, plain_case
 
 from seqrec.evaluation.attacks import newest
-from seqrec.evaluation.perturbation import Examiner, attack_cells
+from seqrec.evaluation.perturbation import PerturbedEvaluator, attack_cells
 from seqrec.noise.plan import corrupt
 from seqrec.noise.registry import NoiseSettings
 
@@ -64,7 +64,7 @@ def test_no_replacement_is_in_the_history_nor_in_a_noisy_input(markov):
     """The input of a run that was trained on noise may have items that the history has not, and the other way round."""
     noisy = corrupt(markov.questions.inputs, markov.keys, NoiseSettings(["replace"], 0.8), 0, markov.foreign).rows
     recorder = Recorder(markov.method)
-    examiner = Examiner(markov.evaluator, recorder, CPU, replace(markov.questions, inputs=noisy), 5)
+    examiner = PerturbedEvaluator(markov.evaluator, recorder, CPU, replace(markov.questions, inputs=noisy), 5)
     of_user = {user: row for row, user in enumerate(markov.questions.user.tolist())}
     recorder.batches.clear()
     for _ in attack_cells(examiner, markov.keys, 0, markov.foreign, ["last"], [3], 40, 0, False):

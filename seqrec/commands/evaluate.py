@@ -17,6 +17,6 @@ def main(arguments: list[str] | None = None) -> None:
     experiment = load(given.run, data_dir=given.data_dir)
     evaluator = experiment.evaluator
     rows, device = getattr(experiment.split, given.part), experiment.fabric.device
-    ranks = evaluator.ranks(experiment.method, rows, device, lists=True)
+    ranks = evaluator.ranks(experiment.scorer, rows, device, lists=True)
     for name, value in evaluator.metrics(ranks).items():
         print(f"{name:<12} {value:.6f}")

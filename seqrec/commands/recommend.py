@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows, unknown = of_sequences(experiment.dataset, sequences, names)
         if unknown:
             print(f"{unknown} unknown item ids skipped", file=sys.stderr)
-    lists = recommend(experiment.method, experiment.dataset, rows, given.top, experiment.fabric.device)
+    lists = recommend(experiment.scorer, experiment.dataset, rows, given.top, experiment.fabric.device)
     for name, items in zip(names, lists, strict=True):
         print(name, *items, sep="\t")
 

@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     from seqrec.build import load, make
     from seqrec.evaluation.attacks import check
-    from seqrec.evaluation.perturbation import Examiner, attack_cells, noise_cells
+    from seqrec.evaluation.perturbation import PerturbedEvaluator, attack_cells, noise_cells
     from seqrec.noise.foreign_items import ForeignItems
     from seqrec.utils.keyed_random import user_keys
 
@@ -73,8 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
     where = {name: getattr(given, name) for name in ("where", "last", "window")}
     for folder in given.runs:
         experiment = load(folder, data_dir=given.data_dir)
-        method, questions = experiment.method, getattr(experiment.split, given.part)
-        check(given.positions, method if given.gradient else None)
+        questions = getattr(experiment.split, given.part)
+        check(given.positions, experiment.method if given.gradient else None)
         # the training set before any training noise, so that every run gets the same perturbations
         train = make(OmegaConf.to_container(experiment.config.split, resolve=True))(experiment.dataset).train
         num_items, known = experiment.dataset.num_items, user_keys(experiment.dataset.user_ids)
@@ -82,7 +82,14 @@ def main(arguments: list[str] | None = None) -> None:
         evenly = ForeignItems(train, known, num_items, "uniform", 0.0)
 
         print(f"\n{folder}, {given.part}\n")
-        examiner = Examiner(experiment.evaluator, method, experiment.fabric.device, questions, given.cutoff)
+        examiner = PerturbedEvaluator(
+            experiment.evaluator,
+            experiment.scorer,
+            experiment.fabric.device,
+            questions,
+            given.cutoff,
+            differentiated=experiment.method,
+        )
         who = (examiner, known[questions.user], given.seed)
         grid = itertools.chain(
             [examiner.cell({"attack": "clean"}, [questions.inputs])],

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.cli import JobFailed, conf_folder, log_file, set_up_logging
+from seqrec.cli import JobFailed, conf_folder, set_up_logging
 from seqrec.config import apply_variant, check, run_path
 from seqrec.evaluation.metrics import METRICS
 from seqrec.run.directory import RunDir, remove_if_empty
@@ -72,5 +72,5 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     with run_dir.lock():
         if config.force:
             run_dir.set_aside()
-        with log_file(run_dir.path / "run.log"):
+        with run_dir.logged():
             return run(config, run_dir)

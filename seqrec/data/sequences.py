@@ -25,6 +25,10 @@ class Sequences:
         """Return the given rows, in the given order."""
         return Sequences(self.items, self.start[rows], self.stop[rows])
 
+    def same(self, other: "Sequences") -> bool:
+        """Whether both hold the same rows."""
+        return np.array_equal(self.lengths, other.lengths) and np.array_equal(self.pairs()[1], other.pairs()[1])
+
     def item_counts(self, num_items: int) -> np.ndarray:
         """Count the occurrences of each item, [V + 1]."""
         return np.bincount(self.pairs()[1], minlength=num_items + 1)

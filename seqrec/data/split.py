@@ -1,4 +1,4 @@
-"""Splits of a data set into what is trained on and what is asked at validation and at test."""
+"""Splits of a data set into training sequences, a validation set and a test set."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,24 @@ from seqrec.utils.errors import UserError
 
 @dataclass(frozen=True)
 class EvalSplit:
-    """One question per row: which item comes after `inputs`?"""
+    """Validation or test set: the item that comes after `inputs`, a row per user."""
 
     user: np.ndarray  # [R]
     target: np.ndarray  # [R]
     inputs: Sequences  # what the model sees
-    history: Sequences  # all true interactions before the target; they are left out of the ranking
+    history: Sequences  # all true interactions before the target; they are excluded from the ranking
+
+    def take(self, rows: np.ndarray) -> "EvalSplit":
+        """Return the given rows."""
+        return EvalSplit(self.user[rows], self.target[rows], self.inputs.take(rows), self.history.take(rows))
+
+    def same(self, other: "EvalSplit") -> bool:
+        """Whether both have the same users, targets, inputs and histories."""
+        ids = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ("user", "target"))
+        return ids and self.inputs.same(other.inputs) and self.history.same(other.history)
 
     def target_in_history(self) -> np.ndarray:
-        """Say of each question whether its target is an item the user already had, [R] bool."""
+        """Return whether each target is an item that the user already had, [R] bool."""
         row, item = self.history.pairs()
         found = np.zeros(len(self.user), bool)
         found[row[item == self.target[row]]] = True
@@ -28,16 +37,20 @@ class EvalSplit:
 
 @dataclass(frozen=True)
 class Split:
-    """Training sequences (row u is user u, possibly empty) and the questions of the two evaluations."""
+    """Training sequences (row u is user u, possibly empty), validation and test set."""
 
     train: Sequences
     valid: EvalSplit
     test: EvalSplit
     noise: np.ndarray | None = None  # [len(train.items)] bool, True where an interaction is known to be noise
 
+    def same(self, other: "Split") -> bool:
+        """Whether both have the same sequences and targets."""
+        return all(getattr(self, name).same(getattr(other, name)) for name in ("train", "valid", "test"))
+
 
 def _split(dataset: Dataset, train: np.ndarray, valid: np.ndarray, test: np.ndarray) -> Split:
-    """Cut every user's sequence after `train` items; `valid` and `test` are positions of the targets, -1 = no question."""
+    """Cut every user's sequence after `train` items; `valid` and `test` are positions of the targets, -1 = none."""
     start = dataset.offsets[:-1]
 
     def ask(position: np.ndarray, part: str) -> EvalSplit:

@@ -61,16 +61,26 @@ def changed(before: Sequences, after: Sequences) -> np.ndarray:
     return np.flatnonzero(differs)
 
 
-class Examiner:
-    """Asks a method the same questions after perturbations of the inputs and compares the answers with the clean ones.
+class PerturbedEvaluator:
+    """Evaluates a method on perturbed inputs and compares the results with those on the clean inputs.
 
-    Targets, masking and candidates stay those of the clean history. `cutoff` is the K of all measures.
+    Targets, masking and candidates stay those of the clean history. `cutoff` is the K of all measures. Gradient attacks
+    differentiate `differentiated`: the trained model alone where `method` is fused with counts.
     """
 
-    def __init__(self, evaluator: Evaluator, method: Method, device: torch.device, questions: EvalSplit, cutoff: int):
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        method: torch.nn.Module,
+        device: torch.device,
+        questions: EvalSplit,
+        cutoff: int,
+        differentiated: Method | None = None,
+    ):
         if not 1 <= cutoff <= evaluator.num_items:
             raise UserError(f"--cutoff {cutoff}: must be from 1 to the number of items, {evaluator.num_items}")
         self.evaluator, self.method, self.device = evaluator, method, device
+        self.differentiated = method if differentiated is None else differentiated
         self.questions, self.cutoff = questions, cutoff
         self.visible = attacks.newest(questions.inputs, evaluator.max_len)
         self.clean = self._ask(questions)
@@ -93,7 +103,7 @@ class Examiner:
         if not len(rows):
             return self.clean, rows
         asked = self.questions
-        part = EvalSplit(asked.user[rows], asked.target[rows], inputs.take(rows), asked.history.take(rows))
+        part = replace(asked, inputs=inputs).take(rows)
         return self.clean.merged(rows, self._ask(part)), rows
 
     def accuracy(self, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
@@ -145,7 +155,7 @@ def _cell(setting: dict, values: list[dict[str, float]]) -> dict:
 
 
 def noise_cells(
-    examiner: Examiner,
+    examiner: PerturbedEvaluator,
     keys: np.ndarray,
     seed: int,
     foreign: ForeignItems,
@@ -169,7 +179,7 @@ def noise_cells(
 
 
 def attack_cells(
-    examiner: Examiner,
+    examiner: PerturbedEvaluator,
     keys: np.ndarray,
     seed: int,
     foreign: ForeignItems,
@@ -211,7 +221,7 @@ def attack_cells(
                 attacks.replaced(
                     asked.inputs,
                     offset,
-                    attacks.gradient_items(examiner.method, asked, offset, examiner.device),
+                    attacks.gradient_items(examiner.differentiated, asked, offset, examiner.device),
                 )
                 for offset in offsets
             )

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,7 @@ class RunDir:
 
     def refuse_other_data(self, sha256: str) -> None:
         """Raise UserError unless `sha256` is that of the run's data; the run must be complete."""
-        of = json.loads((self.path / "manifest.json").read_text())["data_sha256"]
+        of = self.manifest()["data_sha256"]
         if of != sha256:
             raise UserError(
                 f"{self.path}: the run had data of sha256 {of}, here it is {sha256}; give the run's own data"
@@ -69,6 +70,19 @@ class RunDir:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """Copy the package's log lines to run.log, with their time."""
+        handler = logging.FileHandler(self.path / "run.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        logger = logging.getLogger("seqrec")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            handler.close()
 
     def set_aside(self) -> None:
         """Rename an existing run directory to <dir>.old-N, so that a new run starts from nothing.
@@ -90,6 +104,10 @@ class RunDir:
     def metrics(self) -> dict:
         """Read metrics.json."""
         return json.loads((self.path / "metrics.json").read_text())
+
+    def manifest(self) -> dict:
+        """Read manifest.json."""
+        return json.loads((self.path / "manifest.json").read_text())
 
     def write_config(self, yaml: str) -> None:
         """Write the resolved configuration."""
@@ -121,6 +139,12 @@ class RunDir:
             stream = io.BytesIO()
             np.savez_compressed(stream, **values)
             write_atomically(self.path / POSITION_PROFILE, stream.getvalue())
+
+    def take(self, other: "RunDir", *names: str) -> None:
+        """Copy files of another run directory, those that it has."""
+        for name in names:
+            if (other.path / name).exists():
+                write_atomically(self.path / name, (other.path / name).read_bytes())
 
     def finish(self, metrics: dict, manifest: dict) -> None:
         """Write metrics.json and manifest.json, then DONE."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from seqrec.config import digest, flatten, hashed_values
+from seqrec.config import digest, flatten, hashed_values, method_name
 from seqrec.evaluation.metrics import DEFAULT, per_user, settle_ties, summarise
 from seqrec.run.directory import DONE, TRACES, read_position_profile
 from seqrec.utils.errors import UserError
@@ -37,7 +37,8 @@ class Run:
         written = json.loads((path / "metrics.json").read_text())
         self.valid, self.test = ({k: float(v) for k, v in written[split].items()} for split in ("valid", "test"))
         self.best_epoch = int(written["best_epoch"])  # 0 for an untrained method
-        self.names = {group: str(config[group]["name"]) for group in ("dataset", "method", "backbone", "loss")}
+        self.names = {group: str(config[group]["name"]) for group in ("dataset", "backbone", "loss")}
+        self.names["method"] = str(method_name(config))
         self.variant = str(config.get("variant") or "")
         self.seed = int(config["seed"])
         self.trained = int(manifest["epochs"]) > 0

@@ -1,0 +1,1 @@
+"""Late fusion of a trained model with transition counts, fitted on validation (docs/fusion.md)."""

@@ -1,0 +1,104 @@
+"""Count features of a batch: sparse in the catalogue, a function of the input sequences alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqrec.data.sequences import Sequences
+from seqrec.data.transitions import history_weights
+from seqrec.fusion.matrices import MATRICES, Counts
+from seqrec.utils.errors import UserError, nearest, one_of, within
+
+POPULARITY = "popularity"
+
+
+@dataclass(frozen=True)
+class CountFeature:
+    """log(1 + (h M) / constant): h the `newest` items of the history weighted by decay^age, M a matrix of counts."""
+
+    matrix: str
+    decay: float
+    newest: int
+    constant: float
+
+
+@dataclass(frozen=True)
+class SparseFeatures:
+    """F features of B rows at the N cells where any of them is not 0, in order of row and item."""
+
+    cell: Tensor  # [N] row * (V + 1) + item
+    value: Tensor  # [N, F]
+
+
+class FeatureSet:
+    """The count features of a configuration, on the statistics of a training set.
+
+    `names` chooses from `library`, which gives each feature's matrix, decay, newest and constant; "popularity" is
+    log(1 + training count) and needs no entry. Each row of a matrix is cut to its `neighbours` largest entries, so that
+    memory is at most V x neighbours x 8 bytes a matrix. Raises UserError on a name or value that makes no sense.
+    """
+
+    def __init__(self, names: list[str], library: dict[str, dict], window: int, decay: float, neighbours: int):
+        within("fusion.window", window, 1)
+        within("fusion.decay", decay, 0, 1)
+        within("fusion.neighbours", neighbours, 1)
+        for name in names:
+            if name != POPULARITY and name not in library:
+                known = [*library, POPULARITY]
+                raise UserError(
+                    f"fusion.features: no feature '{name}'; there are {', '.join(known)}{nearest(name, known)}"
+                )
+        if len(set(names)) < len(names):
+            raise UserError(f"fusion.features={list(names)}: a feature is listed twice")
+        self.counted = {name: CountFeature(**library[name]) for name in names if name != POPULARITY}
+        for name, feature in self.counted.items():
+            key = f"fusion.library.{name}"
+            one_of(f"{key}.matrix", feature.matrix, tuple(MATRICES))
+            within(f"{key}.decay", feature.decay, 0, 1)
+            within(f"{key}.newest", feature.newest, 1)
+            if not feature.constant > 0:
+                raise UserError(f"{key}.constant={feature.constant}: must be a number above 0")
+        self.names = [*self.counted, *([POPULARITY] if POPULARITY in names else [])]
+        self.window, self.decay, self.neighbours = window, decay, neighbours
+
+    def setup(self, train: Sequences, num_items: int) -> None:
+        """Count the training set."""
+        counts = Counts(train, num_items, self.window, self.decay)
+        self.num_items = num_items
+        self.matrices = {
+            name: counts.matrix(name, self.neighbours) for name in {f.matrix for f in self.counted.values()}
+        }
+        popularity = np.log1p(train.item_counts(num_items)).astype(np.float32)
+        wanted = [popularity] if POPULARITY in self.names else []
+        self.of_items = torch.from_numpy(np.array(wanted, np.float32).reshape(len(wanted), num_items + 1))  # [P, V + 1]
+
+    def each(self, seq: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return, per count feature, the cells row * (V + 1) + item where it is not 0 and its values there; seq [B, T]."""
+        items, found, histories = seq.cpu().numpy(), [], {}
+        for feature in self.counted.values():
+            key = (feature.decay, feature.newest)
+            if key not in histories:
+                histories[key] = history_weights(items, *key, self.num_items)
+            product = histories[key] @ self.matrices[feature.matrix]
+            row = np.repeat(np.arange(len(items)), np.diff(product.indptr))
+            cell = row * (self.num_items + 1) + product.indices
+            found.append(
+                (torch.from_numpy(cell), torch.from_numpy(np.log1p(product.data / np.float32(feature.constant))))
+            )
+        return found
+
+    def aligned(self, seq: Tensor) -> SparseFeatures:
+        """Return all count features of seq [B, T] at the same cells."""
+        size = len(seq) * (self.num_items + 1)
+        found, anywhere = self.each(seq), torch.zeros(size, dtype=torch.bool)
+        for cell, _ in found:
+            anywhere[cell] = True
+        cells = anywhere.nonzero()[:, 0]
+        position = torch.empty(size, dtype=torch.int32)
+        position[cells] = torch.arange(len(cells), dtype=torch.int32)
+        value = torch.zeros(len(cells), len(found))
+        for column, (cell, values) in enumerate(found):
+            value[position[cell].long(), column] = values
+        return SparseFeatures(cells, value)

@@ -1,0 +1,105 @@
+"""Fitting a fused scorer on validation, cross-fitted over two halves of the users."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from seqrec.data.loader import EvalLoader
+from seqrec.data.sequences import Sequences
+from seqrec.data.split import EvalSplit
+from seqrec.evaluation.evaluator import Evaluator, Ranks
+from seqrec.fusion.features import FeatureSet
+from seqrec.fusion.fit import Chunk, fit
+from seqrec.fusion.fused import Fused, weight_names
+from seqrec.utils.keyed_random import uniform
+
+CELLS = 100_000_000  # scores kept for the fit: 400 MB
+FEWEST = 500  # users of a fit, however large the catalogue
+ROWS = 512  # users whose features are made at once
+FOLD, SAMPLE = 301, 302  # words of the keys that draw the halves and the users of the fit
+
+
+class Fusion:
+    """Count features beside the scores of one or more models (docs/fusion.md).
+
+    `fit_users` validation users, drawn by their own ids, fit the weights. `runs` are directories of finished runs; the
+    build layer loads them. The other arguments are those of FeatureSet. Raises UserError as FeatureSet does.
+    """
+
+    def __init__(
+        self,
+        features: list[str],
+        library: dict[str, dict],
+        window: int,
+        decay: float,
+        neighbours: int,
+        fit_users: int,
+        runs: list[str],
+    ):
+        self.features = FeatureSet(features, library, window, decay, neighbours)
+        self.fit_users, self.runs = fit_users, runs
+
+    def setup(self, train: Sequences, num_items: int) -> None:
+        """Count the training set."""
+        self.features.setup(train, num_items)
+
+    def fused(self, models: list[nn.Module], weights: dict[str, float], max_len: int) -> Fused:
+        """Return the scorer with weights by name."""
+        ordered = [weights[name] for name in weight_names(len(models), self.features)]
+        return Fused(models, self.features, torch.tensor(ordered, dtype=torch.double), max_len)
+
+    def fit(
+        self, models: list[nn.Module], valid: EvalSplit, keys: np.ndarray, evaluator: Evaluator, device: torch.device
+    ) -> tuple[dict[str, float], Ranks]:
+        """Return the weights by name, fitted on both halves, and validation ranks of each half under the other's weights.
+
+        `keys` [U] uint64 are the users' own: a user's half does not depend on who else is there.
+        """
+        half = uniform(FOLD, keys[valid.user]) < 0.5
+        size = min(self.fit_users, max(FEWEST, CELLS // (evaluator.num_items * max(len(models), 1))), len(valid.user))
+        sample = np.argsort(uniform(SAMPLE, keys[valid.user]), kind="stable")[:size]
+        for model in models:
+            model.eval()
+        chunks = [
+            self._chunks(models, valid.take(rows), evaluator, device)
+            for rows in (sample[half[sample]], sample[~half[sample]])
+        ]
+        names = weight_names(len(models), self.features)
+        start = torch.zeros(len(names), dtype=torch.double)
+        start[: len(models)] = 1 / max(len(models), 1)
+        weights = fit(lambda: [*chunks[0], *chunks[1]], start)
+        ranks = []
+        for rows, other in ((half, chunks[1]), (~half, chunks[0])):
+            fused = Fused(models, self.features, fit(lambda other=other: other, weights), evaluator.max_len).to(device)
+            ranks.append(evaluator.ranks(fused, valid.take(np.flatnonzero(rows)), device))
+        return dict(zip(names, weights.tolist(), strict=True)), joined(ranks, valid)
+
+    @torch.no_grad()
+    def _chunks(
+        self, models: list[nn.Module], valid: EvalSplit, evaluator: Evaluator, device: torch.device
+    ) -> list[Chunk]:
+        chunks, width = [], evaluator.num_items + 1
+        for _, batch in EvalLoader(valid, ROWS, evaluator.max_len):
+            there = batch.to(device)
+            scores = [model.score(there).float().cpu() for model in models]
+            excluded = [torch.arange(len(batch.seq)) * width]  # padding
+            if evaluator.mask_history:
+                excluded.append(batch.seen[0] * width + batch.seen[1])
+            chunks.append(
+                Chunk(
+                    torch.stack(scores) if scores else torch.zeros(0, len(batch.seq), width),
+                    self.features.of_items,
+                    self.features.aligned(batch.seq),
+                    batch.target[:, -1],
+                    torch.cat(excluded),
+                )
+            )
+        return chunks
+
+
+def joined(parts: list[Ranks], valid: EvalSplit) -> Ranks:
+    """Return the ranks of all users of `valid`, in its order, from those of disjoint parts."""
+    user = np.concatenate([part.user for part in parts])
+    order = np.argsort(user)[np.searchsorted(np.sort(user), valid.user)]
+    better, equal = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("better", "equal"))
+    return Ranks(valid.user, valid.target, better, equal, sum(part.masked_targets for part in parts))

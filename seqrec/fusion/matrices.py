@@ -1,0 +1,111 @@
+"""Item-item statistics of the training set, each [V + 1, V + 1] in sparse rows. A new one is one entry here."""
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse
+
+from seqrec.data.sequences import Sequences
+from seqrec.data.transitions import transition_counts
+
+Matrix = scipy.sparse.csr_array
+MATRICES: dict[str, Callable[["Counts"], Matrix]] = {}
+SMOOTHING = 5.0  # added to the row sums of `conditional`
+
+
+class Counts:
+    """Transition counts T of the training set (as `method=markov` has them), and what is derived from them."""
+
+    def __init__(self, train: Sequences, num_items: int, window: int, decay: float):
+        self.train, self.num_items, self.window = train, num_items, window
+        self.transitions = transition_counts(train, num_items, window, decay)
+
+    def matrix(self, name: str, neighbours: int) -> Matrix:
+        """Return a registered matrix, each row cut to its `neighbours` largest entries."""
+        return strongest(MATRICES[name](self).astype(np.float32), neighbours)
+
+
+def entry(function: Callable[[Counts], Matrix]) -> Callable[[Counts], Matrix]:
+    """Register a matrix under the name of its function."""
+    MATRICES[function.__name__] = function
+    return function
+
+
+@entry
+def transitions(counts: Counts) -> Matrix:
+    """T."""
+    return counts.transitions
+
+
+@entry
+def both_ways(counts: Counts) -> Matrix:
+    """T + T', pairs in either order."""
+    return counts.transitions + counts.transitions.T.tocsr()
+
+
+@entry
+def normalised(counts: Counts) -> Matrix:
+    """R^-1/2 T C^-1/2 with the row sums R and column sums C of T."""
+    return normalise(counts.transitions)
+
+
+@entry
+def normalised_both_ways(counts: Counts) -> Matrix:
+    """The same of T + T'."""
+    return normalise(both_ways(counts))
+
+
+@entry
+def adjacent(counts: Counts) -> Matrix:
+    """Counts of immediate successors alone."""
+    return transition_counts(counts.train, counts.num_items, 1, 1.0)
+
+
+@entry
+def conditional(counts: Counts) -> Matrix:
+    """T divided by its row sums plus a constant: smoothed conditional probabilities of the successor."""
+    return scale(counts.transitions, 1 / (counts.transitions.sum(1) + SMOOTHING), np.ones(counts.num_items + 1))
+
+
+@entry
+def same_users(counts: Counts) -> Matrix:
+    """Cosine of the sets of users who had both items, weighted by 1 / log(1 + items of the user) (ItemCF-IUF)."""
+    row, item = counts.train.pairs()
+    shape = (len(counts.train), counts.num_items + 1)
+    users = scipy.sparse.coo_array((np.ones(len(row)), (row, item)), shape=shape).tocsr()
+    users.data[:] = 1  # a repeat counts once
+    weight = 1 / np.log1p(np.maximum(users.sum(1), 1))
+    pairs = (users.T @ scale(users, weight, np.ones(shape[1]))).tocoo()
+    other = pairs.row != pairs.col
+    both = scipy.sparse.coo_array((pairs.data[other], (pairs.row[other], pairs.col[other])), shape=pairs.shape).tocsr()
+    root = inverse_root(users.sum(0))
+    return scale(both, root, root)
+
+
+def normalise(matrix: Matrix) -> Matrix:
+    """Return R^-1/2 M C^-1/2 with the row sums R and column sums C of M."""
+    return scale(matrix, inverse_root(matrix.sum(1)), inverse_root(matrix.sum(0)))
+
+
+def inverse_root(sums: np.ndarray) -> np.ndarray:
+    """Return 1 / sqrt(sums), 0 where a sum is 0."""
+    return np.divide(1, np.sqrt(sums), out=np.zeros(len(sums)), where=sums > 0)
+
+
+def scale(matrix: Matrix, rows: np.ndarray, columns: np.ndarray) -> Matrix:
+    """Return the matrix with its rows and columns multiplied by factors [V + 1]."""
+    matrix = matrix.tocsr()
+    data = matrix.data * np.repeat(rows, np.diff(matrix.indptr)) * columns[matrix.indices]
+    return scipy.sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def strongest(matrix: Matrix, count: int) -> Matrix:
+    """Return the matrix with the `count` largest entries of each row, the lower column first among equals."""
+    matrix = matrix.tocsr()
+    lengths = np.diff(matrix.indptr)
+    if lengths.max(initial=0) <= count:
+        return matrix
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((matrix.indices, -matrix.data, row))
+    kept = order[np.arange(len(order)) - matrix.indptr[row] < count]
+    return scipy.sparse.coo_array((matrix.data[kept], (row[kept], matrix.indices[kept])), shape=matrix.shape).tocsr()
