@@ -1,7 +1,7 @@
 """seqrec: experiments in robust sequential recommendation."""
 
 __version__ = "0.1.0"
-__all__ = ["load", "train"]
+__all__ = ["load", "run"]
 
 
 def __getattr__(name: str):

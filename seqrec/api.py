@@ -1,4 +1,4 @@
-"""`seqrec.train` and `seqrec.load`, for notebooks and scripts."""
+"""`seqrec.run` and `seqrec.load`, for notebooks and scripts."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seqrec.cli import compose_config, explain, set_up_logging
 from seqrec.commands.train import job
-from seqrec.run.directory import RunDir
+from seqrec.runs.directory import RunDir
 from seqrec.utils.errors import UserError
 
 
@@ -27,7 +27,7 @@ class Run:
     ranks: dict[str, np.ndarray]  # ranks_test.npz: arrays [R], a row per user of the test set
 
 
-def train(overrides: Sequence[str] = (), directory: str | Path | None = None) -> Run:
+def run(overrides: Sequence[str] = (), directory: str | Path | None = None) -> Run:
     """Run one experiment as the command line does, from any working directory; a run that is complete is returned at once.
 
     `overrides` are those of the command line, such as ["method=asarrec", "dataset=beauty"]. `directory` is the run directory;

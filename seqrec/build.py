@@ -23,7 +23,7 @@ from seqrec.fusion.fusion import Fusion
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.methods.counts import Counts
-from seqrec.run.directory import RunDir
+from seqrec.runs.directory import RunDir
 from seqrec.training.progress import Progress
 from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints

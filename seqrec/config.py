@@ -97,7 +97,7 @@ def hashed_values(config: DictConfig | dict) -> dict:
         *groups, name = key.split(".")
         node = values
         for group in groups:
-            node = node.get(group, {})  # a younger key may be of a group that earlier runs lack
+            node = node[group] if key in NOT_HASHED else node.get(group, {})  # which earlier runs may lack
         if key in NOT_HASHED or node.get(name) == YOUNGER_KEYS[key]:
             node.pop(name, None)
     return values

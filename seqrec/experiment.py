@@ -21,9 +21,9 @@ from seqrec.build import (
 )
 from seqrec.config import config_hash, run_path, without_fusion
 from seqrec.evaluation.position_profile import position_profile
-from seqrec.run.directory import POSITION_PROFILE, RunDir
-from seqrec.run.manifest import environment, parameter_count, peak_memory
-from seqrec.run.summary import results_table
+from seqrec.runs.directory import POSITION_PROFILE, RunDir
+from seqrec.runs.manifest import environment, parameter_count, peak_memory
+from seqrec.runs.summary import results_table
 from seqrec.training.progress import validation_metrics
 from seqrec.training.tensorboard import EventWriter
 from seqrec.training.trainer import State

@@ -1,4 +1,4 @@
-"""seqrec.train and seqrec.load: the command line's runs, from any folder, for histories of raw item ids."""
+"""seqrec.run and seqrec.load: the command line's runs, from any folder, for histories of raw item ids."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ def test_the_package_is_imported_without_torch_or_hydra():
 
 
 def test_a_run_is_that_of_the_command_line(tmp_path, trained):
-    run = seqrec.train(SHORT)
+    run = seqrec.run(SHORT)
     assert run.directory.resolve() == tmp_path / "outputs" / run_path(configure(*SHORT))
     assert (run.directory / "DONE").exists()
     assert run.metrics == json.loads((trained / "metrics.json").read_text())
@@ -52,14 +52,14 @@ def test_a_run_is_that_of_the_command_line(tmp_path, trained):
         assert all(np.array_equal(run.ranks[name], ranks[name]) for name in ranks)
     assert run.config.dim == 8
     stamp = (run.directory / "DONE").stat().st_mtime_ns
-    assert seqrec.train(SHORT).metrics == run.metrics
+    assert seqrec.run(SHORT).metrics == run.metrics
     assert (run.directory / "DONE").stat().st_mtime_ns == stamp
 
 
 def test_hydra_is_left_as_it_was(tmp_path):
     with initialize_config_dir(CONF, version_base="1.3"):
         mine = GlobalHydra.instance().hydra
-        seqrec.train(["method=popularity", *SMALL[:3]], directory=tmp_path / "here")
+        seqrec.run(["method=popularity", *SMALL[:3]], directory=tmp_path / "here")
         assert GlobalHydra.instance().hydra is mine
     assert not GlobalHydra.instance().is_initialized()
     assert not HydraConfig.initialized()
@@ -79,7 +79,7 @@ def test_hydra_is_left_as_it_was(tmp_path):
 )
 def test_a_mistake_is_named_and_leaves_nothing(tmp_path, overrides, message):
     with pytest.raises(UserError) as error:
-        seqrec.train(overrides)
+        seqrec.run(overrides)
     assert message in str(error.value)
     assert not GlobalHydra.instance().is_initialized()
     assert not HydraConfig.initialized()

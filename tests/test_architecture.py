@@ -13,7 +13,7 @@ FORBIDDEN = (
     "seqrec.config",
     "seqrec.build",
     "seqrec.training",
-    "seqrec.run",
+    "seqrec.runs",
     "seqrec.data.loader",
     "seqrec.data.source",
 )

@@ -14,7 +14,7 @@ from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
 from seqrec.evaluation.position_profile import LEAST, position_profile
 from seqrec.methods.asarrec.views import rows_to_augment
-from seqrec.run.directory import read_position_profile
+from seqrec.runs.directory import read_position_profile
 
 ROOT = Path(__file__).parents[1]
 MAX_LEN = 6

@@ -10,8 +10,8 @@ import torch
 from job_setting import SHORT, SMALL, configure
 
 from seqrec.commands import train
-from seqrec.run.directory import RunDir
-from seqrec.run.manifest import git_commit
+from seqrec.runs.directory import RunDir
+from seqrec.runs.manifest import git_commit
 from seqrec.utils.errors import UserError
 
 

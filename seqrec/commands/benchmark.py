@@ -132,7 +132,7 @@ def converge(config: DictConfig) -> dict:
     """Run the whole experiment in a temporary directory; returns when its validation metric was close to its best."""
     from seqrec.commands.timing import time_to_good
     from seqrec.experiment import run
-    from seqrec.run.directory import RunDir
+    from seqrec.runs.directory import RunDir
 
     with tempfile.TemporaryDirectory() as folder:
         run(config, RunDir(Path(folder)))

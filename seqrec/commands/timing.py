@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqrec.build import Experiment, build, make_trainer
 from seqrec.report.tables import markdown
-from seqrec.run.manifest import environment, peak_memory
+from seqrec.runs.manifest import environment, peak_memory
 from seqrec.utils.errors import UserError
 
 EVALUATIONS = 3

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from seqrec.cli import JobFailed, conf_folder, set_up_logging
 from seqrec.config import apply_variant, check, run_path
 from seqrec.evaluation.metrics import METRICS
-from seqrec.run.directory import RunDir, remove_if_empty
-from seqrec.run.summary import results_table
+from seqrec.runs.directory import RunDir, remove_if_empty
+from seqrec.runs.summary import results_table
 
 log = logging.getLogger("seqrec")
 INTERRUPTED = "interrupted; the same command, without force=true, goes on from the last checkpoint"

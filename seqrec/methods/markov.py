@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
 
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
+from seqrec.data.transitions import history_weights, transition_counts
 from seqrec.methods.base import Untrained
 from seqrec.utils.errors import UserError, within
 
@@ -37,17 +36,7 @@ class Markov(Untrained):
 
     def setup(self, train: Sequences) -> None:
         """Count the transitions of the training sequences."""
-        row, item = train.pairs()
-        size = self.num_items + 1
-        counts = scipy.sparse.csr_array((size, size), dtype=np.float32)
-        for distance in range(1, self.window + 1):
-            same = row[distance:] == row[:-distance]
-            if not same.any():
-                break
-            pairs = (item[:-distance][same], item[distance:][same])
-            weight = np.full(len(pairs[0]), self.decay ** (distance - 1), np.float32)
-            counts += scipy.sparse.coo_array((weight, pairs), shape=(size, size)).tocsr()
-        self.transitions = counts
+        self.transitions = transition_counts(train, self.num_items, self.window, self.decay)
 
     def tune_on_validation(self, evaluate: Callable[[], float]) -> str:
         """Set history_decay, where it is "auto", to the candidate with the best validation metric."""
@@ -61,13 +50,5 @@ class Markov(Untrained):
 
     def score(self, batch: Batch) -> Tensor:
         """Return decayed transition counts, [B, V + 1]."""
-        newest_first = batch.seq.flip(1)[:, : self.history]
-        age = torch.arange(newest_first.shape[1], dtype=torch.float64)
-        weight = (self.history_decay**age).expand(newest_first.shape)
-        used = (newest_first > 0) & (weight > 0)
-        row = used.nonzero()[:, 0].numpy()
-        history = scipy.sparse.coo_array(
-            (weight[used].numpy().astype(np.float32), (row, newest_first[used].numpy())),
-            shape=(len(batch.seq), self.num_items + 1),
-        )
-        return torch.from_numpy((history.tocsr() @ self.transitions).toarray())
+        history = history_weights(batch.seq.numpy(), self.history_decay, self.history, self.num_items)
+        return torch.from_numpy((history @ self.transitions).toarray())

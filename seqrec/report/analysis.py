@@ -7,7 +7,7 @@ import pandas as pd
 
 from seqrec.report import statistics
 from seqrec.report.rows import Row, baseline_of, noises_of, rows_of
-from seqrec.run.reader import LeftOut, Run
+from seqrec.runs.reader import LeftOut, Run
 
 KEYS = ["row", "ratio", "metric"]
 TESTS = [

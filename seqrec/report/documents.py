@@ -10,7 +10,7 @@ import pandas as pd
 from seqrec.report.committed import CLEAN, METRICS, Results, having
 from seqrec.report.statistics import LEVEL, holm
 from seqrec.report.tables import markdown
-from seqrec.run.summary import results_table
+from seqrec.runs.summary import results_table
 from seqrec.utils.errors import UserError
 
 NOT_RUN = "not run"

@@ -16,7 +16,7 @@ from seqrec.config import NOT_HASHED
 from seqrec.report.committed import METRICS
 from seqrec.report.statistics import DRAWS, compare, resampled
 from seqrec.report.tables import read_csv, write_csv
-from seqrec.run.reader import LeftOut, Run, read_runs
+from seqrec.runs.reader import LeftOut, Run, read_runs
 from seqrec.utils.errors import UserError
 
 COMPARED = ("HR@10", "NDCG@10")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from seqrec.run.reader import LeftOut, Run
+from seqrec.runs.reader import LeftOut, Run
 
 HAS_A_COLUMN = ("method.", "backbone.", "loss.", "trainer.prefixes")  # or belongs to a choice that has one
 

@@ -7,8 +7,8 @@ import pandas as pd
 
 from seqrec.report.analysis import Report
 from seqrec.report.grids import Grid
-from seqrec.run.directory import RunDir
-from seqrec.run.reader import ranks_of
+from seqrec.runs.directory import RunDir
+from seqrec.runs.reader import ranks_of
 from seqrec.utils.errors import UserError
 
 LENGTHS = (1, 5, 10, 20, 50)  # first length of each slice

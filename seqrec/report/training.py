@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from seqrec.report.analysis import Report
-from seqrec.run.reader import Run
+from seqrec.runs.reader import Run
 
 BACK = "items back from the newest"
 WIDEST = 20  # newest positions that a map shows

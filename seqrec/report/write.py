@@ -12,7 +12,7 @@ from seqrec.report.rows import comparable, distinct, rows_of
 from seqrec.report.slices import slices
 from seqrec.report.tables import write_csv
 from seqrec.report.training import conditions, map_values, maps, panels
-from seqrec.run.reader import LeftOut, Run, read_runs
+from seqrec.runs.reader import LeftOut, Run, read_runs
 from seqrec.utils.errors import UserError, nearest
 from seqrec.utils.files import write_atomically
 

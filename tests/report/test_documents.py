@@ -17,8 +17,8 @@ from seqrec.report import documents, figures
 from seqrec.report.committed import Results, Wanted
 from seqrec.report.documents import filled, mean
 from seqrec.report.tables import read_csv, write_csv
-from seqrec.run.reader import noise_of, read_runs, setting_hash, settings_of
-from seqrec.run.summary import results_table
+from seqrec.runs.reader import noise_of, read_runs, setting_hash, settings_of
+from seqrec.runs.summary import results_table
 from seqrec.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]

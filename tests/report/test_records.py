@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from seqrec.config import apply_variant, config_hash
 from seqrec.report.records import command_of, finished, gain_rows, merge, perturbed_rows, run_row, training_row
 from seqrec.report.tables import read_csv
-from seqrec.run.reader import read_runs, setting_hash, settings_of
+from seqrec.runs.reader import read_runs, setting_hash, settings_of
 from seqrec.utils.errors import UserError
 
 

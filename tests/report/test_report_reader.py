@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from seqrec.report.write import collect
-from seqrec.run.reader import find
+from seqrec.runs.reader import find
 from seqrec.utils.errors import UserError
 
 METRICS = ["HR@10", "NDCG@10"]

@@ -11,7 +11,7 @@ import yaml
 
 from seqrec.config import digest, flatten, hashed_values, method_name
 from seqrec.evaluation.metrics import DEFAULT, per_user, settle_ties, summarise
-from seqrec.run.directory import DONE, TRACES, read_position_profile
+from seqrec.runs.directory import DONE, TRACES, read_position_profile
 from seqrec.utils.errors import UserError
 
 TRAINING_ONLY = ("trainer.", "backbone.", "loss.", "dim")  # settings that mean nothing to an untrained method
