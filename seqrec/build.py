@@ -1,19 +1,14 @@
 """From the configuration to objects; no other module knows both."""
 
-import functools
-import importlib
-import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import get_args
 
 import torch
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from seqrec.config import config_hash, current_address, with_younger_keys, without_fusion
+from seqrec.config import config_hash, with_younger_keys, without_fusion
 from seqrec.data.dataset import Dataset
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
@@ -28,83 +23,7 @@ from seqrec.training.progress import Progress
 from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints
 from seqrec.utils.errors import UserError
-from seqrec.utils.trust import refuse_changes, trusted
-
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
-OWN_KEYS = ("_target_", "_partial_", "name")
-
-
-def locate(path: str) -> type:
-    """Return the class that a `_target_` names.
-
-    Raises UserError unless seqrec, torch.optim or a package that the user trusts (seqrec/utils/trust.py) itself defines the
-    class: a configuration from a stranger must not be able to run anything else, be it through a module's imports
-    (seqrec.x.os.system).
-    """
-    refuse_changes()
-    module, _, name = current_address(path).rpartition(".")
-    package = module.partition(".")[0]
-    home = "torch.optim." if module == "torch.optim" else f"{package}."
-    found = None
-    if package == "seqrec" or module == "torch.optim" or trusted(package):
-        try:
-            found = getattr(importlib.import_module(module), name, None)
-        except ModuleNotFoundError as error:
-            if not f"{module}.".startswith(
-                f"{error.name}."
-            ):  # the module is there, but something that it imports is not
-                raise
-    if not inspect.isclass(found) or not f"{found.__module__}.".startswith(home):
-        raise UserError(
-            f"_target_={path}: not a class of seqrec, torch.optim or a trusted package\n"
-            f"(to run the code of a package of yours that is called {package}: --trust {package}, or SEQREC_TRUST={package})"
-        )
-    return found
-
-
-def make(node: dict, name: str = "", /, **runtime):
-    """Build the object that a configuration node describes, with run-time facts added.
-
-    Raises UserError for a wrong key, and for a value that is no number where one is wanted, calling it `name`.key.
-    """
-    target = locate(node["_target_"])
-    parameters = inspect.signature(target).parameters
-    values = {}
-    for key, value in node.items():
-        if key in OWN_KEYS:
-            continue
-        full = f"{name}.{key}".removeprefix(".")
-        nested = isinstance(value, dict) and "_target_" in value
-        values[key] = make(value, full) if nested else value
-        if key in parameters:
-            check_kind(full, values[key], parameters[key].annotation)
-    if node.get("_partial_"):
-        unknown = set(values) - set(parameters)
-        if unknown:
-            raise UserError(f"{node['_target_']}: got an unexpected keyword argument '{unknown.pop()}'")
-        made = functools.partial(target, **values, **runtime)
-        if issubclass(target, torch.optim.Optimizer):
-            try:
-                made([torch.nn.Parameter(torch.zeros(1))])
-            except (RuntimeError, TypeError, ValueError) as error:
-                raise UserError(f"{name}: {error}") from None
-        return made
-    try:
-        inspect.signature(target).bind(**values, **runtime)
-    except TypeError as error:
-        raise UserError(f"{node['_target_']}: {error}") from None
-    return target(**values, **runtime)
-
-
-def check_kind(key: str, value: object, annotation: object) -> None:
-    """Raise UserError if a parameter takes nothing but numbers (or true and false, or null) and the value is none of these."""
-    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    if not set(kinds) <= set(KINDS):
-        return
-    # a whole number is a number, but true is not, though Python counts it as one
-    fits = type(value) in kinds or (type(value) is int and float in kinds)
-    if not fits:
-        raise UserError(f"{key}={value}: must be {' or '.join(KINDS[kind] for kind in kinds)}")
+from seqrec.utils.instantiate import locate, make
 
 
 @dataclass

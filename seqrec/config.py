@@ -8,14 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqrec.evaluation.metrics import DEFAULT, TIES, check_monitor, check_names
+from seqrec.utils.addresses import with_first_addresses
 from seqrec.utils.errors import UserError, nearest
 
-# The hash of a run covers `_target_`, as it was when the class came into the project: {address now: first address}.
-# Whoever moves or renames a class adds a line, so that its runs keep their directories and old ones can be read.
-FIRST_ADDRESS = {
-    "seqrec.methods.autosam.Sampler": "seqrec.methods.sampler.Sampler",
-    "seqrec.noise.TrainingNoise": "seqrec.data.training_noise.TrainingNoise",
-}
 # Keys that came after the first runs, with the value that stands for what the code did before. The hash leaves them out at
 # that value, so that new keys do not move old runs; configurations of old runs are read with it.
 YOUNGER_KEYS = {
@@ -69,23 +64,6 @@ def apply_variant(config: DictConfig) -> DictConfig:
         except OmegaConfBaseException:
             raise UserError(f"variants.{config.variant}.{key}: no such key") from None
     return changed
-
-
-def current_address(target: str) -> str:
-    """Return where the class that `_target_` names stands today."""
-    return next((now for now, first in FIRST_ADDRESS.items() if first == target), target)
-
-
-def with_first_addresses(node):
-    """Return plain values (nested dictionaries and lists) with every `_target_` as it was when its class was new."""
-    if isinstance(node, list):
-        return [with_first_addresses(value) for value in node]
-    if not isinstance(node, dict):
-        return node
-    return {
-        key: FIRST_ADDRESS.get(value, value) if key == "_target_" else with_first_addresses(value)
-        for key, value in node.items()
-    }
 
 
 def hashed_values(config: DictConfig | dict) -> dict:

@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from seqrec.build import (
     Experiment,
     build,
-    locate,
     make_fusion,
     make_trainer,
     one_device,
@@ -28,6 +27,7 @@ from seqrec.training.progress import validation_metrics
 from seqrec.training.tensorboard import EventWriter
 from seqrec.training.trainer import State
 from seqrec.utils.errors import UserError
+from seqrec.utils.instantiate import locate
 from seqrec.utils.keyed_random import user_keys
 
 log = logging.getLogger("seqrec")

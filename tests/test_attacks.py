@@ -10,7 +10,6 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from seqrec.backbones.dropout import Dropout
-from seqrec.build import make
 from seqrec.data.sequences import Sequences
 from seqrec.data.split import EvalSplit
 from seqrec.evaluation import attacks
@@ -21,6 +20,7 @@ from seqrec.noise import training as training_noise
 from seqrec.noise.foreign_items import ForeignItems
 from seqrec.noise.registry import NUMBERS
 from seqrec.utils.errors import UserError
+from seqrec.utils.instantiate import make
 from seqrec.utils.keyed_random import user_keys
 
 CONF = str(Path(__file__).parents[1] / "conf")

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from job_setting import configure
 
-from seqrec.build import load, locate
+from seqrec.build import load
 from seqrec.commands import train
-from seqrec.config import FIRST_ADDRESS, current_address
 from seqrec.report.write import collect
+from seqrec.utils.addresses import FIRST_ADDRESS, current_address
+from seqrec.utils.instantiate import locate
 
 ROOT = Path(__file__).parents[1]
 EARLIER = Path(__file__).parent / "fixtures" / "runs_before_the_layout"
@@ -62,7 +63,7 @@ def test_a_renamed_class_keeps_the_hash_of_its_runs(tmp_path):
     for path, old, new in (
         ("seqrec/backbones/gru4rec.py", "class GRU4Rec", "class GatedRecurrent"),
         ("conf/backbone/gru4rec.yaml", "GRU4Rec", "GatedRecurrent"),
-        ("seqrec/config.py", "FIRST_ADDRESS = {", f"FIRST_ADDRESS = {{{ADDRESSES},"),
+        ("seqrec/utils/addresses.py", "FIRST_ADDRESS = {", f"FIRST_ADDRESS = {{{ADDRESSES},"),
     ):
         text = (tmp_path / path).read_text()
         assert old in text

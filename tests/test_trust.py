@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from seqrec.build import locate
 from seqrec.utils import trust
 from seqrec.utils.errors import UserError
+from seqrec.utils.instantiate import locate
 
 ROOT = Path(__file__).parents[1]
 TINY = [

@@ -16,9 +16,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     config = compose_config([f"dataset={given.dataset}", *given.overrides])
 
-    from seqrec.build import make
     from seqrec.data.cache import cache_folder
     from seqrec.data.source import FileDataset
+    from seqrec.utils.instantiate import make
 
     source = make(OmegaConf.to_container(config.dataset, resolve=True), "dataset", name=config.dataset.name)
     dataset = source.load(config.data_dir, config.cache_dir)

@@ -63,10 +63,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     from omegaconf import OmegaConf
 
-    from seqrec.build import load, make
+    from seqrec.build import load
     from seqrec.evaluation.attacks import check
     from seqrec.evaluation.perturbation import PerturbedEvaluator, attack_cells, noise_cells
     from seqrec.noise.foreign_items import ForeignItems
+    from seqrec.utils.instantiate import make
     from seqrec.utils.keyed_random import user_keys
 
     operators = given.noise or ([] if given.positions else ["insert", "replace", "delete", "swap"])

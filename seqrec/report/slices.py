@@ -20,7 +20,7 @@ def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarr
 
     Raises UserError if the data is not there or is not what the runs had. Nothing is downloaded.
     """
-    from seqrec.build import make
+    from seqrec.utils.instantiate import make
 
     run = report.runs[0]
     values = {key: value for key, value in run.config["dataset"].items() if key != "url"}

@@ -18,7 +18,7 @@ import seqrec.backbones
 from seqrec.backbones import layout
 from seqrec.backbones.base import Backbone
 from seqrec.backbones.fixed_length import FixedLength
-from seqrec.build import locate, make
+from seqrec.utils.instantiate import locate, make
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"

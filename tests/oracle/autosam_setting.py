@@ -9,9 +9,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seqrec.batch import Batch
-from seqrec.build import make
 from seqrec.methods.autosam.autosam import AutoSAM
 from seqrec.methods.base import ModelSpec
+from seqrec.utils.instantiate import make
 
 CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, DIM, MAX_LEN = 30, 8, 6

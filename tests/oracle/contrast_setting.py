@@ -6,11 +6,11 @@ import math
 import torch
 from method_setting import LOSSES, configure
 
-from seqrec.build import make
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import LeaveOneOut
 from seqrec.methods.base import ModelSpec
+from seqrec.utils.instantiate import make
 
 ITEMS, MAX_LEN, DIM = 12, 6, 4
 # longer than MAX_LEN, with repeats, too short to train on, empty

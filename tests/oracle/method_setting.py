@@ -7,10 +7,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from seqrec.build import make
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.methods.base import ModelSpec
+from seqrec.utils.instantiate import make
 
 CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, MAX_LEN, DIM = 12, 5, 4

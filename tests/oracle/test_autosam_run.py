@@ -18,7 +18,6 @@ from autosam_setting import (
 from omegaconf import OmegaConf
 
 from seqrec.batch import Batch
-from seqrec.build import make
 from seqrec.losses import next_item
 from seqrec.methods.autosam import rewards
 from seqrec.methods.autosam.autosam import AutoSAM
@@ -26,6 +25,7 @@ from seqrec.methods.autosam.sampler import fixed_uniform
 from seqrec.methods.autosam.subsequence import compact
 from seqrec.methods.base import ModelSpec
 from seqrec.utils.errors import UserError
+from seqrec.utils.instantiate import make
 
 # ----------------------------------------------------------------- what moves what
 

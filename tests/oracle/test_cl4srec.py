@@ -16,10 +16,10 @@ from contrast_setting import (
     train_on_synthetic,
 )
 
-from seqrec.build import make
 from seqrec.losses import BinaryCrossEntropy
 from seqrec.methods.base import ModelSpec
 from seqrec.utils.errors import UserError
+from seqrec.utils.instantiate import make
 
 DUOREC_VERSION = (
     "method.vector=last",

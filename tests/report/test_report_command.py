@@ -10,11 +10,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from seqrec.build import make
 from seqrec.commands.report import main
 from seqrec.report.slices import slice_of
 from seqrec.report.write import report
 from seqrec.utils.errors import UserError
+from seqrec.utils.instantiate import make
 
 ROOT = Path(__file__).parents[2]
 
