@@ -15,7 +15,7 @@ class Fused(nn.Module):
 
     def __init__(self, models: list[nn.Module], features: FeatureSet, weights: Tensor, max_len: int):
         super().__init__()
-        self.models, self.features, self.max_len = nn.ModuleList(models), features, max_len
+        self.models, self.features, self.weights, self.max_len = nn.ModuleList(models), features, weights, max_len
         self.of_models, of_items, self.of_counts = (
             part.tolist() for part in weights.split([len(models), len(features.of_items), len(features.counted)])
         )
@@ -25,6 +25,10 @@ class Fused(nn.Module):
     def names(self) -> list[str]:
         """Return what each weight belongs to."""
         return weight_names(len(self.models), self.features)
+
+    def without_models(self) -> "Fused":
+        """Return the scorer of the item and count features alone, under the same weights."""
+        return Fused([], self.features, self.weights[len(self.models) :], self.max_len)
 
     @torch.no_grad()
     def score(self, batch: Batch) -> Tensor:

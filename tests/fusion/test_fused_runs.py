@@ -14,6 +14,7 @@ from job_setting import SHORT, SMALL, configure
 
 from seqrec.build import build, load, make_fusion
 from seqrec.commands import train
+from seqrec.commands.fusion_study import main, study
 from seqrec.config import run_path, without_fusion
 from seqrec.data.loader import EvalLoader
 from seqrec.evaluation.recommend import of_users, recommend
@@ -262,3 +263,21 @@ def test_noise_reaches_the_counts(folder):
     noisy = load(run(folder, "fusion=counts", "noise=insert", "noise.ratio=.5"))
     clean = load(run(folder, "fusion=counts"))
     assert noisy.scorer.features.matrices["normalised"].nnz > clean.scorer.features.matrices["normalised"].nnz
+
+
+def test_the_study_adds_up(experiment, fused, alone, capsys):
+    tables = study(fused, None)
+    overlap = tables["Fractions of the test users whose target is in the top 10"]
+    found = metrics(fused)
+    cells = overlap[["counts miss", "counts hit"]].to_numpy()
+    assert cells.sum() == pytest.approx(1)
+    assert cells[1].sum() == pytest.approx(found["unfused"]["test"]["HR@10"], abs=0.01)
+    assert (cells.sum(1) * overlap["fused HR@10"]).sum() == pytest.approx(found["test"]["HR@10"], abs=0.01)
+    for title, table in tables.items():
+        if "by" in title:
+            mean = np.average(table["fused"], weights=table["users"])
+            assert mean == pytest.approx(found["test"]["NDCG@10"])
+    main([str(fused)])
+    assert "NDCG@10 by length of the history" in capsys.readouterr().out
+    with pytest.raises(UserError, match="fusion=counts"):
+        study(alone, None)
