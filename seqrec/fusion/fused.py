@@ -33,9 +33,11 @@ class Fused(nn.Module):
     @torch.no_grad()
     def score(self, batch: Batch) -> Tensor:
         """Return the fused scores, [B, V + 1]."""
-        score = self.of_items.expand(len(batch.seq), -1).clone()
-        for weight, model in zip(self.of_models, self.models, strict=True):
-            score.add_(model.score(batch).float(), alpha=weight)
+        if not self.models:
+            score = self.of_items.repeat(len(batch.seq), 1)
+        for number, (weight, model) in enumerate(zip(self.of_models, self.models, strict=True)):
+            own = model.score(batch).float()
+            score = torch.add(score if number else self.of_items, own, alpha=weight, out=own)
         for weight, (cell, value) in zip(self.of_counts, self.features.each(batch.seq), strict=True):
             score.view(-1).index_add_(0, cell.to(score.device), value.to(score.device), alpha=weight)
         return score
