@@ -24,7 +24,7 @@ def locate(path: str) -> type:
     (seqrec.x.os.system).
     """
     refuse_changes()
-    module, _, name = current_address(path).rpartition(".")
+    module, _, name = current_address(str(path)).rpartition(".")
     package = module.partition(".")[0]
     home = "torch.optim." if module == "torch.optim" else f"{package}."
     found = None
