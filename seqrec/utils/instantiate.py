@@ -13,13 +13,14 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.trust import refuse_changes, trusted
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
+ROOMS = tuple(f"seqrec.{room}." for room in ("augment", "backbones", "data", "fusion", "losses", "methods", "noise"))
 OWN_KEYS = ("_target_", "_partial_", "name")
 
 
 def locate(path: str) -> type:
     """Return the class that a `_target_` names.
 
-    Raises UserError unless seqrec, torch.optim or a package that the user trusts (seqrec/utils/trust.py) itself defines the
+    Raises UserError unless a room of seqrec with such classes, torch.optim or a package that the user trusts (seqrec/utils/trust.py) itself defines the
     class: a configuration from a stranger must not be able to run anything else, be it through a module's imports
     (seqrec.x.os.system).
     """
@@ -28,7 +29,7 @@ def locate(path: str) -> type:
     package = module.partition(".")[0]
     home = "torch.optim." if module == "torch.optim" else f"{package}."
     found = None
-    if package == "seqrec" or module == "torch.optim" or trusted(package):
+    if f"{module}.".startswith(ROOMS) or module == "torch.optim" or (package != "seqrec" and trusted(package)):
         try:
             found = getattr(importlib.import_module(module), name, None)
         except ModuleNotFoundError as error:
