@@ -15,6 +15,7 @@ from seqrec.cli import compose_config, explain, set_up_logging
 from seqrec.commands.train import job
 from seqrec.runs.directory import RunDir
 from seqrec.utils.errors import UserError
+from seqrec.utils.plain_yaml import read_plain
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def run(overrides: Sequence[str] = (), directory: str | Path | None = None) -> R
     finally:
         hydra_config.cfg = before
     with np.load(folder / "ranks_test.npz") as ranks:
-        return Run(folder, OmegaConf.load(folder / "config.yaml"), RunDir(folder).metrics(), dict(ranks))
+        return Run(folder, OmegaConf.create(read_plain(folder / "config.yaml")), RunDir(folder).metrics(), dict(ranks))
 
 
 class Model:

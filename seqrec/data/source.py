@@ -57,6 +57,11 @@ class FileDataset:
 
     def __post_init__(self):
         check_reader(self.reader)
+        for name in self._names:
+            if "\0" in str(name) or Path(str(name)).is_absolute() or ".." in Path(str(name)).parts:
+                raise UserError(
+                    f"dataset.file={name!r}: must be a name below data_dir; a file elsewhere is dataset.path"
+                )
         if self.columns != Columns() and self.reader not in TABLES:
             raise UserError(
                 f"dataset.reader={self.reader} knows its columns: leave out dataset.*_column, separator, header, quotes, keep"
@@ -71,6 +76,10 @@ class FileDataset:
             raise UserError(f"dataset.k_core={self.k_core}: must be null or a whole number above 0")
         if type(self.min_rating) not in (int, float, NoneType):
             raise UserError(f"dataset.min_rating={self.min_rating}: must be null or a number")
+
+    @property
+    def _names(self) -> list[str]:
+        return [self.file] if isinstance(self.file, str) else list(self.file or ())
 
     @property
     def columns(self) -> Columns:
@@ -91,12 +100,13 @@ class FileDataset:
     def load(self, data_dir: str | Path, cache_dir: str | Path | None) -> Dataset:
         """Return the prepared data set, fetched and prepared at the first time; `warnings` tell what is unexpected."""
         folder = cache_folder(cache_dir)
-        if self.file is None:
-            file = self._own_file()
-        else:
-            file = self._named_file(Path(data_dir).expanduser().absolute(), folder)
+        file = self._found_file(data_dir, folder)
         sha256, arrays, warnings = self._prepared(file, folder)
         return Dataset(name=self.name, sha256=sha256, warnings=tuple(warnings), **arrays)
+
+    def file_sha256(self, data_dir: str | Path) -> str:
+        """Return the hash of the raw file, which has to be there unless there is a url. Raises UserError if it is not."""
+        return self._found_file(data_dir, cache_folder(None)).sha256()
 
     def cache_file(self, sha256: str, folder: Path) -> Path:
         """Return where in the cache folder the prepared copy of the raw file with this hash lies, or would lie."""
@@ -126,9 +136,14 @@ class FileDataset:
         counts = np.array([len(raw.user_ids), len(raw.item_ids), len(raw.user)])
         return prepare(raw, self.min_rating, self.k_core, file) | {"counts": counts}
 
+    def _found_file(self, data_dir: str | Path, folder: Path) -> RawFile | RawFolder:
+        if self.file is None:
+            return self._own_file()
+        return self._named_file(Path(data_dir).expanduser().absolute(), folder)
+
     def _named_file(self, data_dir: Path, folder: Path) -> RawFile | RawFolder:
         """Find the file in data_dir or fetch it; `folder` keeps the lock."""
-        names = [self.file] if isinstance(self.file, str) else list(self.file)
+        names = self._names
         by_hand = (
             f"get it from {self.home} and put it there as {' or '.join(names)} "
             f"(SEQREC_DATA or data_dir={data_dir} is the folder)"
@@ -139,6 +154,10 @@ class FileDataset:
                 return open_raw(path, self.member, self.encoding)
         if self.url is None:
             raise UserError(f"dataset={self.name}: {names[0]} is not in {data_dir}\n  {by_hand}")
+        if self.sha256 is None and None in (self.users, self.items, self.interactions):
+            raise UserError(
+                f"dataset={self.name}: {names[0]} is downloaded only if dataset.sha256 tells what to expect\n  {by_hand}"
+            )
         path = next((path for path in paths if path.name == self.url.rsplit("/", 1)[-1]), paths[0])
         with locked(folder, f"download-{path.name}"):
             if not path.exists():  # else another process was faster

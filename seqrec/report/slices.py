@@ -20,11 +20,12 @@ def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarr
 
     Raises UserError if the data is missing or differs from that of the runs. Nothing is downloaded.
     """
+    from seqrec.build import source_of_run
     from seqrec.utils.instantiate import make
 
     run = report.runs[0]
-    values = {key: value for key, value in run.config["dataset"].items() if key != "url"}
-    dataset = make(values, name=values["name"]).load(data_dir or run.config["data_dir"], run.config["cache_dir"])
+    data_dir = data_dir or run.config["data_dir"]
+    dataset = source_of_run(RunDir(run.path), run.config, data_dir).load(data_dir, None)
     RunDir(run.path).refuse_other_data(dataset.sha256)
     split = make(run.config["split"])(dataset)
     user, target, *_ = ranks_of(run.path)

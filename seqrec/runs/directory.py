@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import DictConfig
 
 from seqrec.config import config_hash
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_atomically, write_json
+from seqrec.utils.plain_yaml import read_plain
 
 DONE = "DONE"
 POSITION_PROFILE = "position_profile.npz"
@@ -40,8 +39,8 @@ class RunDir:
             return
         now = config_hash(config)
         try:
-            of = config_hash(OmegaConf.load(path))
-        except (KeyError, TypeError, AttributeError, OmegaConfBaseException, YAMLError):
+            of = config_hash(read_plain(path))
+        except (KeyError, TypeError, AttributeError, UserError):
             raise UserError(f"{path} is not that of a run; take another hydra.run.dir") from None
         if of != now:
             raise UserError(
