@@ -64,9 +64,9 @@ def extend(seq: Tensor, candidates: Tensor) -> Extended:
     real = seq > 0
     first = seq.shape[1] + count - real.sum(1, keepdim=True)  # slot of the oldest item
     slot = torch.arange(seq.shape[1] + count, device=seq.device)
-    slot = first - 1 - torch.arange(count, device=seq.device)
+    beside = first - 1 - torch.arange(count, device=seq.device)
     empty = seq.new_zeros(candidates.shape)
-    items = torch.cat([empty, seq], 1).scatter(1, slot, candidates)
+    items = torch.cat([empty, seq], 1).scatter(1, beside, candidates)
     return Extended(items, torch.cat([empty.bool(), real], 1), slot >= first - count)
 
 
