@@ -111,6 +111,13 @@ def config_hash(config: DictConfig | dict) -> str:
     return digest(hashed_values(config))
 
 
+def training_hash(config: DictConfig | dict) -> str:
+    """Return 8 hexadecimal digits that are the same where training and its best epoch are: whatever eval.cutoffs and metrics are."""
+    values = hashed_values(config)
+    values["eval"] = {key: value for key, value in values["eval"].items() if key not in ("cutoffs", "metrics")}
+    return digest(values)
+
+
 def without_fusion(config: DictConfig) -> DictConfig:
     """Return the configuration of the run whose trained model a fused run takes."""
     alone = config.copy()

@@ -78,10 +78,13 @@ def test_the_directory_of_another_configuration_is_refused(tmp_path, end):
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("content", ["", "name: thesis", "- 1", "a: [1"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "name: thesis", "- 1", "a: [1", "7", "null", "!!python/tuple [1]", "dataset: 3", "a: \0", "\ufffe\1"],
+)
 def test_a_config_yaml_of_something_else_is_left_alone(tmp_path, content):
     (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(UserError, match=r"config.yaml is not that of a run; take another hydra.run.dir"):
+    with pytest.raises(UserError, match=r"config.yaml is .*not that of a run; take another hydra.run.dir"):
         train.job(configure("method=popularity", *SMALL[:3]), tmp_path)
     assert (tmp_path / "config.yaml").read_text() == content
 
