@@ -15,6 +15,7 @@ from seqrec.config import apply_variant, check, run_path
 from seqrec.evaluation.metrics import METRICS
 from seqrec.runs.directory import RunDir, remove_if_empty
 from seqrec.runs.summary import results_table
+from seqrec.utils.errors import UserError
 
 log = logging.getLogger("seqrec")
 INTERRUPTED = "interrupted; the same command, without force=true, goes on from the last checkpoint"
@@ -37,7 +38,11 @@ def run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
-        return job(config, folder, multirun=True)
+        try:
+            return job(config, folder, multirun=True)
+        except UserError as error:
+            log.error("failed: %s\n  %s", folder, error)  # at the end Hydra names the first alone
+            raise
     try:
         return job(config, folder)
     except Exception as error:
