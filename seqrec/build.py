@@ -12,6 +12,7 @@ from seqrec.config import config_hash, with_younger_keys, without_fusion
 from seqrec.data.dataset import Dataset
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
+from seqrec.data.source import FileDataset
 from seqrec.data.split import Split
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.fusion.fusion import Fusion
@@ -167,6 +168,10 @@ def load(folder: Path, **overrides) -> Experiment:
     if (folder / "manifest.json").exists() and run_dir.manifest()["config_hash"] != config_hash(config):
         raise UserError(f"{folder / 'config.yaml'} was changed after the run; put it back, or run it as one of its own")
     config.update({key: value for key, value in overrides.items() if value is not None})
+    config.update({"cache_dir": None})  # prepared copies go where the user of today keeps them
+    if "url" in config.dataset:
+        config.dataset.url = None
+    source_of_run(run_dir, OmegaConf.to_container(config), config.data_dir)
     experiment = replace(build(one_device(config)), config=config)
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)
@@ -182,6 +187,29 @@ def load(folder: Path, **overrides) -> Experiment:
         weights = run_dir.metrics()["fusion"]["weights"]
         experiment.scorer = fusion.fused(models, weights, experiment.evaluator.max_len).to(experiment.fabric.device)
     return experiment
+
+
+def source_of_run(run_dir: RunDir, values: dict, data_dir: str):
+    """Return the source of a run's data, which downloads nothing.
+
+    Raises UserError if a file that it names is not the one of the run. The file is not parsed before that is known, for a
+    message could show a line of any file that the configuration of a stranger's run names.
+    """
+    source = make(
+        {key: value for key, value in values["dataset"].items() if key != "url"}, name=values["dataset"]["name"]
+    )
+    if not isinstance(source, FileDataset):
+        return source
+    sha256 = source.file_sha256(data_dir)
+    if run_dir.complete:
+        run_dir.refuse_other_data(sha256)
+    else:
+        best = Checkpoints(run_dir.path, config_hash(without_fusion(OmegaConf.create(values))), sha256).load("best.pt")
+        if best is None or "data_sha256" not in best:
+            raise UserError(
+                f"{run_dir.path}: neither complete nor has it a best.pt that names its data; finish the run"
+            )
+    return source
 
 
 def make_fusion(experiment: Experiment) -> tuple[Fusion, list[nn.Module]]:

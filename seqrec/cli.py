@@ -14,11 +14,13 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seqrec.utils import hydra_node
 from seqrec.utils.errors import UserError, nearest
 from seqrec.utils.trust import take_flag
 
 log = logging.getLogger("seqrec")
 PACKAGE = Path(__file__).parent
+hydra_node.install()
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc", re.IGNORECASE)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
@@ -40,6 +41,7 @@ NOT_HASHED = (
     "trainer.progress",
     "trainer.checkpoint_minutes",
 )
+PLAIN_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,200}")
 
 
 def apply_variant(config: DictConfig) -> DictConfig:
@@ -64,6 +66,8 @@ def apply_variant(config: DictConfig) -> DictConfig:
             OmegaConf.update(changed, key, value, merge=False)
         except OmegaConfBaseException:
             raise UserError(f"variants.{config.variant}.{key}: no such key") from None
+    if OmegaConf.select(changed, "dataset.url") != OmegaConf.select(config, "dataset.url"):
+        raise UserError(f"variants.{config.variant}: a variant cannot change dataset.url")
     return changed
 
 
@@ -133,11 +137,18 @@ def method_name(config: DictConfig | dict) -> str:
 
 
 def run_path(config: DictConfig) -> str:
-    """Return <dataset>/<noise>/<backbone>-<method>[-<variant>]/seed<k>-<hash>."""
+    """Return <dataset>/<noise>/<backbone>-<method>[-<variant>]/seed<k>-<hash>.
+
+    Raises UserError for a name that would lead elsewhere.
+    """
     config = apply_variant(config)
     noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
     model = "-".join(name for name in (config.backbone.name, method_name(config), config.variant) if name)
-    return f"{config.dataset.name}/{noise}/{model}/seed{config.seed}-{config_hash(config)}"
+    names = (str(config.dataset.name), noise, model, f"seed{config.seed}-{config_hash(config)}")
+    for name in names:
+        if not PLAIN_NAME.fullmatch(name):
+            raise UserError(f"{name!r}: a name becomes a folder; give names without /, \\ and control characters")
+    return "/".join(names)
 
 
 def _whole(value) -> bool:

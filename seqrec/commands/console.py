@@ -7,7 +7,7 @@ from seqrec.cli import guarded
 from seqrec.commands import train
 from seqrec.utils.errors import UserError, nearest
 
-COMMANDS = ("report", "evaluate", "robustness", "recommend", "prepare", "benchmark", "noise_detection")
+COMMANDS = ("report", "evaluate", "robustness", "recommend", "prepare", "benchmark", "noise_detection", "fusion_study")
 
 
 def main() -> int:

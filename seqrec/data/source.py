@@ -57,6 +57,11 @@ class FileDataset:
 
     def __post_init__(self):
         check_reader(self.reader)
+        for name in self._names:
+            if "\0" in str(name) or Path(str(name)).is_absolute() or ".." in Path(str(name)).parts:
+                raise UserError(
+                    f"dataset.file={name!r}: must be a name below data_dir; a file elsewhere is dataset.path"
+                )
         if self.columns != Columns() and self.reader not in TABLES:
             raise UserError(
                 f"dataset.reader={self.reader} knows its columns: leave out dataset.*_column, separator, header, quotes, keep"
@@ -73,9 +78,8 @@ class FileDataset:
             raise UserError(f"dataset.min_rating={self.min_rating}: must be null or a number")
 
     @property
-    def names(self) -> list[str]:
-        """The names that the file may have in data_dir."""
-        return [self.file] if isinstance(self.file, str) else list(self.file)
+    def _names(self) -> list[str]:
+        return [self.file] if isinstance(self.file, str) else list(self.file or ())
 
     @property
     def columns(self) -> Columns:
@@ -96,7 +100,7 @@ class FileDataset:
     def load(self, data_dir: str | Path, cache_dir: str | Path | None) -> Dataset:
         """Return the prepared data set, fetched and prepared at the first time; `warnings` tell what is unexpected."""
         folder = cache_folder(cache_dir)
-        file = self.find(data_dir) or self._fetch(Path(data_dir).expanduser().absolute(), folder)
+        file = self._found_file(data_dir, folder)
         found = stamp(file)
         sha256, arrays, warnings = self._prepared(file, folder)
         return Dataset(name=self.name, sha256=sha256, stamp=found, warnings=tuple(warnings), **arrays)
@@ -107,10 +111,14 @@ class FileDataset:
             raise UserError("dataset.path is not set: give the path of your file, as in dataset.path=clicks.csv")
         folder = Path(data_dir).expanduser().absolute()
         paths = (
-            [Path(self.path).expanduser().absolute()] if self.file is None else [folder / name for name in self.names]
+            [Path(self.path).expanduser().absolute()] if self.file is None else [folder / name for name in self._names]
         )
         there = next((path for path in paths if path.exists()), None)
         return there and open_raw(there, self.member, self.encoding)
+
+    def file_sha256(self, data_dir: str | Path) -> str:
+        """Return the hash of the raw file, which has to be there unless there is a url. Raises UserError if it is not."""
+        return self._found_file(data_dir, cache_folder(None)).sha256()
 
     def cache_file(self, sha256: str, folder: Path) -> Path:
         """Return where in the cache folder the prepared copy of the raw file with this hash lies, or would lie."""
@@ -140,11 +148,14 @@ class FileDataset:
         counts = np.array([len(raw.user_ids), len(raw.item_ids), len(raw.user)])
         return prepare(raw, self.min_rating, self.k_core, file) | {"counts": counts}
 
+    def _found_file(self, data_dir: str | Path, folder: Path) -> RawFile | RawFolder:
+        return self.find(data_dir) or self._fetch(Path(data_dir).expanduser().absolute(), folder)
+
     def _fetch(self, data_dir: Path, folder: Path) -> RawFile | RawFolder:
         """Download the file into data_dir; `folder` keeps the lock. Raises UserError where it cannot be had."""
         if self.file is None:
             raise UserError(f"dataset.path={self.path}: there is no such file")
-        names = self.names
+        names = self._names
         by_hand = (
             f"get it from {self.home} and put it there as {' or '.join(names)} "
             f"(SEQREC_DATA or data_dir={data_dir} is the folder)"
@@ -152,6 +163,10 @@ class FileDataset:
         paths = [data_dir / name for name in names]
         if self.url is None:
             raise UserError(f"dataset={self.name}: {names[0]} is not in {data_dir}\n  {by_hand}")
+        if self.sha256 is None and None in (self.users, self.items, self.interactions):
+            raise UserError(
+                f"dataset={self.name}: {names[0]} is downloaded only if dataset.sha256 tells what to expect\n  {by_hand}"
+            )
         path = next((path for path in paths if path.name == self.url.rsplit("/", 1)[-1]), paths[0])
         with locked(folder, f"download-{path.name}"):
             if not path.exists():  # else another process was faster

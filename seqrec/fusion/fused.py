@@ -15,7 +15,7 @@ class Fused(nn.Module):
 
     def __init__(self, models: list[nn.Module], features: FeatureSet, weights: Tensor, max_len: int):
         super().__init__()
-        self.models, self.features, self.max_len = nn.ModuleList(models), features, max_len
+        self.models, self.features, self.weights, self.max_len = nn.ModuleList(models), features, weights, max_len
         self.of_models, of_items, self.of_counts = (
             part.tolist() for part in weights.split([len(models), len(features.of_items), len(features.counted)])
         )
@@ -26,12 +26,18 @@ class Fused(nn.Module):
         """Return what each weight belongs to."""
         return weight_names(len(self.models), self.features)
 
+    def without_models(self) -> "Fused":
+        """Return the scorer of the item and count features alone, under the same weights."""
+        return Fused([], self.features, self.weights[len(self.models) :], self.max_len)
+
     @torch.no_grad()
     def score(self, batch: Batch) -> Tensor:
         """Return the fused scores, [B, V + 1]."""
-        score = self.of_items.expand(len(batch.seq), -1).clone()
-        for weight, model in zip(self.of_models, self.models, strict=True):
-            score.add_(model.score(batch).float(), alpha=weight)
+        if not self.models:
+            score = self.of_items.repeat(len(batch.seq), 1)
+        for number, (weight, model) in enumerate(zip(self.of_models, self.models, strict=True)):
+            own = model.score(batch).float()
+            score = torch.add(score if number else self.of_items, own, alpha=weight, out=own)
         for weight, (cell, value) in zip(self.of_counts, self.features.each(batch.seq), strict=True):
             score.view(-1).index_add_(0, cell.to(score.device), value.to(score.device), alpha=weight)
         return score

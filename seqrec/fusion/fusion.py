@@ -11,6 +11,7 @@ from seqrec.evaluation.evaluator import Evaluator, Ranks
 from seqrec.fusion.features import FeatureSet
 from seqrec.fusion.fit import Chunk, fit
 from seqrec.fusion.fused import Fused, weight_names
+from seqrec.utils.errors import within
 from seqrec.utils.keyed_random import uniform
 
 CELLS = 100_000_000  # scores kept for the fit: 400 MB
@@ -36,6 +37,7 @@ class Fusion:
         fit_users: int,
         runs: list[str],
     ):
+        within("fusion.fit_users", fit_users, 1)
         self.features = FeatureSet(features, library, window, decay, neighbours)
         self.fit_users, self.runs = fit_users, runs
 
@@ -70,7 +72,7 @@ class Fusion:
         weights = fit(lambda: [*chunks[0], *chunks[1]], start)
         ranks = []
         for rows, other in ((half, chunks[1]), (~half, chunks[0])):
-            fused = Fused(models, self.features, fit(lambda other=other: other, weights), evaluator.max_len).to(device)
+            fused = Fused(models, self.features, fit(lambda other=other: other, start), evaluator.max_len).to(device)
             ranks.append(evaluator.ranks(fused, valid.take(np.flatnonzero(rows)), device))
         return dict(zip(names, weights.tolist(), strict=True)), joined(ranks, valid)
 

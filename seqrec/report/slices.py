@@ -18,13 +18,14 @@ COUNTS = (0, 1, 5, 20, 100)  # first count of each slice
 def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Return, per test user, the items of the history and the target's count in the clean training set, both [R].
 
-    Raises UserError if the data is not there or is not what the runs had. Nothing is downloaded.
+    Raises UserError if the data is missing or differs from that of the runs. Nothing is downloaded.
     """
+    from seqrec.build import source_of_run
     from seqrec.utils.instantiate import make
 
     run = report.runs[0]
-    values = {key: value for key, value in run.config["dataset"].items() if key != "url"}
-    dataset = make(values, name=values["name"]).load(data_dir or run.config["data_dir"], run.config["cache_dir"])
+    data_dir = data_dir or run.config["data_dir"]
+    dataset = source_of_run(RunDir(run.path), run.config, data_dir).load(data_dir, None)
     RunDir(run.path).refuse_other_data(dataset.sha256)
     split = make(run.config["split"])(dataset)
     user, target, *_ = ranks_of(run.path)

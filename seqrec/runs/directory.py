@@ -16,6 +16,7 @@ from seqrec.config import config_hash, training_hash
 from seqrec.utils.addresses import current_address
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import remove_leftovers, write_atomically, write_json
+from seqrec.utils.plain_yaml import read_plain
 
 DONE = "DONE"
 POSITION_PROFILE = "position_profile.npz"
@@ -134,11 +135,12 @@ class RunDir:
         """Read config.yaml. Raises UserError if it is not that of a run."""
         path = self.path / "config.yaml"
         try:
-            config = OmegaConf.load(path)
+            config = OmegaConf.create(read_plain(path))
             config_hash(config)
-        except Exception:  # a damaged or foreign file fails in any way
+        except Exception as error:  # a damaged or foreign file fails in any way
+            detail = f"\n{error}" if isinstance(error, UserError) else ""
             raise UserError(
-                f"{path} is damaged, or not that of a run; take another hydra.run.dir, or start again with force=true"
+                f"{path} is damaged, or not that of a run; take another hydra.run.dir, or start again with force=true{detail}"
             ) from None
         return config
 

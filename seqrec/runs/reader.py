@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from seqrec.config import digest, flatten, hashed_values, method_name
 from seqrec.evaluation.metrics import DEFAULT, per_user, settle_ties, summarise
 from seqrec.runs.directory import DONE, TRACES, read_position_profile
 from seqrec.utils.errors import UserError
+from seqrec.utils.plain_yaml import read_plain
 
 TRAINING_ONLY = ("trainer.", "backbone.", "loss.", "dim")  # settings that mean nothing to an untrained method
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Run:
     def __init__(self, path: Path, metrics: list[str]):
         """Read the directory, and those of the metrics per user that it has."""
         self.path = path
-        self.config = config = yaml.load((path / "config.yaml").read_text(), Loader)
+        self.config = config = read_plain(path / "config.yaml")
         self.manifest = manifest = json.loads((path / "manifest.json").read_text())
         written = json.loads((path / "metrics.json").read_text())
         self.valid, self.test = ({k: float(v) for k, v in written[split].items()} for split in ("valid", "test"))

@@ -13,22 +13,23 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.trust import refuse_changes, trusted
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
+PACKAGES = tuple(f"seqrec.{room}." for room in ("augment", "backbones", "data", "fusion", "losses", "methods", "noise"))
 OWN_KEYS = ("_target_", "_partial_", "name")
 
 
 def locate(path: str) -> type:
     """Return the class that a `_target_` names.
 
-    Raises UserError unless seqrec, torch.optim or a package that the user trusts (seqrec/utils/trust.py) itself defines the
-    class: a configuration from a stranger must not be able to run anything else, be it through a module's imports
-    (seqrec.x.os.system).
+    Raises UserError unless one of `PACKAGES`, torch.optim or a package that the user trusts (seqrec/utils/trust.py) itself
+    defines the class: a configuration from a stranger must not be able to run anything else, be it through a module's
+    imports (seqrec.x.os.system).
     """
     refuse_changes()
-    module, _, name = current_address(path).rpartition(".")
+    module, _, name = current_address(str(path)).rpartition(".")
     package = module.partition(".")[0]
     home = "torch.optim." if module == "torch.optim" else f"{package}."
     found = None
-    if package == "seqrec" or module == "torch.optim" or trusted(package):
+    if f"{module}.".startswith(PACKAGES) or module == "torch.optim" or (package != "seqrec" and trusted(package)):
         try:
             found = getattr(importlib.import_module(module), name, None)
         except ModuleNotFoundError as error:

@@ -16,7 +16,7 @@ from seqrec.build import build, make_trainer
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
-UNTRAINED = {"popularity", "markov", "itemknn"}
+UNTRAINED = {"popularity", "markov", "itemknn", "counts"}
 METHODS = sorted({path.stem for path in (CONF / "method").glob("*.yaml")} - UNTRAINED)
 BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml") if path.stem != "none")
 AT_TEST = ("items.", "backbone.")  # what a score comes from

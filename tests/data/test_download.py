@@ -101,7 +101,7 @@ def test_download_of_a_page_instead_of_data(tmp_path, server):
     url, folder, _ = server
     (folder / "set.txt").write_bytes(b"<html>sign in</html>")
     with pytest.raises(UserError, match=r"^dataset=set: .*line 1: '<html>sign' is not a non-negative integer"):
-        known(url=f"{url}/set.txt").load(tmp_path / "data", tmp_path / "cache")
+        known(url=f"{url}/set.txt", **GOOD).load(tmp_path / "data", tmp_path / "cache")
     assert list((tmp_path / "data").iterdir()) == []
 
 
@@ -112,11 +112,11 @@ def test_download_that_fails(tmp_path, server):
         f"(SEQREC_DATA or data_dir={tmp_path} is the folder)"
     )
     with pytest.raises(UserError) as caught:
-        known(url=f"{url}/set.txt").load(tmp_path, tmp_path / "cache")
+        known(url=f"{url}/set.txt", **GOOD).load(tmp_path, tmp_path / "cache")
     reason = f"404 Client Error: File not found for url: {url}/set.txt"
     assert str(caught.value) == f"dataset=set: cannot download {url}/set.txt ({reason})\n  {by_hand}"
     with pytest.raises(UserError) as caught:
-        known(url="http://127.0.0.1:1/set.txt").load(tmp_path, tmp_path / "cache")
+        known(url="http://127.0.0.1:1/set.txt", **GOOD).load(tmp_path, tmp_path / "cache")
     assert (
         str(caught.value) == f"dataset=set: cannot download http://127.0.0.1:1/set.txt (ConnectionError)\n  {by_hand}"
     )
@@ -128,4 +128,4 @@ def test_download_into_no_folder(tmp_path, server):
     (folder / "set.txt").write_bytes(CONTENT)
     (tmp_path / "occupied").write_text("")
     with pytest.raises(UserError, match=rf"data_dir={tmp_path}/occupied: cannot write there \(File exists\)"):
-        known(url=f"{url}/set.txt").load(tmp_path / "occupied", tmp_path / "cache")
+        known(url=f"{url}/set.txt", **GOOD).load(tmp_path / "occupied", tmp_path / "cache")

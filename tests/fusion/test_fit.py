@@ -1,0 +1,115 @@
+"""The fit: its loss, gradient and Hessian against autograd on dense features, and weights that are known."""
+
+import pytest
+import torch
+
+from seqrec.fusion.features import SparseFeatures
+from seqrec.fusion.fit import Chunk, fit, moments, total
+
+ROWS, WIDTH = 7, 30
+
+
+def chunk(seed, models=2, of_items=1, sparse=3, rows=ROWS):
+    """A chunk, and its features as one dense tensor [K, B, V + 1]."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    cells = (torch.rand(rows * WIDTH, generator=generator) < 0.3).nonzero()[:, 0]
+    values = draw(len(cells), sparse).abs()
+    excluded = torch.cat([torch.arange(rows) * WIDTH, torch.arange(rows) * WIDTH + 3])
+    target = torch.randint(4, WIDTH, (rows,), generator=generator)
+    made = Chunk(draw(models, rows, WIDTH), draw(of_items, WIDTH), SparseFeatures(cells, values), target, excluded)
+    dense = torch.zeros(sparse, rows * WIDTH).index_copy(1, cells, values.T).view(sparse, rows, WIDTH)
+    return made, torch.cat([made.models, made.of_items[:, None].expand(-1, rows, -1), dense]).double()
+
+
+def dense_loss(made, dense, weights, counted=None):
+    score = torch.einsum("k,kbv->bv", weights, dense)
+    hidden = torch.zeros(score.numel(), dtype=torch.bool)
+    hidden[made.excluded] = True
+    score = score.masked_fill(hidden.view_as(score), -torch.inf)
+    each = score.logsumexp(1) - score.gather(1, made.target[:, None])[:, 0]
+    return (each if counted is None else each[counted]).sum()
+
+
+@pytest.mark.parametrize("sizes", [(2, 1, 3), (1, 0, 2), (0, 1, 2), (1, 1, 0), (3, 2, 1)])
+def test_loss_gradient_and_hessian_are_those_of_autograd(sizes):
+    made, dense = chunk(1, *sizes)
+    weights = torch.linspace(-0.4, 0.6, sum(sizes)).double()
+    found = moments(made, weights)
+    point = weights.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(dense_loss(made, dense, point), point)
+    hessian = torch.autograd.functional.hessian(lambda w: dense_loss(made, dense, w), weights)
+    assert float(found.loss) == pytest.approx(float(dense_loss(made, dense, weights)), rel=1e-5)
+    assert found.gradient.numpy() == pytest.approx(gradient.numpy(), abs=1e-4)
+    assert found.hessian.numpy() == pytest.approx(hessian.numpy(), abs=1e-3)
+    assert found.rows == ROWS
+
+
+def test_a_target_that_is_no_candidate_is_left_out():
+    made, dense = chunk(2)
+    made.target[2] = 3  # in the history
+    weights = torch.full((6,), 0.2).double()
+    counted = torch.arange(ROWS) != 2
+    found = moments(made, weights)
+    point = weights.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(dense_loss(made, dense, point, counted), point)
+    assert found.rows == ROWS - 1
+    assert float(found.loss) == pytest.approx(float(dense_loss(made, dense, weights, counted)), rel=1e-5)
+    assert found.gradient.numpy() == pytest.approx(gradient.numpy(), abs=1e-4)
+
+
+def test_scores_are_the_weighted_sum():
+    made, dense = chunk(3)
+    weights = torch.tensor([0.5, -1, 0.3, 2, 0.1, -0.7]).double()
+    score = made.score(weights).flatten()
+    expected = torch.einsum("k,kbv->bv", weights, dense).flatten()
+    kept = torch.ones(len(score), dtype=torch.bool)
+    kept[made.excluded] = False
+    assert score[kept].numpy() == pytest.approx(expected[kept].numpy(), abs=1e-5)
+    assert (score[~kept] == -torch.inf).all()
+
+
+def planted(weights, rows=4000):
+    made, dense = chunk(4, 1, 1, 2, rows)
+    made.target.copy_(
+        torch.multinomial(made.score(weights).softmax(1), 1, generator=torch.Generator().manual_seed(5))[:, 0]
+    )
+    return made, dense
+
+
+def test_planted_weights_are_recovered():
+    truth = torch.tensor([0.7, -0.5, 1.2, 0.3]).double()
+    made, _ = planted(truth)
+    assert fit(lambda: [made], torch.tensor([1.0, 0, 0, 0])).numpy() == pytest.approx(truth.numpy(), abs=0.12)
+
+
+def test_the_fit_is_a_minimum_from_any_start():
+    made, _ = planted(torch.tensor([0.7, -0.5, 1.2, 0.3]).double(), rows=300)
+    first, second = (fit(lambda: [made], torch.tensor(start)) for start in ([1.0, 0, 0, 0], [-3.0, 5, 4, -4]))
+    assert first.numpy() == pytest.approx(second.numpy(), abs=1e-3)
+    least = float(total(lambda: [made], first).loss)
+    for k in range(4):
+        for step in (0.05, -0.05):
+            moved = first.clone()
+            moved[k] += step
+            assert float(total(lambda: [made], moved).loss) > least
+
+
+def test_a_feature_that_is_0_everywhere_gets_no_weight():
+    made, _ = chunk(6)
+    made.models[1] = 0
+    weights = fit(lambda: [made], torch.full((6,), 0.3))
+    assert torch.isfinite(weights).all()
+    assert abs(float(weights[1])) < 1e-6
+
+
+def test_chunks_add_up():
+    parts = [chunk(seed)[0] for seed in (7, 8)]
+    weights = torch.full((6,), 0.1).double()
+    one, two = (moments(part, weights) for part in parts)
+    both = total(lambda: parts, weights)
+    assert float(both.loss) == pytest.approx(float(one.loss + two.loss))
+    assert both.rows == 2 * ROWS
