@@ -138,9 +138,9 @@ class RunDir:
             config = OmegaConf.create(read_plain(path))
             config_hash(config)
         except Exception as error:  # a damaged or foreign file fails in any way
-            detail = f"\n{error}" if isinstance(error, UserError) else ""
+            detail = str(error).removeprefix(f"{path}: ") if isinstance(error, UserError) else type(error).__name__
             raise UserError(
-                f"{path} is damaged, or not that of a run; take another hydra.run.dir, or start again with force=true{detail}"
+                f"{path} is damaged, or not that of a run; take another hydra.run.dir, or start again with force=true ({detail})"
             ) from None
         return config
 
