@@ -165,13 +165,14 @@ def load(folder: Path, **overrides) -> Experiment:
         raise UserError(f"{folder} is no run directory: there is no config.yaml in it")
     run_dir = RunDir(folder)
     config = with_younger_keys(run_dir.config())
-    if (folder / "manifest.json").exists() and run_dir.manifest()["config_hash"] != config_hash(config):
-        raise UserError(f"{folder / 'config.yaml'} was changed after the run; put it back, or run it as one of its own")
+    hash_now = config_hash(config)
     config.update({key: value for key, value in overrides.items() if value is not None})
     config.update({"cache_dir": None})  # prepared copies go where the user of today keeps them
     if "url" in config.dataset:
         config.dataset.url = None
     source_of_run(run_dir, OmegaConf.to_container(config), config.data_dir)
+    if (folder / "manifest.json").exists() and run_dir.manifest()["config_hash"] != hash_now:
+        raise UserError(f"{folder / 'config.yaml'} was changed after the run; put it back, or run it as one of its own")
     experiment = replace(build(one_device(config)), config=config)
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)
