@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from seqrec.cli import compose_config, explain, set_up_logging
 from seqrec.commands.train import job
 from seqrec.runs.directory import RunDir
 from seqrec.utils.errors import UserError
-from seqrec.utils.plain_yaml import read_plain
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ def run(overrides: Sequence[str] = (), directory: str | Path | None = None) -> R
         raise UserError(explain(error, list(overrides))) from None
     finally:
         hydra_config.cfg = before
-    with np.load(folder / "ranks_test.npz") as ranks:
-        return Run(folder, OmegaConf.create(read_plain(folder / "config.yaml")), RunDir(folder).metrics(), dict(ranks))
+    run_dir = RunDir(folder)
+    return Run(folder, run_dir.config(), run_dir.metrics(), run_dir.ranks())
 
 
 class Model:

@@ -25,7 +25,6 @@ from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints
 from seqrec.utils.errors import UserError
 from seqrec.utils.instantiate import locate, make
-from seqrec.utils.plain_yaml import read_plain
 
 
 @dataclass
@@ -47,8 +46,11 @@ class Experiment:
         return self.evaluator.metrics(self.evaluator.ranks(self.method, self.split.valid, self.fabric.device))
 
 
-def refuse_impossible(config: DictConfig, multirun: bool) -> None:
-    """Raise UserError for a combination that cannot work, before any data is read."""
+def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False) -> None:
+    """Raise UserError for a combination that cannot work, before any data is read.
+
+    A `resumed` run has taken what it needs of other runs.
+    """
     loss, backbone = (
         locate(config[group]["_target_"]) if "_target_" in config[group] else None for group in ("loss", "backbone")
     )
@@ -59,7 +61,7 @@ def refuse_impossible(config: DictConfig, multirun: bool) -> None:
         raise UserError(
             f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
         )
-    others = {f"method.{key}": config.method[key] for key in method.finished_runs}
+    others = {} if resumed else {f"method.{key}": config.method[key] for key in method.finished_runs}
     others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(config.fusion.get("runs", []))}
     for key, folder in others.items():
         if folder is not None and not RunDir(Path(folder)).complete:
@@ -93,13 +95,7 @@ def build(config: DictConfig) -> Experiment:
     split, noise = make(values["split"], "split")(dataset), {}
     if "_target_" in values["noise"]:
         split, noise = make(values["noise"], "noise")(dataset, split)
-    evaluation = {key: values["eval"][key] for key in ("cutoffs", "mask_history", "ties", "metrics")}
-    evaluator = Evaluator(
-        **evaluation,
-        num_items=dataset.num_items,
-        max_len=values["max_len"],
-        counts=split.train.item_counts(dataset.num_items),
-    )
+    evaluator = make_evaluator(config, dataset, split)
 
     torch.manual_seed(values["seed"])
     facts, loader = {"num_items": dataset.num_items, "max_len": values["max_len"]}, None
@@ -125,6 +121,16 @@ def build(config: DictConfig) -> Experiment:
     torch.manual_seed(values["seed"] + fabric.global_rank)
     method = fabric.to_device(method)
     return Experiment(config, fabric, dataset, split, noise, method, evaluator, loader, scorer=method)
+
+
+def make_evaluator(config: DictConfig, dataset: Dataset, split: Split) -> Evaluator:
+    """Return the evaluator that `eval` of a configuration describes."""
+    return Evaluator(
+        **{key: OmegaConf.to_container(config.eval)[key] for key in ("cutoffs", "mask_history", "ties", "metrics")},
+        num_items=dataset.num_items,
+        max_len=config.max_len,
+        counts=split.train.item_counts(dataset.num_items),
+    )
 
 
 def make_fabric(trainer: dict, trained: bool) -> Fabric:
@@ -157,21 +163,22 @@ def load(folder: Path, **overrides) -> Experiment:
     """
     if not (folder / "config.yaml").exists():
         raise UserError(f"{folder} is no run directory: there is no config.yaml in it")
-    config = with_younger_keys(OmegaConf.create(read_plain(folder / "config.yaml")))
+    run_dir = RunDir(folder)
+    config = with_younger_keys(run_dir.config())
+    hash_now = config_hash(config)
     config.update({key: value for key, value in overrides.items() if value is not None})
     config.update({"cache_dir": None})  # prepared copies go where the user of today keeps them
     if "url" in config.dataset:
         config.dataset.url = None
-    run_dir = RunDir(folder)
     source_of_run(run_dir, OmegaConf.to_container(config), config.data_dir)
+    if (folder / "manifest.json").exists() and run_dir.manifest()["config_hash"] != hash_now:
+        raise UserError(f"{folder / 'config.yaml'} was changed after the run; put it back, or run it as one of its own")
     experiment = replace(build(one_device(config)), config=config)
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)
     if experiment.method.trained:
-        best = open_checkpoints(experiment, folder).load("best.pt")
-        if best is None:
-            raise UserError(f"{folder} has no best.pt: the run has not finished an epoch")
-        experiment.method.load_state_dict(best["model"])
+        if open_checkpoints(experiment, folder).load_best(experiment.method) is None:
+            raise UserError(f"{folder} has no best.pt: the run has not finished an epoch, or the file was removed")
     else:
         tune_on_validation(experiment)
     if "_target_" in config.fusion:
@@ -241,9 +248,9 @@ def make_sampler(loss: NextItemLoss, split: Split, num_items: int, seed: int) ->
     return NegativeSampler(split.train, num_items, loss.negatives, loss.shared, loss.power, seed)
 
 
-def open_checkpoints(experiment: Experiment, folder: Path) -> Checkpoints:
-    """Return the checkpoints of an experiment in `folder`."""
-    return Checkpoints(folder, config_hash(without_fusion(experiment.config)), experiment.dataset.sha256)
+def open_checkpoints(experiment: Experiment, folder: Path, config: DictConfig | None = None) -> Checkpoints:
+    """Return the checkpoints in `folder` of an experiment, or of one with another configuration and the same data."""
+    return Checkpoints(folder, config_hash(without_fusion(config or experiment.config)), experiment.dataset.sha256)
 
 
 def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:

@@ -111,6 +111,8 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.strerror}: free some space, or take another output_dir"
+    if isinstance(error, ValueError) and str(error) == "embedded null byte":
+        return "a name in the configuration, of which a path is made, holds a NUL character; take it out"
     if isinstance(error, MemoryError | RuntimeError) and (
         isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))
     ):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from seqrec.evaluation.metrics import DEFAULT, TIES, check_monitor, check_names
 from seqrec.utils.addresses import with_first_addresses
@@ -115,6 +116,13 @@ def config_hash(config: DictConfig | dict) -> str:
     return digest(hashed_values(config))
 
 
+def training_hash(config: DictConfig | dict) -> str:
+    """Return 8 hexadecimal digits that are the same where training and its best epoch are: whatever eval.cutoffs and metrics are."""
+    values = hashed_values(config)
+    values["eval"] = {key: value for key, value in values["eval"].items() if key not in ("cutoffs", "metrics")}
+    return digest(values)
+
+
 def without_fusion(config: DictConfig) -> DictConfig:
     """Return the configuration of the run whose trained model a fused run takes."""
     alone = config.copy()
@@ -202,6 +210,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 # Of the groups that nothing is built from as a whole.
 KNOWN = {"eval.name", "eval.metrics", "trainer.monitor", *NOT_HASHED, *RULES}
+EVALUATION = ("eval.cutoffs", "eval.metrics", "eval.mask_history", "eval.ties")
 ABSENT = object()
 UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")
 
@@ -211,16 +220,8 @@ def check(config: DictConfig) -> None:
     for key in (f"{group}.{name}" for group in ("trainer", "eval") for name in config[group]):
         if key not in KNOWN:
             raise UserError(f"{key}: no such key{nearest(key, KNOWN)}")
-    for key, (rule, wanted) in RULES.items():
-        value = OmegaConf.select(config, key, default=ABSENT)
-        if value is ABSENT:  # of a loss, split or backbone that was not chosen
-            continue
-        try:
-            good = rule(value)
-        except TypeError:
-            good = False
-        if not good:
-            raise UserError(f"{key}={value}: must be {wanted}")
+    for key in RULES:
+        check_value(config, key)
     for name in UNIT_INTERVAL:
         value = config.backbone.get(name, 0.0)
         if not (_number(value) and 0 <= value < 1):
@@ -229,3 +230,39 @@ def check(config: DictConfig) -> None:
         raise UserError(f"dim={config.dim} cannot be shared by backbone.heads={config.backbone.heads}: take a multiple")
     check_names(config.eval.metrics)
     check_monitor(config.trainer.monitor, config.eval.metrics, config.eval.cutoffs)
+
+
+def check_value(config: DictConfig, key: str) -> None:
+    """Raise UserError, naming key and value, if the value of a key makes no sense by itself."""
+    (rule, wanted), value = RULES[key], OmegaConf.select(config, key, default=ABSENT)
+    if value is ABSENT:  # of a loss, split or backbone that was not chosen
+        return
+    try:
+        good = rule(value)
+    except TypeError:
+        good = False
+    if not good:
+        raise UserError(f"{key}={value}: must be {wanted}")
+
+
+def with_evaluation(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """Return the configuration with other values of `eval`, each given like eval.cutoffs=[1,50].
+
+    Raises UserError for other keys and for values that make no sense.
+    """
+    changed = config.copy()
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key not in EVALUATION or "=" not in override:
+            raise UserError(
+                f"{override}: must be one of {', '.join(EVALUATION)}, with = and a value{nearest(key, EVALUATION)}"
+            )
+        try:
+            changed.merge_with_dotlist([override])
+        except (YAMLError, OmegaConfBaseException):
+            raise UserError(f"{override}: the value cannot be read; lists are like {key}=[1,5]") from None
+    for key in EVALUATION:
+        if key in RULES:
+            check_value(changed, key)
+    check_names(changed.eval.metrics)
+    return changed

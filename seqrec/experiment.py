@@ -18,7 +18,7 @@ from seqrec.build import (
     open_checkpoints,
     tune_on_validation,
 )
-from seqrec.config import config_hash, run_path, without_fusion
+from seqrec.config import config_hash, flatten, run_path, without_fusion
 from seqrec.evaluation.position_profile import position_profile
 from seqrec.runs.directory import POSITION_PROFILE, RunDir
 from seqrec.runs.manifest import environment, parameter_count, peak_memory
@@ -31,6 +31,7 @@ from seqrec.utils.instantiate import locate
 from seqrec.utils.keyed_random import user_keys
 
 log = logging.getLogger("seqrec")
+CHANGES_BITS = ("git_commit", "versions", "machine", "device", "threads")  # of the manifest
 TRAINING_FACTS = ("epochs", "stopped", "train_seconds", "targets_per_second")  # of the manifest
 
 
@@ -43,30 +44,26 @@ def run_alone(config: DictConfig, run_dir: RunDir) -> float:
     """Train and evaluate once on the test set; returns the monitored validation metric."""
     began = time.monotonic()
     experiment = build(config)
-    software = environment(experiment.fabric.device)  # before training: sources may change while it runs
-    if experiment.fabric.is_global_zero:
-        run_dir.write_config(OmegaConf.to_yaml(config, resolve=True))
+    first, trained, manifest, state = experiment.fabric.is_global_zero, experiment.method.trained, {}, State()
+    if first:
         describe(experiment)
-    trained = experiment.method.trained
-    state = train(experiment, run_dir) if trained else State(stopped=tune_on_validation(experiment) or "not trained")
-    if not experiment.fabric.is_global_zero:
-        return state.best
-    metrics, test = evaluate(experiment, state, run_dir)
-    manifest = {
-        **software,
-        **facts(experiment),
-        **test,
-        "epochs": len(state.history),
-        "stopped": state.stopped,
-        "train_seconds": round(sum(entry["train_seconds"] for entry in state.history), 2),
-        "targets_per_second": rate(state.history),
-        "wall_seconds": round(time.monotonic() - began + state.earlier, 2),
-        "peak_memory_bytes": peak_memory(experiment.fabric.device),
-    }
-    size, device = config.trainer.batch_size, experiment.fabric.device
+        manifest = begin(experiment, run_dir)
+    reused = trained and not config.force and not run_dir.resumable
+    twin = run_dir.twin(config, experiment.dataset.sha256) if reused else None
+    if twin is None:
+        state = (
+            train(experiment, run_dir) if trained else State(stopped=tune_on_validation(experiment) or "not trained")
+        )
+    if not first:
+        return state.best if twin is None else twin.metrics()["valid"][config.trainer.monitor]
+    metrics, found = evaluate(experiment, state, run_dir) if twin is None else evaluate_twin(experiment, twin, run_dir)
     if trained:
+        size, device = config.trainer.batch_size, experiment.fabric.device
         profile = position_profile(experiment.method, experiment.split.train, config.max_len, size, device)
         run_dir.write_position_profile(profile)
+    manifest |= found
+    manifest["wall_seconds"] = round(time.monotonic() - began + state.earlier, 2)
+    manifest["peak_memory_bytes"] = peak_memory(experiment.fabric.device)
     run_dir.finish(metrics, manifest)
     log.info("%s", results_table(metrics, run_dir.path))
     return metrics["valid"][config.trainer.monitor]
@@ -87,14 +84,14 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
         return base.metrics()["valid"][config.trainer.monitor]
 
     experiment = build(one_device(config))
-    software, device = environment(experiment.fabric.device), experiment.fabric.device
-    run_dir.write_config(OmegaConf.to_yaml(config, resolve=True))
+    device = experiment.fabric.device
     describe(experiment)
+    start = begin(experiment, run_dir)
     metrics, manifest = {"best_epoch": 0}, {"epochs": 0, "stopped": "not trained", "train_seconds": 0.0}
     if trained:
         base.refuse_other_data(experiment.dataset.sha256)
         run_dir.take(base, "best.pt", "history.jsonl", POSITION_PROFILE)
-        experiment.method.load_state_dict(open_checkpoints(experiment, run_dir.path).load("best.pt")["model"])
+        open_checkpoints(experiment, run_dir.path).load_best(experiment.method)
         before, manifest = base.metrics(), {key: base.manifest()[key] for key in TRAINING_FACTS}
         metrics = {"best_epoch": before["best_epoch"], "unfused": {key: before[key] for key in ("valid", "test")}}
     fitted = time.monotonic()
@@ -107,19 +104,44 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
     test, facts_of_test = rank_test(experiment, run_dir)
     metrics = {"valid": evaluator.metrics(valid), "test": test, **metrics, "fusion": {"weights": weights}}
     wall = {"wall_seconds": round(time.monotonic() - began, 2), "peak_memory_bytes": peak_memory(device)}
-    run_dir.finish(metrics, {**software, **facts(experiment), **facts_of_test, **manifest, **wall})
+    run_dir.finish(metrics, {**start, **facts_of_test, **manifest, **wall})
     log.info("%s", results_table(metrics, run_dir.path))
     return metrics["valid"][config.trainer.monitor]
 
 
 def complete(config: DictConfig, run_dir: RunDir) -> None:
-    """Run the experiment in a directory of its own, from its last checkpoint if it has one."""
-    run_dir.refuse_another(config)
+    """Run the experiment in a directory of its own, from its last checkpoint, unless it is complete there."""
     if int(os.environ.get("LOCAL_RANK", 0)) > 0:
         run_alone(config, run_dir)
         return
-    with run_dir.lock(), run_dir.logged():
-        run_alone(config, run_dir)
+    with run_dir.lock():
+        run_dir.refuse_another(config)
+        if not run_dir.complete:  # another process may have been faster
+            with run_dir.logged():
+                run_alone(config, run_dir)
+
+
+def begin(experiment: Experiment, run_dir: RunDir) -> dict:
+    """Write configuration and manifest of a run that starts or is resumed; returns the manifest.
+
+    Of a resumed run it lists the code, settings and machines before, with a warning, for they may change the result.
+    """
+    manifest = {
+        **environment(experiment.fabric.device),
+        **facts(experiment),
+    }  # sources may change while the run goes on
+    if run_dir.resumable and (run_dir.path / "manifest.json").exists():
+        before = run_dir.manifest()
+        was, now = ({key: found.get(key) for key in CHANGES_BITS} for found in (before, manifest))
+        earlier = before.get("resumed_from", [])
+        manifest["resumed_from"] = earlier if was == now else [*earlier, was]
+        if was != now:
+            old, new = flatten(was), flatten(now)
+            changed = "; ".join(f"{key} was {old.get(key)}, is {new[key]}" for key in new if old.get(key) != new[key])
+            manifest["warnings"].append(f"resumed under other conditions, so the result may be another one: {changed}")
+            log.warning("warning: %s", manifest["warnings"][-1])
+    run_dir.begin(OmegaConf.to_yaml(experiment.config, resolve=True), manifest)
+    return manifest
 
 
 def train(experiment: Experiment, run_dir: RunDir) -> State:
@@ -134,23 +156,42 @@ def train(experiment: Experiment, run_dir: RunDir) -> State:
         state = make_trainer(experiment, run_dir.path, record).fit()
     log.info("training ended: %s", state.stopped)
     experiment.fabric.barrier()  # the first process writes the checkpoint that all of them read
-    best = open_checkpoints(experiment, run_dir.path).load("best.pt")
-    if best["epoch"] != state.best_epoch:  # stopped between two files, and the repeated epoch gave another result
+    epoch = open_checkpoints(experiment, run_dir.path).load_best(experiment.method)
+    if epoch != state.best_epoch:  # earlier versions could end so
         raise UserError(
-            f"best.pt is of epoch {best['epoch']}, the best one was {state.best_epoch}: start again with force=true"
+            f"best.pt is of epoch {epoch}, the best one was {state.best_epoch}: start again with force=true"
         )
-    experiment.method.load_state_dict(best["model"])
     return state
 
 
 def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dict, dict]:
-    """Return metrics.json and facts about the test for the manifest; writes the test set's ranks.
+    """Return metrics.json and facts about training and test for the manifest; writes the test set's ranks.
 
     The validation metrics are those of the best epoch as they were measured in training.
     """
     valid = validation_metrics(state.history[state.best_epoch - 1]) if state.history else experiment.validate()
-    metrics, test = rank_test(experiment, run_dir)
-    return {"valid": valid, "test": metrics, "best_epoch": state.best_epoch}, test
+    metrics, found = rank_test(experiment, run_dir)
+    found |= {
+        "epochs": len(state.history),
+        "stopped": state.stopped,
+        "train_seconds": round(sum(entry["train_seconds"] for entry in state.history), 2),
+        "targets_per_second": rate(state.history),
+    }
+    return {"valid": valid, "test": metrics, "best_epoch": state.best_epoch}, found
+
+
+def evaluate_twin(experiment: Experiment, twin: RunDir, run_dir: RunDir) -> tuple[dict, dict]:
+    """Return and write what `evaluate` does, with the best weights of a run with the same training."""
+    log.info("trained already, in %s", twin.path)
+    epoch = open_checkpoints(experiment, twin.path, twin.config()).load_best(experiment.method)
+    open_checkpoints(experiment, run_dir.path).save(
+        "best.pt", {"model": experiment.method.state_dict(), "epoch": epoch}
+    )
+    run_dir.take(twin, "history.jsonl")
+    valid = experiment.validate()
+    metrics, found = rank_test(experiment, run_dir)
+    found |= {key: twin.manifest()[key] for key in TRAINING_FACTS} | {"trained_in": twin.path.name}
+    return {"valid": valid, "test": metrics, "best_epoch": epoch}, found
 
 
 def rank_test(experiment: Experiment, run_dir: RunDir) -> tuple[dict[str, float], dict]:
@@ -174,6 +215,7 @@ def facts(experiment: Experiment) -> dict:
     return {
         "config_hash": config_hash(config),
         "data_sha256": dataset.sha256,
+        **({"data_stamp": dataset.stamp} if dataset.stamp else {}),
         "data": dataset.statistics(),
         **({"noise": experiment.noise} if experiment.noise else {}),
         "warnings": list(dataset.warnings),

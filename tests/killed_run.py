@@ -1,13 +1,14 @@
 """Runs train.py and kills itself with SIGKILL at a chosen moment: `killed_run.py WHERE N override ...`.
 
-WHERE is "step" (after the N-th optimiser step), "evaluate" (within the N-th evaluation) or "checkpoint" (with the
-N-th checkpoint half written).
+WHERE is "step" (after the N-th optimiser step), "evaluate" (within the N-th evaluation), "checkpoint" or "write" (with the
+N-th checkpoint, or file of any kind, half written) or "time" (after N milliseconds).
 """
 
 import os
 import runpy
 import signal
 import sys
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -41,18 +42,25 @@ elif where == "evaluate":
     from seqrec.evaluation.evaluator import Evaluator
 
     Evaluator._count = die_at(Evaluator._count, before=True)
-elif where == "checkpoint":
-    from seqrec.utils import checkpoint
+elif where in ("checkpoint", "write"):
+    from seqrec.utils import files
 
     def half(path, content):
         global calls
         calls += 1
         if calls == number:
-            path.with_name(f".{path.name}.tmp").write_bytes(content[: len(content) // 2])
+            files.temporary_name(path).write_bytes(content[: len(content) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         original(path, content)
 
-    original = checkpoint.write_atomically
-    checkpoint.write_atomically = half
+    original = files.write_atomically
+    if where == "write":
+        files.write_atomically = half  # before others take it from there
+    else:
+        from seqrec.utils import checkpoint
+
+        checkpoint.write_atomically = half
+elif where == "time":
+    threading.Timer(number / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 runpy.run_path(sys.argv[0], run_name="__main__")

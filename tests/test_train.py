@@ -78,10 +78,13 @@ def test_the_directory_of_another_configuration_is_refused(tmp_path, end):
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("content", ["", "name: thesis", "- 1", "a: [1"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "name: thesis", "- 1", "a: [1", "7", "null", "!!python/tuple [1]", "dataset: 3", "a: \0", "\ufffe\1"],
+)
 def test_a_config_yaml_of_something_else_is_left_alone(tmp_path, content):
     (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(UserError, match=r"config.yaml is not that of a run; take another hydra.run.dir"):
+    with pytest.raises(UserError, match=r"config.yaml is .*not that of a run; take another hydra.run.dir"):
         train.job(configure("method=popularity", *SMALL[:3]), tmp_path)
     assert (tmp_path / "config.yaml").read_text() == content
 
@@ -200,12 +203,20 @@ def test_divergence_ends_with_advice(tmp_path):
     assert not (tmp_path / "run" / "DONE").exists()
 
 
-def test_best_weights_of_another_epoch_than_the_best_metrics_are_refused(tmp_path):
-    """Such a pair is left where a process ends between both checkpoints and the repeated epoch comes out otherwise."""
+@pytest.mark.parametrize("lost", [False, True])
+def test_best_weights_of_another_epoch_are_made_again_from_the_last_ones_or_refused(tmp_path, lost):
     config = configure(*SHORT)
     train.job(config, tmp_path / "run")
+    metrics = (tmp_path / "run" / "metrics.json").read_text()
     (tmp_path / "run" / "DONE").unlink()
-    best = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
-    torch.save({**best, "epoch": best["epoch"] + 1}, tmp_path / "run" / "best.pt")
-    with pytest.raises(UserError, match=rf"best.pt is of epoch {best['epoch'] + 1}, the best one was {best['epoch']}"):
+    best, last = (torch.load(tmp_path / "run" / name, weights_only=True) for name in ("best.pt", "last.pt"))
+    assert best["epoch"] == last["state"]["epoch"] == 2
+    torch.save({**best, "epoch": 3}, tmp_path / "run" / "best.pt")
+    if lost:
+        last["state"]["best_epoch"] = 1
+        torch.save(last, tmp_path / "run" / "last.pt")
+        with pytest.raises(UserError, match=r"best.pt is of epoch 3, the best one was 1: .*force=true"):
+            train.job(config, tmp_path / "run")
+    else:
         train.job(config, tmp_path / "run")
+        assert (tmp_path / "run" / "metrics.json").read_text() == metrics

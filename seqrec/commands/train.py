@@ -15,6 +15,7 @@ from seqrec.config import apply_variant, check, run_path
 from seqrec.evaluation.metrics import METRICS
 from seqrec.runs.directory import RunDir, remove_if_empty
 from seqrec.runs.summary import results_table
+from seqrec.utils.errors import UserError
 
 log = logging.getLogger("seqrec")
 INTERRUPTED = "interrupted; the same command, without force=true, goes on from the last checkpoint"
@@ -37,7 +38,11 @@ def run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
-        return job(config, folder, multirun=True)
+        try:
+            return job(config, folder, multirun=True)
+        except UserError as error:
+            log.error("failed: %s\n  %s", folder, error)  # at the end Hydra names the first alone
+            raise
     try:
         return job(config, folder)
     except Exception as error:
@@ -55,14 +60,13 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     run_dir = RunDir(folder)
     if not (config.force or config.dry_run):
         run_dir.refuse_another(config)
-    if run_dir.complete and not config.force and not config.dry_run:
-        log.info("complete already (force=true does it again)\n%s", results_table(run_dir.metrics(), run_dir.path))
-        return run_dir.metrics()["valid"][config.trainer.monitor]
+        if run_dir.complete:
+            return reported(config, run_dir)
 
     from seqrec.build import refuse_impossible  # imports torch; everything above answers at once
     from seqrec.experiment import dry_run, run
 
-    refuse_impossible(config, multirun)
+    refuse_impossible(config, multirun, resumed=run_dir.resumable and not config.force)
     if config.dry_run:
         dry_run(config)
         remove_if_empty(run_dir.path)
@@ -72,5 +76,16 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     with run_dir.lock():
         if config.force:
             run_dir.set_aside()
+        run_dir.refuse_another(config)
+        if run_dir.complete:  # another process was faster
+            return reported(config, run_dir)
         with run_dir.logged():
             return run(config, run_dir)
+
+
+def reported(config: DictConfig, run_dir: RunDir) -> float:
+    """Log the figures of a complete run; returns the monitored validation metric. Raises UserError if its data have changed."""
+    run_dir.refuse_changed_data(OmegaConf.to_container(config.dataset, resolve=True), config.data_dir)
+    metrics = run_dir.metrics()
+    log.info("complete already (force=true does it again)\n%s", results_table(metrics, run_dir.path))
+    return metrics["valid"][config.trainer.monitor]

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import re
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +13,11 @@ import pooch
 from filelock import FileLock
 
 from seqrec.utils.errors import UserError
-from seqrec.utils.files import write_atomically
+from seqrec.utils.files import remove_leftovers, write_atomically
 
 FORMAT = 2  # to be increased whenever a reader or `prepare` returns other arrays for the same file
+
+CONTENT = {"items", "offsets", "user_ids", "item_ids", "counts"}  # of every copy; most have times too
 
 Arrays = dict[str, np.ndarray]
 
@@ -46,9 +47,10 @@ def cached(path: Path, build: Callable[[], Arrays]) -> tuple[Arrays, list[str]]:
     with locked(path.parent, path.stem):
         arrays, broken = _load(path)  # another process may have built it in the meantime
         if arrays is None:
+            remove_leftovers(path.parent, path.name)
             arrays = build()
             content = io.BytesIO()
-            np.savez(content, **arrays)
+            np.savez(content, copy=path.stem, **arrays)
             with _writing(path.parent):
                 write_atomically(path, content.getbuffer())
     return arrays, [f"the prepared copy {path} was broken ({broken}) and has been rebuilt"] if broken else []
@@ -70,10 +72,13 @@ def _load(path: Path) -> tuple[Arrays | None, str | None]:
     """Return the arrays, or None and what is wrong with the file (None if there is no file)."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return dict(archive), None
+            arrays = dict(archive)
+        if arrays.pop("copy", path.stem) != path.stem or set(arrays) - {"times"} != CONTENT:
+            raise ValueError("the copy of something else")
+        return arrays, None
     except FileNotFoundError:
         return None, None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # there is no end to what damage makes of a file
         return None, str(error)
 
 

@@ -23,6 +23,7 @@ class Dataset:
     noise: np.ndarray | None = None  # [N] bool, True where an interaction is known to be noise
     attributes: np.ndarray | None = None  # [V + 1, A] int32, attribute values of the items
     sha256: str = ""  # of the raw file, or of the generated arrays
+    stamp: list | None = None  # path, size and time of change of the raw files
     warnings: tuple[str, ...] = field(default=())  # differences from expectations, for the screen and the manifest
 
     @property

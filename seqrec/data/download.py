@@ -1,6 +1,5 @@
 """Download of a raw file: to a temporary name, checked, then renamed."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,9 @@ import requests
 from tqdm import tqdm
 
 from seqrec.utils.errors import UserError
+from seqrec.utils.files import remove_leftovers, temporary_name
+
+HOUR = 3600
 
 
 def download(url: str, path: Path, approve: Callable[[Path], None]) -> None:
@@ -16,9 +18,10 @@ def download(url: str, path: Path, approve: Callable[[Path], None]) -> None:
 
     `approve` checks the file before it is renamed, and raises UserError to refuse it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, path.name, age=HOUR)  # a process with another cache_dir may be at work
         try:
             with tqdm(desc=path.name, total=0, unit="B", unit_scale=True, leave=False, disable=None) as bar:
                 pooch.HTTPDownloader(progressbar=bar)(url, str(temporary), None)

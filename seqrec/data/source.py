@@ -14,7 +14,7 @@ from seqrec.data.columns import Columns
 from seqrec.data.dataset import Dataset
 from seqrec.data.download import download
 from seqrec.data.prepare import prepare
-from seqrec.data.raw import RawFile, RawFolder, open_raw
+from seqrec.data.raw import RawFile, RawFolder, open_raw, stamp
 from seqrec.data.readers import TABLES, check_reader, read
 from seqrec.utils.errors import UserError
 
@@ -101,8 +101,20 @@ class FileDataset:
         """Return the prepared data set, fetched and prepared at the first time; `warnings` tell what is unexpected."""
         folder = cache_folder(cache_dir)
         file = self._found_file(data_dir, folder)
+        found = stamp(file)
         sha256, arrays, warnings = self._prepared(file, folder)
-        return Dataset(name=self.name, sha256=sha256, warnings=tuple(warnings), **arrays)
+        return Dataset(name=self.name, sha256=sha256, stamp=found, warnings=tuple(warnings), **arrays)
+
+    def find(self, data_dir: str | Path) -> RawFile | RawFolder | None:
+        """Return the raw file, None where it is not on the disk; raises UserError if the configuration names none."""
+        if self.file is None and self.path is None:
+            raise UserError("dataset.path is not set: give the path of your file, as in dataset.path=clicks.csv")
+        folder = Path(data_dir).expanduser().absolute()
+        paths = (
+            [Path(self.path).expanduser().absolute()] if self.file is None else [folder / name for name in self._names]
+        )
+        there = next((path for path in paths if path.exists()), None)
+        return there and open_raw(there, self.member, self.encoding)
 
     def file_sha256(self, data_dir: str | Path) -> str:
         """Return the hash of the raw file, which has to be there unless there is a url. Raises UserError if it is not."""
@@ -137,21 +149,18 @@ class FileDataset:
         return prepare(raw, self.min_rating, self.k_core, file) | {"counts": counts}
 
     def _found_file(self, data_dir: str | Path, folder: Path) -> RawFile | RawFolder:
-        if self.file is None:
-            return self._own_file()
-        return self._named_file(Path(data_dir).expanduser().absolute(), folder)
+        return self.find(data_dir) or self._fetch(Path(data_dir).expanduser().absolute(), folder)
 
-    def _named_file(self, data_dir: Path, folder: Path) -> RawFile | RawFolder:
-        """Find the file in data_dir or fetch it; `folder` keeps the lock."""
+    def _fetch(self, data_dir: Path, folder: Path) -> RawFile | RawFolder:
+        """Download the file into data_dir; `folder` keeps the lock. Raises UserError where it cannot be had."""
+        if self.file is None:
+            raise UserError(f"dataset.path={self.path}: there is no such file")
         names = self._names
         by_hand = (
             f"get it from {self.home} and put it there as {' or '.join(names)} "
             f"(SEQREC_DATA or data_dir={data_dir} is the folder)"
         )
         paths = [data_dir / name for name in names]
-        for path in paths:
-            if path.exists():
-                return open_raw(path, self.member, self.encoding)
         if self.url is None:
             raise UserError(f"dataset={self.name}: {names[0]} is not in {data_dir}\n  {by_hand}")
         if self.sha256 is None and None in (self.users, self.items, self.interactions):
@@ -172,11 +181,3 @@ class FileDataset:
         warnings = self._prepared(open_raw(path, self.member, self.encoding), folder)[2]
         if warnings:
             raise UserError(f"{self.url} gave another file than expected: {warnings[0]}")
-
-    def _own_file(self) -> RawFile | RawFolder:
-        if self.path is None:
-            raise UserError("dataset.path is not set: give the path of your file, as in dataset.path=clicks.csv")
-        path = Path(self.path).expanduser().absolute()
-        if not path.exists():
-            raise UserError(f"dataset.path={self.path}: there is no such file")
-        return open_raw(path, self.member, self.encoding)

@@ -70,6 +70,9 @@ class Method(nn.Module):
     def setup(self, train: Sequences) -> None:
         """Compute statistics of the training sequences, once, before the first epoch."""
 
+    def on_start(self) -> None:
+        """Take over what training starts from; not called where a run is resumed."""
+
     def on_stage(self, stage: int) -> int | None:
         """Begin a stage (from 0) and return its length in epochs; None trains until early stopping.
 

@@ -1,23 +1,30 @@
 """The files of a run directory, and when it may be written."""
 
+import hashlib
 import io
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from seqrec.config import config_hash
+from seqrec.config import config_hash, training_hash
+from seqrec.utils.addresses import current_address
 from seqrec.utils.errors import UserError
-from seqrec.utils.files import write_atomically, write_json
+from seqrec.utils.files import remove_leftovers, write_atomically, write_json
 from seqrec.utils.plain_yaml import read_plain
 
 DONE = "DONE"
 POSITION_PROFILE = "position_profile.npz"
+FROM_FILE = "seqrec.data.source.FileDataset"
+WRITTEN = (  # by the run itself
+    *("config.yaml", "manifest.json", "history.jsonl", "best.pt", "last.pt"),
+    *("ranks_test.npz", POSITION_PROFILE, "metrics.json", DONE),
+)
 TRACES = {DONE, "config.yaml", "metrics.json", "run.log"}  # any of them makes a folder a run directory
 
 
@@ -28,20 +35,31 @@ class RunDir:
         self.path = path
 
     @property
+    def resumable(self) -> bool:
+        """Whether there is a training state to go on from."""
+        return (self.path / "last.pt").exists()
+
+    @property
     def complete(self) -> bool:
         """Whether the run has ended and everything is written."""
         return (self.path / DONE).exists()
 
+    def twin(self, config: DictConfig, data_sha256: str) -> "RunDir | None":
+        """Return a complete run beside this one with the same data and training, so that only its evaluation differs."""
+        for path in sorted(self.path.parent.glob(f"seed{config.seed}-????????")):
+            other = RunDir(path)
+            if other.complete and path != self.path:
+                with suppress(UserError):  # it is damaged
+                    same_training = training_hash(other.config()) == training_hash(config)
+                    if same_training and other.manifest()["data_sha256"] == data_sha256:
+                        return other
+        return None
+
     def refuse_another(self, config: DictConfig) -> None:
         """Raise UserError if the directory holds a run of another configuration."""
-        path = self.path / "config.yaml"
-        if not path.exists():
+        if not (self.path / "config.yaml").exists():
             return
-        now = config_hash(config)
-        try:
-            of = config_hash(read_plain(path))
-        except (KeyError, TypeError, AttributeError, UserError):
-            raise UserError(f"{path} is not that of a run; take another hydra.run.dir") from None
+        now, of = config_hash(config), config_hash(self.config())
         if of != now:
             raise UserError(
                 f"{self.path} holds a run of another configuration (hash {of}, now {now}); "
@@ -53,12 +71,24 @@ class RunDir:
         of = self.manifest()["data_sha256"]
         if of != sha256:
             raise UserError(
-                f"{self.path}: the run had data of sha256 {of}, here it is {sha256}; give the run's own data"
+                f"{self.path}: the run had data of sha256 {of}, here it is {sha256}; "
+                "give the run's own data, or train on these with force=true"
             )
+
+    def refuse_changed_data(self, dataset: dict, data_dir: str) -> None:
+        """Raise UserError if the raw file has changed since the run, which must be complete; a missing file may be missing."""
+        if current_address(dataset["_target_"]) != FROM_FILE:
+            return
+        from seqrec.data.raw import stamp
+        from seqrec.data.source import FileDataset
+
+        file = FileDataset(**{key: value for key, value in dataset.items() if key != "_target_"}).find(data_dir)
+        if file is not None and stamp(file) != self.manifest().get("data_stamp"):
+            self.refuse_other_data(file.sha256())
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the directory; raises UserError if another process holds the lock."""
+        """Lock the directory, and clear away what a killed process left; raises UserError if another process holds the lock."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
@@ -66,6 +96,7 @@ class RunDir:
         except Timeout:
             raise UserError(f"another process is at work in {self.path}; wait for it or end it") from None
         try:
+            remove_leftovers(self.path, *WRITTEN)
             yield
         finally:
             lock.release()
@@ -100,17 +131,61 @@ class RunDir:
         self.path.rename(old)
         self.path.mkdir()
 
+    def config(self) -> DictConfig:
+        """Read config.yaml. Raises UserError if it is not that of a run."""
+        path = self.path / "config.yaml"
+        try:
+            config = OmegaConf.create(read_plain(path))
+            config_hash(config)
+        except Exception as error:  # a damaged or foreign file fails in any way
+            detail = str(error).removeprefix(f"{path}: ") if isinstance(error, UserError) else type(error).__name__
+            raise UserError(
+                f"{path} is damaged, or not that of a run; take another hydra.run.dir, or start again with force=true ({detail})"
+            ) from None
+        return config
+
     def metrics(self) -> dict:
-        """Read metrics.json."""
-        return json.loads((self.path / "metrics.json").read_text())
+        """Read metrics.json of a complete run. Raises UserError if it is damaged."""
+
+        def good(values: dict) -> bool:
+            valid, test = values["valid"], values["test"]
+            numbers = [values["best_epoch"], *valid.values(), *test.values()]
+            return valid.keys() <= test.keys() and all(isinstance(number, int | float) for number in numbers)
+
+        return self._read("metrics.json", good)
 
     def manifest(self) -> dict:
-        """Read manifest.json."""
-        return json.loads((self.path / "manifest.json").read_text())
+        """Read manifest.json. Raises UserError if it is damaged."""
+        return self._read("manifest.json", lambda values: {"config_hash", "data_sha256"} <= values.keys())
 
-    def write_config(self, yaml: str) -> None:
-        """Write the resolved configuration."""
+    def ranks(self) -> dict[str, np.ndarray]:
+        """Read ranks_test.npz. Raises UserError if it is damaged."""
+        path = self.path / "ranks_test.npz"
+        try:
+            with np.load(path) as ranks:
+                return dict(ranks)
+        except Exception as error:
+            raise UserError(f"{path} is damaged ({type(error).__name__}); do the run again with force=true") from None
+
+    def _read(self, name: str, good: Callable[[dict], bool]) -> dict:
+        """Read a JSON file; raises UserError unless it is `good` and has the hash in DONE, which earlier versions left empty."""
+        path = self.path / name
+        try:
+            content = path.read_bytes()
+            values = json.loads(content)
+            sums = (self.path / DONE).read_text() if self.complete else ""
+            whole = good(values) and (not sums or f"{hashlib.sha256(content).hexdigest()}  {name}\n" in sums)
+        except (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError):
+            whole = False
+        if not whole:
+            advice = "do the run again with force=true" if self.complete else "remove it"
+            raise UserError(f"{path} is missing, damaged or was changed; {advice}")
+        return values
+
+    def begin(self, yaml: str, manifest: dict) -> None:
+        """Write the resolved configuration, and what is known of the run when it starts or goes on."""
         write_atomically(self.path / "config.yaml", yaml.encode())
+        write_json(self.path / "manifest.json", manifest)
 
     def write_history(self, history: list[dict]) -> None:
         """Write history.jsonl, one line per epoch."""
@@ -146,10 +221,12 @@ class RunDir:
                 write_atomically(self.path / name, (other.path / name).read_bytes())
 
     def finish(self, metrics: dict, manifest: dict) -> None:
-        """Write metrics.json and manifest.json, then DONE."""
-        write_json(self.path / "manifest.json", manifest)
-        write_json(self.path / "metrics.json", metrics)
-        write_atomically(self.path / DONE, b"")
+        """Write metrics.json and manifest.json, then DONE with their hashes, as sha256sum has them."""
+        sums = ""
+        for name, values in (("manifest.json", manifest), ("metrics.json", metrics)):
+            write_json(self.path / name, values)
+            sums += f"{hashlib.sha256((self.path / name).read_bytes()).hexdigest()}  {name}\n"
+        write_atomically(self.path / DONE, sums.encode())
 
 
 def read_position_profile(folder: Path) -> dict[str, np.ndarray]:

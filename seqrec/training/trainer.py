@@ -75,20 +75,30 @@ class Trainer:
         self.saved = time.monotonic()
         saved = self.checkpoints.load("last.pt")
         if saved is None:
+            self.method.on_start()
             self.begin_stage()
         else:
-            self._resume(saved)
+            with self.checkpoints.damage_named("last.pt"):
+                self._resume(saved)
+            self._mend_best(saved["model"])
         self.started = time.monotonic() - self.state.seconds
-        while not self.state.stopped:
+        while self._goes_on():
             if self.state.step == 0:
                 self.method.on_epoch(self.state.epoch)
             self._train_epoch()
             self._end_epoch()
-            if self.state.stopped and self.state.stage + 1 < self.method.stages and not self._out_of_time():
-                self._next_stage()
             self.record(self.state.history)
             self._save_last()
+            if self.state.best_epoch == self.state.epoch:  # after last.pt, from which a resumed run can make it
+                self._save_best(self.method.state_dict())
         return self.state
+
+    def _goes_on(self) -> bool:
+        """Return whether there is an epoch to train; begins the next stage where one has ended."""
+        if self.state.stopped and self.state.stage + 1 < self.method.stages and not self._out_of_time():
+            self._next_stage()
+            self._save_last()
+        return not self.state.stopped
 
     def begin_stage(self) -> None:
         """Create the optimisers and schedulers of `state.stage`; the method decides how long it is."""
@@ -115,7 +125,7 @@ class Trainer:
         state = self.state
         log.info("stage %d ended: %s", state.stage + 1, state.stopped)
         self.fabric.barrier()
-        self.method.load_state_dict(self.checkpoints.load("best.pt")["model"])
+        self.checkpoints.load_best(self.method)
         state.stage, state.stage_began = state.stage + 1, state.epoch
         state.best, state.waited, state.lr_scale, state.stopped = None, 0, 1.0, ""
         self.begin_stage()
@@ -177,7 +187,6 @@ class Trainer:
             state.history[-1] |= {**entry, "valid_seconds": round(time.monotonic() - began, 3)}
             if state.best is None or metrics[self.monitor] > state.best:
                 state.best, state.best_epoch, state.waited = metrics[self.monitor], state.epoch, 0
-                self._save("best.pt", {"model": self.method.state_dict(), "epoch": state.epoch})
             elif state.epoch > self.method.patience_from:
                 state.waited += 1
                 if self.plateau is not None and state.waited % self.plateau == 0:
@@ -202,6 +211,9 @@ class Trainer:
             },
         )
 
+    def _save_best(self, weights: dict[str, Tensor]) -> None:
+        self._save("best.pt", {"model": weights, "epoch": self.state.epoch})
+
     def _save(self, name: str, state: dict) -> None:
         if self.fabric.is_global_zero:
             self.checkpoints.save(name, state)
@@ -216,6 +228,8 @@ class Trainer:
         self.state = State(**saved["state"])
         self.state.earlier = self.state.seconds
         self.begin_stage()
+        if not (len(self.state.history) == self.state.epoch <= self.stage_ends and self.state.step < len(self.loader)):
+            raise ValueError
         self.method.on_epoch(self.state.epoch)  # it may make buffers that the checkpoint then fills
         self.method.load_state_dict(saved["model"])
         for name, optimizer in self.optimizers.items():
@@ -223,6 +237,27 @@ class Trainer:
             self.schedulers[name].load_state_dict(saved["schedulers"][name])
         restore_random_state(saved["random"])
         self.record(self.state.history)
+
+    def _mend_best(self, weights: dict[str, Tensor]) -> None:
+        """Make best.pt agree with last.pt, whose `weights` are given, wherever the process before ended.
+
+        Raises UserError if the best weights are lost.
+        """
+        state = self.state
+        if state.best is None:  # best.pt is of the stage before, or not there yet
+            return
+        if state.best_epoch == state.epoch and state.step == 0:
+            self._save_best(weights)
+            return
+        best = self.checkpoints.load("best.pt")
+        if best is None:
+            raise UserError(f"{self.checkpoints.folder / 'best.pt'} is missing; start again with force=true")
+        if best.get("epoch") != state.best_epoch and not state.stopped:
+            # earlier versions wrote best.pt first; where this epoch comes out as it did, it is the best one again
+            log.warning(
+                "warning: the best weights so far are lost; the best epoch is one from epoch %d on", state.epoch + 1
+            )
+            state.best = None
 
     def _average_over_processes(self, parameters: list[torch.nn.Parameter]) -> None:
         if self.fabric.world_size > 1:

@@ -1,9 +1,9 @@
 """Checkpoints: tensors and plain values only, written to a temporary name and renamed, read with weights_only."""
 
 import io
-import pickle
 import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -12,10 +12,16 @@ from torch import nn
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_atomically
 
-DAMAGED = (  # what reading a damaged file has been seen to raise
-    *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
-    *(RuntimeError, EOFError, LookupError, TypeError, ValueError),
-)
+
+@contextmanager
+def damage_named(file: str, advice: str) -> Iterator[None]:
+    """Turn whatever reading a damaged file raises into a UserError of one line."""
+    try:
+        yield
+    except (UserError, OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # there is no end to what damage makes of a file
+        raise UserError(f"{file} is damaged, or of another version ({type(error).__name__}); {advice}") from error
 
 
 class Checkpoints:
@@ -39,14 +45,10 @@ class Checkpoints:
         path = self.folder / name
         if not path.exists():
             return None
-        try:
+        with self.damage_named(name):
             state = _read(path)
             of = {"data_sha256": self.identity["data_sha256"], **state}  # early checkpoints have no data hash
             of = {key: of[key] for key in self.identity}
-        except DAMAGED as error:
-            raise UserError(
-                f"{path} is damaged ({type(error).__name__}); remove it, or start again with force=true"
-            ) from error
         for key, now in self.identity.items():
             if of[key] != now:
                 raise UserError(
@@ -54,6 +56,19 @@ class Checkpoints:
                     "take another hydra.run.dir, or start again with force=true"
                 )
         return state
+
+    def load_best(self, module: nn.Module) -> int | None:
+        """Load the weights of best.pt; returns their epoch, or None where there is no such file. Raises as `load` does."""
+        best = self.load("best.pt")
+        if best is None:
+            return None
+        with self.damage_named("best.pt"):
+            module.load_state_dict(best["model"])
+            return best["epoch"]
+
+    def damage_named(self, name: str) -> AbstractContextManager[None]:
+        """Turn what a damaged checkpoint, or one with other parts, raises into a UserError."""
+        return damage_named(str(self.folder / name), "start again with force=true")
 
 
 def take_over(module: nn.Module, parts: tuple[str, ...], folder: str, key: str, advice: str) -> None:
@@ -64,11 +79,9 @@ def take_over(module: nn.Module, parts: tuple[str, ...], folder: str, key: str, 
     path = Path(folder) / "best.pt"
     if not path.exists():
         raise UserError(f"{key}={folder}: there is no best.pt in it; give the directory of a run of a trained method")
-    try:
+    with damage_named(f"{key}={folder}: best.pt", "do that run again"):
         there = _read(path)["model"]
-    except DAMAGED as error:
-        raise UserError(f"{key}={folder}: best.pt is damaged ({type(error).__name__})") from error
-    saved, own = ({n: v for n, v in state.items() if n.startswith(parts)} for state in (there, module.state_dict()))
+        saved, own = ({n: v for n, v in state.items() if n.startswith(parts)} for state in (there, module.state_dict()))
     for name in own | saved:
         shape, here = (tuple(state[name].shape) if name in state else "missing" for state in (saved, own))
         if shape != here:

@@ -2,12 +2,30 @@
 
 import json
 import os
+import re
+import time
 from pathlib import Path
+
+
+def temporary_name(path: Path) -> Path:
+    """Return the name under which this process writes what becomes `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_leftovers(folder: Path, *names: str, age: float = 0) -> None:
+    """Remove what killed processes left of files with these names in `folder`, unless it was changed in the last `age` seconds.
+
+    No other process may be writing them.
+    """
+    ours = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.\d+\.tmp")
+    for path in folder.glob(".*.tmp"):
+        if ours.fullmatch(path.name) and path.stat().st_mtime <= time.time() - age:
+            path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` under a temporary name in the same folder, then rename it to `path`; raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         with temporary.open("wb") as stream:
             stream.write(content)

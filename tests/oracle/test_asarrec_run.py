@@ -77,12 +77,12 @@ def test_an_augmenter_is_taken_over_by_a_run_on_other_data(finished, tmp_path):
 def test_an_augmenter_that_is_taken_over_goes_on_learning(finished, tmp_path):
     method = method_of(f"method.augmenter_from={finished}", "seed=2")
     fresh = method.augmenter.query.weight.detach().clone()
-    method.on_stage(0)
+    method.on_start()
     assert not torch.equal(method.augmenter.query.weight, fresh)
     assert all(parameter.requires_grad for parameter in method.augmenter.parameters())
     assert "augmenter" in method.param_groups()
     untouched = method_of("seed=2")
-    untouched.on_stage(0)
+    untouched.on_start()
     assert torch.equal(untouched.augmenter.query.weight, fresh)
 
 
@@ -114,7 +114,7 @@ def test_an_augmenter_that_cannot_be_taken_over_is_an_error_that_names_the_key(f
         torch.save({"model": {"items.weight": torch.zeros(2)}}, folder / "best.pt")
     method = method_of(f"method.augmenter_from={folder}", *overrides)
     with pytest.raises(UserError) as error:
-        method.on_stage(0)
+        method.on_start()
     assert str(error.value).startswith(f"method.augmenter_from={folder}: ")
     assert message in str(error.value)
 

@@ -219,7 +219,7 @@ def test_a_sampler_of_another_data_set_can_be_taken_over(tmp_path):
         for parameter in taken.sampler.parameters():
             parameter.zero_()
     items = taken.items.weight.clone()
-    taken.on_stage(0)
+    taken.on_start()
     for name, value in taken.sampler.state_dict().items():
         assert torch.equal(value, source.sampler.state_dict()[name])
     assert torch.equal(taken.items.weight, items)
@@ -228,16 +228,16 @@ def test_a_sampler_of_another_data_set_can_be_taken_over(tmp_path):
 def test_a_sampler_that_does_not_fit_is_refused(tmp_path):
     key = f"method.sampler_from={tmp_path}"
     with pytest.raises(UserError, match=r"method.sampler_from=.*best.pt"):
-        method_of(key).on_stage(0)
+        method_of(key).on_start()
     (tmp_path / "best.pt").write_bytes(b"no checkpoint")
     with pytest.raises(UserError, match=r"method.sampler_from=.*best.pt"):
-        method_of(key).on_stage(0)
+        method_of(key).on_start()
     torch.save({"model": method_of("dim=16").state_dict()}, tmp_path / "best.pt")
     with pytest.raises(UserError, match=r"method.sampler_from=.*same dim"):
-        method_of(key).on_stage(0)
+        method_of(key).on_start()
     torch.save({"model": method_of("method.policy=random").state_dict()}, tmp_path / "best.pt")
     with pytest.raises(UserError, match=r"method.sampler_from=.* is missing there and .*; give an AutoSAM run"):
-        method_of(key).on_stage(0)
+        method_of(key).on_start()
     with pytest.raises(UserError, match=r"method.policy=last"):
         method_of(key, "method.policy=last")
 

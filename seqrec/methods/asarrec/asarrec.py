@@ -115,7 +115,7 @@ class AsarRec(Method):
         """Choose the items to insert, from the training sequences."""
         self.candidates.setup(train)
 
-    def on_stage(self, stage: int) -> None:
+    def on_start(self) -> None:
         """Load the augmenter of another run, if one is named; raises UserError if it is not there or does not fit."""
         if self.augmenter_from is not None:
             advice = "give an AsarRec run with the same dim, max_len and method.candidates"

@@ -84,12 +84,11 @@ class AutoSAM(Method):
             return "its rewards are log-probabilities of items: use loss=cross_entropy or loss=sampled_softmax"
         return super().refuse(loss, backbone)
 
-    def on_stage(self, stage: int) -> int | None:
+    def on_start(self) -> None:
         """Begin with the sampler of another run, if one is named; raises UserError if it is not there or does not fit."""
         if self.sampler_from is not None:
             advice = "give an AutoSAM run with the same dim and method.sampler.*, and with a backbone without positions the same max_len"
             take_over(self, ("sampler.",), self.sampler_from, "method.sampler_from", advice)
-        return None
 
     def on_epoch(self, epoch: int) -> None:
         """Increase the threshold th_e above which a kept item has a future reward."""

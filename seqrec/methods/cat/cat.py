@@ -91,12 +91,15 @@ class CAT(Method):
         for name, value in (("effect", single(effect)), ("direct", single(direct)), ("sample", sample)):
             self.register_buffer(name, value, persistent=False)
 
+    def on_start(self) -> None:
+        """Start from the weights of the plain run `stage1`, if there is one."""
+        if self.stage1 is not None:
+            take_over(self, PLAIN, self.stage1, "method.stage1", "take the same dataset, backbone, dim and max_len")
+
     def on_stage(self, stage: int) -> int | None:
         """Begin plain training (None: until early stopping), or the adversarial stage and its fixed number of epochs."""
         if stage + 1 < self.stages:
             return None
-        if self.stage1 is not None:
-            take_over(self, PLAIN, self.stage1, "method.stage1", "take the same dataset, backbone, dim and max_len")
         self.adversarial = self.weights != "none"
         if self.adversarial:
             self.fix_radii()
