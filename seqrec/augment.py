@@ -1,6 +1,6 @@
 """Crop, mask, reorder, substitute, insert: views of item sequences, drawn for whole batches.
 
-The operators take ids seq [B, T], left-padded and without holes, and draw anew for every row, from torch's global
+The operators take ids seq [B, T], left-padded and without holes, and draw independently for every row, from torch's global
 generator. n is a row's number of items; counts are int(ratio * n) in double precision, as in CoSeRec's code.
 """
 
@@ -14,9 +14,9 @@ OPERATORS = ("crop", "mask", "reorder", "substitute", "insert")
 
 
 def crop(seq: Tensor, ratio: float, miss_newest: bool = False) -> Tensor:
-    """Keep a window of int(ratio * n) items, at least one, right-aligned [B, T]; all places of the window are equally likely.
+    """Keep a window of int(ratio * n) items, at least one, right-aligned [B, T]; all positions of the window are equally likely.
 
-    `miss_newest` leaves out the last place, as the off-by-one in CoSeRec's code does for windows that are not empty.
+    `miss_newest` excludes the last position, as the off-by-one in CoSeRec's code does for windows that are not empty.
     """
     slot, length = _slots(seq), _length(seq)
     count = _count(ratio, length)
@@ -32,12 +32,12 @@ def mask(seq: Tensor, ratio: float) -> Tensor:
 
 
 def reorder(seq: Tensor, ratio: float, miss_newest: bool = False) -> Tensor:
-    """Shuffle a window of int(ratio * n) items [B, T]; `miss_newest` keeps it off the newest item, as CoSeRec's code does."""
+    """Shuffle a window of int(ratio * n) items [B, T]; `miss_newest` keeps it off the newest item, as in CoSeRec's code."""
     slot, length = _slots(seq), _length(seq)
     width = _count(ratio, length)
     first = seq.shape[1] - length + _start(length - width - int(miss_newest))
     inside = (slot >= first) & (slot < first + width)
-    # keys of the window lie strictly between those of its neighbours
+    # keys of the window are strictly between those of its neighbours
     key = torch.where(inside, first - 0.5 + width * torch.rand(seq.shape, device=seq.device), slot)
     return seq.gather(1, key.argsort(1))
 
@@ -48,24 +48,24 @@ def substitute(seq: Tensor, ratio: float, similar: Tensor) -> Tensor:
 
 
 def insert(seq: Tensor, ratio: float, similar: Tensor) -> Tensor:
-    """Put before max(int(ratio * n), 1) items their similar ones; right-aligned and wider, [B, T + max(int(ratio * T), 1)]."""
+    """Insert their similar items before max(int(ratio * n), 1) items; right-aligned and wider, [B, T + max(int(ratio * T), 1)]."""
     rows, width = seq.shape
     chosen = _choose(seq, _count(ratio, _length(seq)).clamp(min=1))
     growth = max(int(ratio * width), 1)
     at_or_after = chosen.flip(1).cumsum(1).flip(1)
-    place = _slots(seq) + growth - at_or_after + chosen
+    slot_of = _slots(seq) + growth - at_or_after + chosen
     row, slot = chosen.nonzero(as_tuple=True)
-    wider = seq.new_zeros(rows, width + growth).scatter(1, place, seq)
-    wider[row, place[row, slot] - 1] = similar[seq[row, slot]]
+    wider = seq.new_zeros(rows, width + growth).scatter(1, slot_of, seq)
+    wider[row, slot_of[row, slot] - 1] = similar[seq[row, slot]]
     return wider
 
 
 class Views:
     """Draws two views of every row: an operator chosen uniformly from the row's set, for each view.
 
-    Rows of at most `threshold` items choose from the set `short`, others from `long`; with an empty set a row stays as
-    it is, with threshold -1 no row is short. `distinct` makes the two operators of a row differ (where the set has
-    two). The other keys are the operators' ratios. `released` takes over two slips of CoSeRec's code: windows miss the
+    Rows of at most `threshold` items choose from the set `short`, others from `long`; with an empty set a row does
+    not change, with threshold -1 no row is short. `distinct` makes the two operators of a row differ (where the set has
+    two). The other keys are the operators' ratios. `released` reproduces two errors of CoSeRec's code: windows exclude the
     newest item, and with a threshold above 0 `reorder` has the ratio of `mask`. Raises UserError on a value outside its
     range.
     """
@@ -99,13 +99,13 @@ class Views:
 
     @property
     def informed(self) -> bool:
-        """Whether any operator asks for similar items."""
+        """Whether any operator needs similar items."""
         return not {"substitute", "insert"}.isdisjoint(self.sets["long"] + self.sets["short"])
 
     def __call__(self, seq: Tensor, similar: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return views [2B, W] of seq [B, T], row b's in rows b and B + b, and which slots they take up, holes included.
+        """Return views [2B, W] of seq [B, T], row b's in rows b and B + b, and which slots they occupy, holes included.
 
-        They are right-aligned and cut to the newest `max_len` slots; T <= W <= max_len. `similar` [V + 1] is the table
+        They are right-aligned and truncated to the newest `max_len` slots; T <= W <= max_len. `similar` [V + 1] is the table
         of nearest items.
         """
         drawn = torch.cat(self.draw(_length(seq).squeeze(1)))
@@ -124,7 +124,7 @@ class Views:
         return views, taken
 
     def draw(self, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the operators of the two views of rows of `length` [B], as places in OPERATORS, -1 = none."""
+        """Return the operators of the two views of rows of `length` [B], as indices into OPERATORS, -1 = none."""
         first, second = torch.full_like(length, -1), torch.full_like(length, -1)
         is_short = length <= self.threshold
         for names, rows in ((self.sets["short"], is_short), (self.sets["long"], ~is_short)):

@@ -1,4 +1,4 @@
-"""The only thing that crosses from data to methods and to evaluation."""
+"""The batch, the only interface between data and methods or evaluation."""
 
 from dataclasses import dataclass, fields
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of item ids, left-padded to the longest row of this batch; the newest item stands last, item 0 is padding."""
+    """Rows of item ids, left-padded to the longest row of this batch; the newest item is last, item 0 is padding."""
 
     user: Tensor  # [B]
     seq: Tensor  # [B, T]

@@ -1,1 +1,1 @@
-"""Sequence encoders: they know embeddings and masks, but no ids, losses or methods."""
+"""Sequence encoders: their inputs are embeddings and masks, never ids, losses or methods."""

@@ -1,4 +1,4 @@
-"""The interface of a backbone; `backbones/layout.py` says which tensor has which shape where."""
+"""The interface of a backbone; `backbones/layout.py` explains the shapes of tensors."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,9 +60,9 @@ class Backbone(nn.Module):
     ) -> Tensor:
         """Encode item embeddings x [B, T, D] where mask [B, T] is True (holes allowed); returns [B, T, D], 0 where it is False.
 
-        `positions` [B, T] are rows of the position table. With `newest` only the state of the last slot is right, which
-        lets a backbone skip work. With `look_up`, a map from ids to embeddings, x has item ids [B, T], and only those of
-        real cells are looked up.
+        `positions` [B, T] are rows of the position table. With `newest` only the state of the last slot is valid, which
+        saves computation. With `look_up`, a map from ids to embeddings, x has item ids [B, T], and only those of
+        cells that are not padding are looked up.
         """
         layout = replace(self.layout(mask), newest=newest)
         cells = layout.gather(x)

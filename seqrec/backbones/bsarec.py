@@ -1,4 +1,4 @@
-"""BSARec: a frequency filter beside self-attention (Shin et al., AAAI 2024)."""
+"""BSARec: a frequency filter in parallel to self-attention (Shin et al., AAAI 2024)."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ class BSARec(FixedLength):
 
     `filter_weight` is the paper's alpha, `low_components` its c: of the L components of the spectrum the lowest c, that is
     the frequencies up to c // 2 with both signs, are low (an even c is c + 1). The filter sees all slots, padding included,
-    so the backbone is not causal; the attention of a real slot sees real slots up to itself.
+    so the backbone is not causal; items attend to items up to themselves.
     """
 
     def __init__(
@@ -35,8 +35,8 @@ class BSARec(FixedLength):
 class BSARecLayer(nn.Module):
     """alpha F + (1 - alpha) A of a filter branch F and an attention branch A, then a feed-forward branch.
 
-    Each branch ends in a residual sum with a LayerNorm after it. The filter is low + beta^2 * high per dimension; what is
-    learnt is beta, here `root_scale`.
+    Each branch ends in a residual sum with a LayerNorm after it. The filter is low + beta^2 * high per dimension; the
+    parameter is beta, here `root_scale`.
     """
 
     def __init__(self, dim, max_len, heads, filter_weight, low_components, feedforward, dropout, attention_dropout):
@@ -63,7 +63,7 @@ class BSARecLayer(nn.Module):
     def attend(self, own: Tensor, x: Tensor, real: Tensor) -> Tensor:
         """Multi-head attention of the last K slots, own [B, K, D], over `real` slots of x [B, L, D] not newer than they are.
 
-        A slot with nothing real up to itself, which is padding, sees all slots, as in the authors' code.
+        A padding slot without an item before it attends to all slots, as in the authors' code.
         """
         slots, kept = x.shape[1], own.shape[1]
         newer = torch.ones(kept, slots, dtype=torch.bool, device=x.device).triu(slots - kept + 1)

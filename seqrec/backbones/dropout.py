@@ -14,9 +14,9 @@ class Dropout(nn.Dropout):
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
-    """Zero each value of x with probability `rate` and scale the others so that the expectation stays.
+    """Zero each value of x with probability `rate` and scale the others so that the expectation is unchanged.
 
-    On a CPU 16 random bits decide on a value, so the rate is rounded to a multiple of 2^-16, below 1. Raises ValueError for
+    On a CPU each value uses 16 random bits, so the rate is rounded to a multiple of 2^-16, below 1. Raises ValueError for
     a rate outside [0, 1].
     """
     if x.device.type != "cpu" or not 0 <= rate < 1:

@@ -1,4 +1,4 @@
-"""What backbones that filter whole sequences have in common: a fixed number of slots."""
+"""Base of backbones that filter whole sequences over a fixed number of slots."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ from seqrec.backbones.layout import CellLayout, all_cells
 class FixedLength(Backbone):
     """Layers over exactly L = `max_len` slots: shorter batches are left-padded, padding and holes are zero items.
 
-    Every slot sees every other, so it is not causal, and it works on padding by construction. A layer maps slots
+    Every slot depends on every other, so it is not causal, and it computes on padding by construction. A layer maps slots
     x [B, L, D], of which `real` [B, L] hold an item, to [B, L, D], or with `newest` to the last slot alone, [B, 1, D].
     """
 

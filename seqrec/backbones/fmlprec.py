@@ -29,7 +29,7 @@ class FilterLayer(nn.Module):
     def forward(self, x: Tensor, real: Tensor, newest: bool = False) -> Tensor:
         """Run one layer over slots [B, L, D], whether `real` or not; returns [B, L, D], or [B, 1, D] with `newest`."""
         response, slots = torch.view_as_complex(self.filter), x.shape[1]
-        if newest:  # the product of spectra is a circular convolution, of which one slot is needed
+        if newest:  # the product of spectra is a circular convolution; only one slot of it is needed
             taps = torch.fft.irfft(response, n=slots, dim=0).flip(0)
             filtered, x = (taps * x).sum(1, keepdim=True), x[:, -1:]
         else:

@@ -14,7 +14,7 @@ STEPS = 16  # of one call on a CPU
 class GRU4Rec(Backbone):
     """Gated recurrent layers of width `hidden`, then a projection back to D.
 
-    It has no position table and sees order alone. Padding and holes are skipped.
+    It has no position table. Padding and holes are skipped.
     """
 
     def __init__(self, dim: int, max_len: int, hidden: int, layers: int, embedding_dropout: float, dropout: float):
@@ -53,7 +53,7 @@ class GRULayer(nn.Module):
 
     def forward(self, x: Tensor, batch_sizes: Tensor) -> Tensor:
         """Run over packed cells [N, D]; returns [N, hidden]."""
-        # on a CPU the gradient of every step fills a tensor as large as all steps of its call: few steps, small tensors
+        # on a CPU the gradient of a step fills a tensor as large as all steps of its call, so calls with few steps are faster
         pieces = batch_sizes.split(STEPS if x.device.type == "cpu" else len(batch_sizes))
         states, hidden = [], None
         for sizes, cells in zip(pieces, x.split([int(sizes.sum()) for sizes in pieces]), strict=True):

@@ -1,9 +1,9 @@
-"""Which cells of a padded batch are real, and in what order a backbone runs over them.
+"""The cells of a padded batch that hold items, and the order in which a backbone processes them.
 
 Shapes: the loader pads, so a batch, embeddings and hidden states are [B, T] or [B, T, D]. On short histories nine tenths of
-that is padding. Inside a backbone, and only there, tensors are flat: `Backbone.forward` gathers the N cells, `run` maps
+these are padding. Inside a backbone, and only there, tensors are flat: `Backbone.forward` gathers the N cells, `run` maps
 [N, D] to [N, D], so that projections, norms and dropout work on (nearly) no padding, and the result is scattered to
-[B, T, D], 0 at padding. A loss sees the n supervised slots alone, `hidden[supervised]`, [n, D].
+[B, T, D], 0 at padding. A loss gets only the n supervised slots, `hidden[supervised]`, [n, D].
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from seqrec.utils.groups import falling_groups
 
 @dataclass(frozen=True)
 class CellLayout:
-    """The N cells of a [B, T] batch, in the order in which a backbone runs over them."""
+    """The N cells of a [B, T] batch, in the order in which a backbone processes them."""
 
     shape: tuple[int, int]  # (B, T)
     index: Tensor  # [N] flat position b * T + t of the item in each cell
     destination: Tensor  # [N] where the result goes: `index`, or B * T for a cell that only fills up a block
     blocks: tuple[tuple[int, int], ...] = ()  # (rows, width), one after the other: rows side by side, oldest item first
     batch_sizes: Tensor | None = None  # [T] rows that are still running at each step, for packed sequences
-    newest: bool = False  # only the state of the last slot, T - 1, is used: those of others need not be right
+    newest: bool = False  # only the state of the last slot, T - 1, is used; others may be invalid
 
     @property
     def row(self) -> Tensor:
@@ -51,8 +51,8 @@ def all_cells(mask: Tensor) -> CellLayout:
 def length_blocks(mask: Tensor, shrink: float = 0.8) -> CellLayout:
     """Group the rows of mask [B, T] by their number of real items, so that blocks hold little padding.
 
-    Holes are closed: within a block a row's real items are at its left in their order, and the rest of the row is
-    filled with copies of its last item, which no earlier item can see under a causal mask. A new block begins where
+    Holes are closed: within a block a row's items are left-aligned, and the rest of the row is
+    filled with copies of its last item, to which no earlier item attends under a causal mask. A new block begins where
     rows have at most `shrink` times the current width. On an accelerator there is one block: a launch costs more than
     padding.
     """
@@ -62,7 +62,7 @@ def length_blocks(mask: Tensor, shrink: float = 0.8) -> CellLayout:
     if mask.device.type == "cpu":
         lengths = length[order].numpy()
         cut = falling_groups(lengths, lambda widest: min(int(shrink * widest) + 1, widest))
-        blocks = tuple((stop - start, int(lengths[start])) for start, stop in cut) or ((rows, 1),)  # nothing is real
+        blocks = tuple((stop - start, int(lengths[start])) for start, stop in cut) or ((rows, 1),)  # no items
     else:
         blocks = ((rows, width),)
     kept = order[: sum(members for members, _ in blocks)]
@@ -80,7 +80,7 @@ def length_blocks(mask: Tensor, shrink: float = 0.8) -> CellLayout:
 
 
 def packed_steps(mask: Tensor) -> CellLayout:
-    """Order the real cells of mask [B, T] step by step over rows of falling length, as packed sequences have them."""
+    """Order the real cells of mask [B, T] step by step over rows of decreasing length, the order of packed sequences."""
     rows, width = mask.shape
     lengths = mask.sum(1)
     step = (mask.cumsum(1) - 1)[mask]

@@ -15,8 +15,8 @@ class SASRec(Backbone):
     """Transformer encoder with a causal mask.
 
     `norm_first` normalises before each branch (and once at the end), otherwise after each residual sum as in BERT, with
-    a LayerNorm on the embeddings too; "original" as the authors' code: keys and values are left as they are, and a
-    residual sum takes the normalised input. `scale_embedding` multiplies item embeddings by sqrt(D) as the original
+    a LayerNorm on the embeddings too; "original" as in the authors' code: keys and values are not normalised, and a
+    residual sum adds the normalised input. `scale_embedding` multiplies item embeddings by sqrt(D) as the original
     does. `feedforward` is the inner width as a multiple of D; `inner_dropout` acts between its two projections.
     """
 
@@ -48,7 +48,7 @@ class SASRec(Backbone):
         self.initialise()
 
     def layout(self, mask: Tensor) -> CellLayout:
-        """Choose the cells of mask [B, T]: blocks of rows of like length."""
+        """Choose the cells of mask [B, T]: blocks of rows of similar length."""
         return length_blocks(mask)
 
     def run(self, x: Tensor, positions: Tensor, layout: CellLayout) -> Tensor:
@@ -90,7 +90,7 @@ class SASRecLayer(nn.Module):
         rate = self.attention_dropout if self.training else 0.0
         projected = self.query_key_value(x) if context is None else self.project(x, context)
         mixed = []
-        # slices would each have a gradient of all N cells, most of it zeros
+        # the gradient of a slice would cover all N cells, most of it zeros
         blocks = projected.split([rows * width for rows, width in layout.blocks])
         for block, (rows, width) in zip(blocks, layout.blocks, strict=True):
             query, key, value = block.view(rows, width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -99,7 +99,7 @@ class SASRecLayer(nn.Module):
         return self.attention_output_dropout(self.output(torch.cat(mixed)))
 
     def project(self, x: Tensor, context: Tensor) -> Tensor:
-        """Queries of x [N, D] beside keys and values of `context` [N, D], as [N, 3 D]."""
+        """Queries of x [N, D] next to keys and values of `context` [N, D], as [N, 3 D]."""
         dim, weight, bias = x.shape[1], self.query_key_value.weight, self.query_key_value.bias
         return torch.cat([F.linear(x, weight[:dim], bias[:dim]), F.linear(context, weight[dim:], bias[dim:])], 1)
 
@@ -109,7 +109,7 @@ class SASRecLayer(nn.Module):
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, rate: float) -> Tensor:
-    """Attend to oneself and what is older, [rows, heads, T, D / heads] each, with `rate` of the weights dropped."""
+    """Attend to the same and older slots, [rows, heads, T, D / heads] each, with `rate` of the weights dropped."""
     if not rate or query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
     newer = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).triu(1)

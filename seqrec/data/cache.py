@@ -1,4 +1,4 @@
-"""Prepared arrays kept on the disk, built once however many processes ask for them."""
+"""Prepared arrays in a cache folder, built once for all processes."""
 
 import hashlib
 import io
@@ -16,13 +16,13 @@ from filelock import FileLock
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_atomically
 
-FORMAT = 2  # to be raised whenever a reader or `prepare` gives other arrays for the same file
+FORMAT = 2  # to be increased whenever a reader or `prepare` returns other arrays for the same file
 
 Arrays = dict[str, np.ndarray]
 
 
 def cache_folder(cache_dir: str | None) -> Path:
-    """Return the folder of prepared copies, made if need be; None stands for the user's own cache folder."""
+    """Return the folder of prepared copies, created if needed; None is the user's own cache folder."""
     folder = Path(pooch.os_cache("seqrec") if cache_dir is None else cache_dir).expanduser().absolute()
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def cache_folder(cache_dir: str | None) -> Path:
 
 
 def cache_file(folder: Path, name: str, **key) -> Path:
-    """Return the path of the copy that `key` (hash of the raw file, reader and options) decides."""
+    """Return the path of the copy for `key` (hash of the raw file, reader and options)."""
     digest = hashlib.sha256(json.dumps({"format": FORMAT, **key}, sort_keys=True).encode()).hexdigest()
     return folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}-{digest[:20]}.npz"
 
@@ -56,7 +56,7 @@ def cached(path: Path, build: Callable[[], Arrays]) -> tuple[Arrays, list[str]]:
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
-    """Let one process at a time, of all that name the same lock, do the work inside."""
+    """Let only one process at a time hold the lock of this name."""
     lock = FileLock(folder / f".{name}.lock")
     with _writing(folder):
         lock.acquire()

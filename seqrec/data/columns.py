@@ -1,4 +1,4 @@
-"""Which columns of a table, or fields of a record, the configuration wants, by name or by number."""
+"""Which columns of a table, or fields of a record, the configuration selects, by name or by number."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ ROLES = ("user", "item", "time", "rating")
 
 @dataclass(frozen=True)
 class Columns:
-    """The wanted columns, each by its name or by its number from 0; a separator of None is found from the first lines.
+    """The selected columns, each by its name or by its number from 0; a separator of None is detected from the first lines.
 
-    `keep` gives the wanted values of further columns. Raises UserError for what can be neither name nor number.
+    `keep` gives the values to keep of further columns. Raises UserError for a value that is neither a name nor a number.
     """
 
     user: str | int | None = None
@@ -45,11 +45,11 @@ class Columns:
 
     @property
     def by_number(self) -> bool:
-        """Whether all columns that are wanted, one at least, are so by their numbers."""
+        """Whether all selected columns, and at least one, are given by number."""
         return bool(self.wanted) and all(isinstance(column, int) for column in self.wanted.values())
 
     def check_needed(self, there: str = "") -> None:
-        """Raise UserError if user or item is not set; `there` lists what the file has."""
+        """Raise UserError if user or item is not set; `there` lists the columns of the file."""
         for role in ("user", "item"):
             if getattr(self, role) is None:
                 raise UserError(
@@ -57,19 +57,19 @@ class Columns:
                 )
 
     def located(self, names: list[str], where: object, header: bool = True) -> dict[str | int, int]:
-        """Return the place of each wanted column among those of a file; raises UserError for one that is not there.
+        """Return the index of each selected column among those of a file; raises UserError for one that does not exist.
 
         Without `header` the names are only the first line of the data.
         """
         listed = " ".join(", ".join(names).split())
         there = f"\n  {'columns' if header else 'first line'} of {where}: {listed[:500]}"
         self.check_needed(there)
-        places = {}
+        indices = {}
         for key, column in self.wanted.items():
             if isinstance(column, int):
                 if column >= len(names):
                     raise UserError(f"{key}={column}: there are {len(names)} columns, numbered from 0{there}")
-                places[column] = column
+                indices[column] = column
             elif not header:
                 raise UserError(f"{key}={column}: without a header line columns have numbers, from 0{there}")
             elif names.count(column) != 1:
@@ -77,5 +77,5 @@ class Columns:
                     raise UserError(f"{where} has two columns '{column}': give the number of one, from 0{there}")
                 raise UserError(f"{key}={column}: no such column{nearest(column, names)}{there}")
             else:
-                places[column] = names.index(column)
-        return places
+                indices[column] = names.index(column)
+        return indices

@@ -11,7 +11,7 @@ from seqrec.utils.errors import UserError
 class Dataset:
     """Interactions of all users, sorted by user and then by time (compressed sparse rows).
 
-    Users are 0..U-1, items 1..V (0 is padding); `user_ids` and `item_ids` give the user's own ids back.
+    Users are 0..U-1, items 1..V (0 is padding); `user_ids` and `item_ids` give the raw ids.
     """
 
     name: str
@@ -23,9 +23,7 @@ class Dataset:
     noise: np.ndarray | None = None  # [N] bool, True where an interaction is known to be noise
     attributes: np.ndarray | None = None  # [V + 1, A] int32, attribute values of the items
     sha256: str = ""  # of the raw file, or of the generated arrays
-    warnings: tuple[str, ...] = field(
-        default=()
-    )  # what differs from what was expected; goes to the screen and the manifest
+    warnings: tuple[str, ...] = field(default=())  # differences from expectations, for the screen and the manifest
 
     @property
     def num_users(self) -> int:
@@ -34,18 +32,18 @@ class Dataset:
 
     @property
     def num_items(self) -> int:
-        """Number of items V, padding left out."""
+        """Number of items V, without padding."""
         return len(self.item_ids) - 1
 
     def users_of(self, ids: list[str]) -> np.ndarray:
-        """Return the users 0..U-1 that have these ids, [R]; raises UserError for an id that none has."""
-        place = {str(user): index for index, user in enumerate(self.user_ids.tolist())}
-        if unknown := [user for user in ids if user not in place]:
+        """Return the users 0..U-1 that have these ids, [R]; raises UserError for an unknown id."""
+        index_of = {str(user): index for index, user in enumerate(self.user_ids.tolist())}
+        if unknown := [user for user in ids if user not in index_of]:
             raise UserError(f"user {unknown[0]} is not in '{self.name}' (its ids look like {self.user_ids[0]})")
-        return np.array([place[user] for user in ids])
+        return np.array([index_of[user] for user in ids])
 
     def statistics(self) -> dict:
-        """Counts that describe the data; `tie_share` is the share of interactions at the same time as the user's previous one."""
+        """Counts that describe the data; `tie_share` is the fraction of interactions at the same time as the user's previous one."""
         lengths = np.diff(self.offsets)
         facts = {
             "users": self.num_users,

@@ -1,4 +1,4 @@
-"""Delimited text into raw data: the fast way for whole columns, the slow way to find the line at fault."""
+"""Delimited text into raw data: fast for whole columns, line by line to find the line at fault."""
 
 import csv
 import io
@@ -13,13 +13,13 @@ from seqrec.data.raw import Raw
 from seqrec.data.text import blank, fault, typed_ids, words
 from seqrec.utils.errors import UserError
 
-BLANKS = r"\s+"  # any run of blanks and tabs parts the columns
+BLANKS = r"\s+"  # columns are separated by any run of blanks and tabs
 EPOCH = pd.Timestamp(0, tz="UTC")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns a delimited text has, and which of them are wanted."""
+    """The columns of a delimited text, and which of them are selected."""
 
     names: list[str]  # of all columns
     user: str
@@ -77,7 +77,7 @@ def parse(content: bytes, layout: Layout, kinds: dict[str, object], where: objec
 
 
 def kept(frame: pd.DataFrame, keep: dict[str, list[str]]) -> np.ndarray:
-    """Tell which rows hold one of the values, written as text, in every column that `keep` names, [N] bool."""
+    """Return which rows have one of the values, written as text, in every column of `keep`, [N] bool."""
     rows = np.ones(len(frame), bool)
     for name, values in keep.items():
         column = frame[name]
@@ -98,20 +98,20 @@ def numbered(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def seconds(column: pd.Series) -> np.ndarray:
-    """Return dates (datetime or ISO 8601 text, UTC unless they name a zone) as unix seconds; NaN for no date."""
+    """Return dates (datetime or ISO 8601 text, UTC unless they have a zone) as unix seconds; NaN for no date."""
     moments = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
     return ((moments - EPOCH) / pd.Timedelta(seconds=1)).to_numpy(np.float64)
 
 
 def _regular(content: bytes, layout: Layout) -> bool:
-    """Tell whether all lines seem to have all columns; pandas would fill or cut the others without a word."""
+    """Return whether all lines seem to have all columns; pandas would silently fill or truncate others."""
     if layout.separator == BLANKS:
         count = np.bincount(words(content)[2])
         return bool(np.isin(count, (0, len(layout.names))).all())
-    letter = np.frombuffer(content, np.uint8)
-    mark, line_end = letter == ord(layout.separator), letter == ord("\n")
+    byte = np.frombuffer(content, np.uint8)
+    mark, line_end = byte == ord(layout.separator), byte == ord("\n")
     if layout.quoted and b'"' in content:
-        outside = ~np.bitwise_xor.accumulate(letter == ord('"'))
+        outside = ~np.bitwise_xor.accumulate(byte == ord('"'))
         mark, line_end = mark & outside, line_end & outside
     line_end = np.flatnonzero(line_end)
     if not content.endswith(b"\n"):
@@ -123,7 +123,7 @@ def _regular(content: bytes, layout: Layout) -> bool:
 
 
 def _blame(content: bytes, layout: Layout, where: object) -> None:
-    """Go through the lines one by one and raise UserError for the first one at fault; return if there is none."""
+    """Check the lines one by one and raise UserError for the first one at fault; return if there is none."""
     rows = lines_of(content, layout, where)
     if layout.header:
         next(rows)
@@ -173,12 +173,12 @@ def _problem(row: list[str], layout: Layout) -> str | None:
 
 
 def is_date(text: str) -> bool:
-    """Tell whether the text is an ISO 8601 date."""
+    """Return whether the text is an ISO 8601 date."""
     return not pd.isna(pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce"))
 
 
 def is_number(text: str) -> bool:
-    """Tell whether pandas reads the text as a finite number."""
+    """Return whether pandas reads the text as a finite number."""
     try:
         return math.isfinite(float(text)) and "_" not in text
     except ValueError:

@@ -12,9 +12,9 @@ from seqrec.utils.errors import UserError
 
 
 def download(url: str, path: Path, approve: Callable[[Path], None]) -> None:
-    """Fetch `url` into the file `path`, with a bar on terminals; raises UserError where that fails, leaving nothing.
+    """Fetch `url` into the file `path`, with a progress bar on terminals; raises UserError on failure, leaving no file.
 
-    `approve` looks at the file before it gets its name, and raises UserError to refuse it.
+    `approve` checks the file before it is renamed, and raises UserError to refuse it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

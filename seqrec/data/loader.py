@@ -1,4 +1,4 @@
-"""Batches of training sequences and of evaluation questions: shift, pad and negatives, all on whole arrays."""
+"""Batches for training and evaluation: shift, pad and negatives, all on whole arrays."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ ORDER = 1  # first word of the key of the generator that shuffles; see negatives
 
 
 class TrainLoader:
-    """Training batches; the order of an epoch depends on the seed and the epoch alone, so every method meets the same batches.
+    """Training batches; the order depends on the seed and the epoch alone, so every method gets the same batches.
 
     With `prefixes` every target becomes a row of its own, supervised at its last slot only (backbones that are not
     causal need it); without, a user is one row and every slot is supervised. Either way the last `max_len` targets
@@ -79,28 +79,28 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Evaluation batches, in order of length so that a batch holds little padding; `rows` of each batch say which questions it holds."""
+    """Evaluation batches, in order of length so that a batch has little padding; `rows` are its rows of the split."""
 
-    def __init__(self, questions: EvalSplit, batch_size: int, max_len: int):
-        self.questions, self.batch_size = questions, batch_size
-        inputs = questions.inputs
+    def __init__(self, split: EvalSplit, batch_size: int, max_len: int):
+        self.split, self.batch_size = split, batch_size
+        inputs = split.inputs
         self.start = np.maximum(inputs.start, inputs.stop - max_len)
         self.order = np.argsort(inputs.stop - self.start, kind="stable")
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Yield (rows, batch); the target of a row stands in its last slot."""
-        asked = self.questions
+        """Yield (rows, batch); the target of a row is in its last slot."""
+        split = self.split
         for first in range(0, len(self.order), self.batch_size):
             rows = self.order[first : first + self.batch_size]
-            index = right_aligned(self.start[rows], asked.inputs.stop[rows])
-            seq = np.where(index >= 0, asked.inputs.items[index], 0).astype(np.int64)
+            index = right_aligned(self.start[rows], split.inputs.stop[rows])
+            seq = np.where(index >= 0, split.inputs.items[index], 0).astype(np.int64)
             target = np.zeros_like(seq)
-            target[:, -1] = asked.target[rows]
-            row, item = asked.history.take(rows).pairs()
+            target[:, -1] = split.target[rows]
+            row, item = split.history.take(rows).pairs()
             yield (
                 rows,
                 Batch(
-                    user=torch.from_numpy(asked.user[rows]),
+                    user=torch.from_numpy(split.user[rows]),
                     seq=torch.from_numpy(seq),
                     target=torch.from_numpy(target),
                     index=torch.from_numpy(index),

@@ -1,4 +1,4 @@
-"""MIND (Wu et al., ACL 2020): behaviors.tsv, where a line shows news to a user whose earlier clicks it lists."""
+"""MIND (Wu et al., ACL 2020): behaviors.tsv, a line has the news shown to a user, and the user's earlier clicks."""
 
 import itertools
 
@@ -14,9 +14,9 @@ LAYOUT = Layout(COLUMNS, "user", "shown")
 
 
 def read_mind(file: RawFile) -> Raw:
-    """`impression user time history shown`, parted by tabs; shown items end in -1 (clicked) or -0 (not).
+    """`impression user time history shown`, separated by tabs; shown items end in -1 (clicked) or -0 (not).
 
-    A user's sequence is the history of the earliest line and then what was clicked, by time; lines repeat the history.
+    A user's sequence is the history of the earliest line followed by the clicked items, by time; lines repeat the history.
     """
     content = file.text()
     frame = parse(content, LAYOUT, dict.fromkeys(COLUMNS[1:], str), file)

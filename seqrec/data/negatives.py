@@ -9,10 +9,10 @@ NEGATIVES = 2  # first word of the key of this generator; the order of batches h
 
 
 class NegativeSampler:
-    """Draws negatives from a generator keyed by (seed, epoch, batch), so that every method meets the same ones.
+    """Draws negatives from a generator keyed by (seed, epoch, batch), so that every method gets the same ones.
 
     `shared` draws `count` items for the whole batch (distinct ones where the proposal is uniform), otherwise `count`
-    per supervised slot, uniform over the items that are none of the user's training items. `power` is the exponent of
+    per supervised slot, uniform over the items outside the user's training set. `power` is the exponent of
     the training counts in the shared proposal: 0 is uniform.
     """
 
@@ -41,8 +41,8 @@ class NegativeSampler:
         again = np.arange(len(row))
         while len(again):
             key = row[again] * width + drawn[again]
-            place = np.searchsorted(own, key)
-            again = again[own[np.minimum(place, len(own) - 1)] == key]
+            index = np.searchsorted(own, key)
+            again = again[own[np.minimum(index, len(own) - 1)] == key]
             drawn[again] = generator.integers(1, self.num_items + 1, len(again))
         negative[supervised] = drawn.reshape(-1, self.count)
         return negative
@@ -50,8 +50,8 @@ class NegativeSampler:
     def _shared(self, generator: np.random.Generator) -> np.ndarray:
         if self.cumulative is None:
             return generator.choice(self.num_items, min(self.count, self.num_items), replace=False) + 1
-        place = np.searchsorted(self.cumulative, generator.random(self.count), side="right")
-        return np.minimum(place, self.num_items - 1) + 1
+        index = np.searchsorted(self.cumulative, generator.random(self.count), side="right")
+        return np.minimum(index, self.num_items - 1) + 1
 
     def _check_that_every_user_has_a_negative(self) -> None:
         user, item = self.train.pairs()

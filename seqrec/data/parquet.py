@@ -15,11 +15,11 @@ PARQUET = b"PAR1"
 FEW_ROWS, ROWS_A_BYTE = (
     2**26,
     4,
-)  # so many rows are read in any case, and so many a byte: real ids take more than two bits
+)  # rows that are always allowed, and rows per byte: real ids take more than two bits
 
 
 def read_parquet(content: bytes, columns: Columns, file: RawFile) -> Raw:
-    """Read the wanted columns of a Parquet file; raises UserError that names the first row at fault."""
+    """Read the selected columns of a Parquet file; raises UserError that names the first row at fault."""
     try:
         from pyarrow import ArrowException, parquet, types
     except ImportError:
@@ -31,7 +31,7 @@ def read_parquet(content: bytes, columns: Columns, file: RawFile) -> Raw:
                 f"{file} claims {table.metadata.num_rows:,} rows in {len(content):,} bytes; get another file"
             )
         names = table.schema_arrow.names
-        name_of = {column: names[place] for column, place in columns.located(names, file).items()}
+        name_of = {column: names[index] for column, index in columns.located(names, file).items()}
         for name in name_of.values():
             if types.is_nested(table.schema_arrow.field(name).type):
                 raise UserError(

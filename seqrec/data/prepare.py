@@ -10,7 +10,7 @@ def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: objec
     """Return items, offsets, user_ids, item_ids and, where the raw data have them, times: the arrays of `Dataset`.
 
     Interactions rated below `min_rating` are dropped first; then users and items with fewer than `k_core` interactions
-    (repeats counted), until none is left. Users and items are numbered in ascending order of their raw ids.
+    (including repeats), until none is left. Users and items are numbered in ascending order of their raw ids.
     Interactions at equal times keep file order, and repeats stay. Raises UserError if nothing is left.
     """
     keep = np.arange(len(raw.user))
@@ -42,7 +42,7 @@ def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: objec
 
 
 def core(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
-    """Return indices of the interactions in the k-core: the largest part where every user and item has k of them."""
+    """Return indices of the interactions in the k-core: the largest subset where every user and item has k of them."""
     keep = np.arange(len(user))
     while True:
         rows, columns = user[keep], item[keep]
@@ -53,7 +53,7 @@ def core(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
 
 
 def renumber(codes: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the ids in use from 0 in ascending order; returns the new numbers [N] and the ids they stand for."""
+    """Number the ids in use from 0 in ascending order; returns the new numbers [N] and their ids."""
     used = np.flatnonzero(np.bincount(codes, minlength=len(ids)))
     used = used[np.argsort(ids[used], kind="stable")]
     number = np.empty(len(ids), np.int64)

@@ -1,4 +1,4 @@
-"""Readers: one per file layout, each from a raw file to flat arrays."""
+"""Readers: one per file format, each from a raw file to flat arrays."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,8 +30,8 @@ def read_sequence(file: RawFile) -> Raw:
     begin, end, line = words(content)
     first = np.diff(line, prepend=-1) > 0
     alone = first & np.append(first[1:], True)
-    letter = np.frombuffer(content, np.uint8)
-    digits = np.count_nonzero(letter - np.uint8(ord("0")) < 10)
+    byte = np.frombuffer(content, np.uint8)
+    digits = np.count_nonzero(byte - np.uint8(ord("0")) < 10)
     if digits < (end - begin).sum() or (end - begin).max() > LONGEST_ID or alone.any():
         _blame_sequence(content, file)
     ids = np.fromstring(content, dtype=np.int64, sep=" ")
@@ -60,7 +60,7 @@ def read_pairs(file: RawFile) -> Raw:
 
 
 def read_movielens(file: RawFile) -> Raw:
-    """`user item rating timestamp` a line, parted by tabs (u.data) or by `::` (ratings.dat), without header."""
+    """`user item rating timestamp` a line, separated by tabs (u.data) or `::` (ratings.dat), without header."""
     return read_delimited(file.text().replace(b"::", b"\t"), MOVIELENS, file)
 
 
@@ -110,9 +110,9 @@ def check_reader(reader: str) -> None:
 
 
 def read(file: RawFile | RawFolder, reader: str, columns: Columns) -> Raw:
-    """Read a file, or the parts of a folder, by the reader's name; `columns` serves the readers of `TABLES` alone.
+    """Read a file, or the parts of a folder, by the reader's name; `columns` is used by the readers of `TABLES` alone.
 
-    Raises UserError where there is no interaction, or none that `columns.keep` wants.
+    Raises UserError where there is no interaction, or none with the values of `columns.keep`.
     """
     if reader == "mind" and isinstance(file, RawFolder):
         raise UserError(f"dataset.reader=mind: {file} is a folder; give its file behaviors.tsv")

@@ -1,4 +1,4 @@
-"""Records, one a line: JSON objects or Python literals with named fields."""
+"""Records, one per line: JSON objects or Python literals with named fields."""
 
 import ast
 import json
@@ -19,12 +19,12 @@ AMAZON = Columns("reviewerID", "asin", "unixReviewTime", "overall")
 
 
 def read_amazon_json(file: RawFile) -> Raw:
-    """Amazon reviews, one JSON object a line: reviewerID, asin, overall, unixReviewTime; the rest is ignored."""
+    """Amazon reviews, one JSON object per line: reviewerID, asin, overall, unixReviewTime; the rest is ignored."""
     return read_records(file, AMAZON)
 
 
 def read_records(file: RawFile, columns: Columns) -> Raw:
-    """One JSON object, or one Python literal of a dictionary, a line; time is a number or an ISO 8601 date."""
+    """One JSON object, or one Python literal of a dictionary, per line; time is a number or an ISO 8601 date."""
     # A loop over lines: json.loads takes most of the time, and is faster here than pandas with its columns of text.
     columns.check_needed()
     if any(isinstance(column, int) for column in columns.wanted.values()):
@@ -59,7 +59,7 @@ def read_records(file: RawFile, columns: Columns) -> Raw:
 
 
 def _record(line: bytes, file: RawFile, number: int) -> dict:
-    """Return the dictionary that a line holds."""
+    """Return the dictionary of a line."""
     try:
         text = line.decode()
     except UnicodeDecodeError as error:

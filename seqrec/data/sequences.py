@@ -26,7 +26,7 @@ class Sequences:
         return Sequences(self.items, self.start[rows], self.stop[rows])
 
     def same(self, other: "Sequences") -> bool:
-        """Whether both hold the same rows."""
+        """Whether both have the same rows."""
         return np.array_equal(self.lengths, other.lengths) and np.array_equal(self.pairs()[1], other.pairs()[1])
 
     def item_counts(self, num_items: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Item similarity: counted (ItemCF-IUF), from embeddings, and the hybrid of both, as tables of nearest items."""
+"""Item similarity by counts (ItemCF-IUF), by embeddings, and the hybrid of both, as tables of nearest items."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -11,10 +11,8 @@ from torch import Tensor
 
 from seqrec.data.sequences import Sequences
 
-BLOCK = 2**22  # entries of a similarity that are computed at a time
-MOST_KEPT = (
-    2**28
-)  # entries of a similarity that are kept, in 2 GiB; beyond that rows are computed whenever they are needed
+BLOCK = 2**22  # entries of a similarity computed at a time
+MOST_KEPT = 2**28  # entries of a similarity kept in memory, 2 GiB; beyond that rows are computed when needed
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,9 @@ class Nearest:
 
 
 class Similarity:
-    """Similarity of all pairs of items that share a user, [V + 1, V + 1] float32, computed a block of rows at a time.
+    """Similarity of all pairs of items with a common user, [V + 1, V + 1] float32, computed a block of rows at a time.
 
-    What is stored for i and j is scale(sum over the users with both of weight(|items_u|), N_i, N_j), where |items_u|
+    The entry of i and j is scale(sum over the users with both of weight(|items_u|), N_i, N_j), where |items_u|
     counts the distinct items of a row of `train` and N_i the rows that hold item i. The diagonal is empty, and so are
     row and column 0. Memory does not grow with the square of the longest history.
     """
@@ -38,7 +36,7 @@ class Similarity:
         self.size, self.scale = num_items + 1, scale
         shape = (len(train), self.size)
         users = scipy.sparse.coo_array((np.ones(len(row), kind), (row, item)), shape=shape).tocsr()
-        users.data[:] = 1  # a repeat counts once
+        users.data[:] = 1  # repeats count once
         distinct = np.diff(users.indptr)
         self.weighted = users.copy()
         self.weighted.data *= np.repeat(weight(np.maximum(distinct, 1)), distinct).astype(kind)
@@ -55,7 +53,7 @@ class Similarity:
         first, second = first[other], both.indices[other]
         # rounded to single precision last, so that pairs with equal counts stay equal
         value = self.scale(both.data[other], self.held[first], self.held[second]).astype(np.float32)
-        start = np.concatenate(([0], np.cumsum(count - (count > 0))))  # an item that occurs has been with itself
+        start = np.concatenate(([0], np.cumsum(count - (count > 0))))  # an item that occurs is paired with itself
         similarity = scipy.sparse.csr_array((value, second, start), shape=(len(items), self.size))
         similarity.sort_indices()
         return similarity
@@ -68,7 +66,7 @@ class Similarity:
     def nearest(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return item [N], other item [N] and similarity [N] of the `count` nearest of each item, best first.
 
-        The lowest id wins a tie.
+        Ties are broken by the lowest id.
         """
         found = []
         for items, rows in self.blocks():
@@ -103,12 +101,12 @@ class Similarity:
 
 
 def _pieces(width: np.ndarray) -> list[np.ndarray]:
-    """Cut 0, 1, ... into runs over which `width` adds up to hardly more than BLOCK."""
+    """Split 0, 1, ... into runs over which `width` adds up to about BLOCK at most."""
     return np.split(np.arange(len(width)), np.flatnonzero(np.diff(np.cumsum(width) // BLOCK)) + 1)
 
 
 def _largest(rows: scipy.sparse.csr_array, count: int) -> np.ndarray:
-    """Return which entries are the `count` largest of their row, in the order of storage; the first win a tie."""
+    """Return which entries are the `count` largest of their row, in the order of storage; ties are broken by the first."""
     start, entries = rows.indptr[:-1], np.diff(rows.indptr)
     least = np.full(len(start), -np.inf, rows.dtype)
     for row in np.flatnonzero(entries > count):  # a few microseconds each, where one sort of all entries takes minutes
@@ -137,13 +135,13 @@ def _over_root(both: np.ndarray, held: np.ndarray, other: np.ndarray) -> np.ndar
 
 
 def top1(similarity: Similarity) -> Nearest:
-    """Return the nearest item of each item; the lowest id wins a tie.
+    """Return the nearest item of each item; ties are broken by the lowest id.
 
-    Scores are normalised by the least and the largest stored value. An item without any similar one gets another item
+    Scores are normalised by the smallest and the largest stored value. An item without any similar one gets another item
     at random, with score 0; it is drawn from torch's global generator.
     """
     size = similarity.size
-    item = torch.randint(1, size - 1, (size,))  # one of the V - 1 others: the item itself is stepped over
+    item = torch.randint(1, size - 1, (size,))  # one of the V - 1 others: the item itself is skipped
     item += item >= torch.arange(size)
     item[0] = 0
     score = torch.zeros(size)
@@ -155,8 +153,8 @@ def top1(similarity: Similarity) -> Nearest:
             continue
         most = np.maximum.reduceat(rows.data, rows.indptr[filled])
         at_best = np.flatnonzero(rows.data == np.repeat(most, count[filled]))
-        _, place = np.unique(np.repeat(filled, count[filled])[at_best], return_index=True)
-        first.append(np.stack([items[filled], rows.indices[at_best[place]]]))
+        _, index = np.unique(np.repeat(filled, count[filled])[at_best], return_index=True)
+        first.append(np.stack([items[filled], rows.indices[at_best[index]]]))
         best.append(most)
         least = min(least, rows.data.min())
     if best:
@@ -169,9 +167,9 @@ def top1(similarity: Similarity) -> Nearest:
 
 @torch.no_grad()
 def embedding_top1(table: Tensor, chunk: int = 512) -> Nearest:
-    """Return the nearest item of each item by the dot product of embeddings [V + 1, D]; the lowest id wins a tie.
+    """Return the nearest item of each item by the dot product of embeddings [V + 1, D]; ties are broken by the lowest id.
 
-    Scores are normalised by the least and the largest product over all pairs of items, an item with itself included.
+    Scores are normalised by the smallest and the largest product over all pairs of items, an item with itself included.
     At most `chunk` x V products exist at a time.
     """
     items = table[1:].float()
@@ -191,7 +189,7 @@ def embedding_top1(table: Tensor, chunk: int = 512) -> Nearest:
 
 
 def hybrid(counted: Nearest, embedded: Nearest) -> Tensor:
-    """Return, per item, the nearest item of whichever table has the larger score, [V + 1]; `counted` wins a tie."""
+    """Return, per item, the nearest item of whichever table has the larger score, [V + 1]; ties are broken for `counted`."""
     return torch.where(counted.score >= embedded.score, counted.item, embedded.item)
 
 

@@ -11,11 +11,11 @@ from seqrec.utils.errors import UserError
 
 @dataclass(frozen=True)
 class EvalSplit:
-    """Validation or test set: the item that comes after `inputs`, a row per user."""
+    """Validation or test set: the item after `inputs`, a row per user."""
 
     user: np.ndarray  # [R]
     target: np.ndarray  # [R]
-    inputs: Sequences  # what the model sees
+    inputs: Sequences  # visible to the model
     history: Sequences  # all true interactions before the target; they are excluded from the ranking
 
     def take(self, rows: np.ndarray) -> "EvalSplit":
@@ -50,28 +50,28 @@ class Split:
 
 
 def _split(dataset: Dataset, train: np.ndarray, valid: np.ndarray, test: np.ndarray) -> Split:
-    """Cut every user's sequence after `train` items; `valid` and `test` are positions of the targets, -1 = none."""
+    """Split every user's sequence after `train` items; `valid` and `test` are positions of the targets, -1 = none."""
     start = dataset.offsets[:-1]
 
-    def ask(position: np.ndarray, part: str) -> EvalSplit:
+    def targets_at(position: np.ndarray, name: str) -> EvalSplit:
         user = np.flatnonzero(position > 0)
         if not len(user):
-            raise UserError(f"no user of '{dataset.name}' has a {part} target: too short sequences for this split")
+            raise UserError(f"no user of '{dataset.name}' has a {name} target: sequences are too short for this split")
         before = Sequences(dataset.items, start[user], start[user] + position[user])
         return EvalSplit(user, dataset.items[before.stop].astype(np.int64), before, before)
 
     return Split(
         Sequences(dataset.items, start, start + train),
-        ask(valid, "validation"),
-        ask(test, "test"),
+        targets_at(valid, "validation"),
+        targets_at(test, "test"),
         dataset.noise,
     )
 
 
 class LeaveOneOut:
-    """The last item of a user is the test target, the one before it the validation target, the rest trains.
+    """The last item of a user is the test target, the one before it the validation target, the rest is the training set.
 
-    Users with fewer than 3 interactions stay in training as a whole.
+    Users with fewer than 3 interactions are in the training set only.
     """
 
     def __call__(self, dataset: Dataset) -> Split:
@@ -89,15 +89,15 @@ class LeaveOneOut:
 class Temporal:
     """Global split in time: interactions after the `quantile` of all times are test, the last (1 - quantile) before it validation.
 
-    A user's first interaction in a part is that part's target, asked with everything before it; users without any
-    earlier interaction get no question.
+    A user's first interaction in a period is its target, with everything before it as input; users without any
+    earlier interaction are not evaluated.
     """
 
     def __init__(self, quantile: float):
         self.quantile = quantile
 
     def __call__(self, dataset: Dataset) -> Split:
-        """Split `dataset`; raises UserError if it has no times or a part stays empty."""
+        """Split `dataset`; raises UserError if it has no times or a set is empty."""
         if dataset.times is None:
             raise UserError(f"split=temporal needs times, and '{dataset.name}' has none; use split=leave_one_out")
         test_time = np.quantile(dataset.times, self.quantile)

@@ -11,7 +11,7 @@ from seqrec.utils.errors import UserError, nearest
 NOISE_SOURCES = ("uniform", "popularity")
 DAY = 86400.0
 CONCENTRATION = 0.3  # of the Dirichlet over a user's interests: most users have one main interest
-# Every part of the process has its own generator, so that a switch of one part leaves the others as they are.
+# Every step of the process has its own generator, so that changing one step does not change the others.
 WORLD, WALK, LENGTH, TIME, NOISE_COUNT, NOISE_PLACE, NOISE_TIME, NOISE_ITEM = range(8)
 
 
@@ -47,19 +47,19 @@ class Synthetic:
         check(self)
 
     def load(self, data_dir=None, cache_dir=None) -> Dataset:
-        """Generate the data set; both folders are ignored, since nothing is read or kept."""
+        """Generate the data set; both folders are ignored, because nothing is read or cached."""
         lengths = draw_lengths(self)
         world = World(self)
         history, _ = walk(self, world, lengths)
         user, step = np.nonzero(np.arange(history.shape[1]) < lengths[:, None])
-        items, place = history[user, step], step.astype(np.float64)
+        items, rank = history[user, step], step.astype(np.float64)
         times, before = draw_times(self, lengths)
-        noise_user, noise_place, noise_items = draw_noise(self, lengths, user, items)
-        gap = np.ceil(noise_place).astype(np.int64)
+        noise_user, noise_rank, noise_items = draw_noise(self, lengths, user, items)
+        gap = np.ceil(noise_rank).astype(np.int64)
         start = before[noise_user, gap]
-        noise_times = start + (noise_place - gap + 1) * (times[noise_user, gap] - start)
+        noise_times = start + (noise_rank - gap + 1) * (times[noise_user, gap] - start)
 
-        order = np.lexsort((np.concatenate([place, noise_place]), np.concatenate([user, noise_user])))
+        order = np.lexsort((np.concatenate([rank, noise_rank]), np.concatenate([user, noise_user])))
         counts = lengths + np.bincount(noise_user, minlength=self.users)
         arrays = {
             "items": np.concatenate([items, noise_items])[order].astype(np.int32),
@@ -81,10 +81,10 @@ class Synthetic:
 
 
 class World:
-    """What does not change over time: slots (two near-equivalent items each), their clusters, popularity and successors.
+    """The constants of the process: slots (two near-equivalent items each), their clusters, popularity and successors.
 
     `versions` [S, 2] holds the two items of a slot, the one of style 1 and the one of style 2; an odd number of items
-    leaves one slot with the same item twice. `attributes` [V + 1, 2] holds cluster (1..C) and style (1 or 2); 0 is padding.
+    gives one slot the same item twice. `attributes` [V + 1, 2] holds cluster (1..C) and style (1 or 2); 0 is padding.
     """
 
     def __init__(self, config: Synthetic):
@@ -94,7 +94,7 @@ class World:
         first = np.searchsorted(self.cluster, np.arange(clusters))
         weight = (np.arange(slots) - first[self.cluster] + 1.0) ** -config.zipf
         self.popularity = weight / np.bincount(self.cluster, weight)[self.cluster]  # p(slot | cluster), [S]
-        self.ladder = np.cumsum(self.popularity)  # cluster c takes the stretch (c, c + 1]
+        self.ladder = np.cumsum(self.popularity)  # cluster c has the interval (c, c + 1]
 
         ids = rng.permutation(config.items) + 1
         self.versions = np.stack([ids[:slots], np.resize(ids[slots:], slots)], axis=1)
@@ -110,8 +110,8 @@ class World:
         after[circle] = np.roll(circle, -1)  # the cluster that follows a cluster
         of_slot = np.repeat(after[self.cluster], config.successors)
         self.successors = self.draw_slot(of_slot, rng).reshape(slots, config.successors)
-        share = 1.0 / np.arange(1, config.successors + 1)
-        self.successor_share = share / share.sum()
+        weight = 1.0 / np.arange(1, config.successors + 1)
+        self.successor_p = weight / weight.sum()
 
     def draw_slot(self, cluster, rng) -> np.ndarray:
         """One slot per entry of `cluster` [n], by popularity within it."""
@@ -120,11 +120,11 @@ class World:
 
     def draw_successor(self, slot, rng) -> np.ndarray:
         """One successor per entry of `slot` [n]."""
-        return self.successors[slot, rng.choice(len(self.successor_share), size=len(slot), p=self.successor_share)]
+        return self.successors[slot, rng.choice(len(self.successor_p), size=len(slot), p=self.successor_p)]
 
 
 def draw_lengths(config) -> np.ndarray:
-    """Lengths of the noise-free sequences [U]: min_length + Poisson with a log-normal rate, cut at max_length."""
+    """Lengths of the noise-free sequences [U]: min_length + Poisson with a log-normal rate, capped at max_length."""
     rng = np.random.default_rng([config.seed, LENGTH])
     rate = (config.mean_length - config.min_length) * np.exp(rng.standard_normal(config.users) - 0.5)
     return np.minimum(config.min_length + rng.poisson(rate), config.max_length)
@@ -162,10 +162,10 @@ def walk(config, world, lengths) -> tuple[np.ndarray, dict]:
             history[rows[new], step], slots[rows[new], step] = item[new], slot[new]
             rows = rows[~new]
             tries += 1
-            if tries % 50 == 0:  # a user who has seen nearly all that the interests offer moves on
+            if tries % 50 == 0:  # a user who has seen nearly all items of the interests gets a new one
                 replace_one_interest(rows)
     if config.flip_test:
-        # Exchanged afterwards, so that nothing but the last events differs from the data set without the switch.
+        # Replaced afterwards, so that only the last events differ from the data set without the flip.
         last = np.arange(users), lengths - 1
         twin = world.versions[slots[last], 2 - world.attributes[history[last], 1]]
         history[last] = np.where((history == twin[:, None]).any(1), history[last], twin)
@@ -182,9 +182,9 @@ def draw_times(config, lengths) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_noise(config, lengths, user, items) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Foreign interactions: user, place and item, [M] each; place k - 1 < p < k lies between clean events k - 1 and k.
+    """Foreign interactions: user, position and item, [M] each; position k - 1 < p < k is between clean events k - 1 and k.
 
-    Draws are laid out [event of the user, user], so that a lower share holds the first events of a higher one.
+    Draws are laid out [event of the user, user], so that a lower fraction has the first events of a higher one.
     """
     ratio = config.noise_share / (1 - config.noise_share)
     count = np.floor(ratio * lengths + np.random.default_rng([config.seed, NOISE_COUNT]).random(len(lengths)))
@@ -195,8 +195,8 @@ def draw_noise(config, lengths, user, items) -> tuple[np.ndarray, np.ndarray, np
         return np.random.default_rng([config.seed, *stream]).random(grid)[event, noise_user]
 
     gap = np.floor(draw(NOISE_PLACE) * (lengths[noise_user] - 1))
-    # Kept off the ends of the gap, so that rounding cannot move it past a clean event.
-    place = gap - 1 + 0.01 + 0.98 * draw(NOISE_TIME)
+    # Not at the ends of the gap, so that rounding cannot reorder it with a clean event.
+    where = gap - 1 + 0.01 + 0.98 * draw(NOISE_TIME)
 
     weight = np.ones(config.items)
     if config.noise_source == "popularity":
@@ -212,12 +212,12 @@ def draw_noise(config, lengths, user, items) -> tuple[np.ndarray, np.ndarray, np
         position = draw(NOISE_ITEM, attempt)[pending] * ladder[-1]
         noise_items[pending] = np.minimum(np.searchsorted(ladder, position, side="right"), config.items - 1) + 1
         keys = noise_user * (config.items + 1) + noise_items
-        # Of two equal items of a user the earlier drawn stays: what follows in the list cannot change what precedes.
+        # Of two equal items of a user the first one is kept, so that later draws do not change earlier ones.
         pending = np.ones(len(event), bool)
         pending[np.unique(keys, return_index=True)[1]] = False
         pending |= np.isin(keys, known)
         attempt += 1
-    return noise_user, place, noise_items
+    return noise_user, where, noise_items
 
 
 def check(config) -> None:

@@ -1,4 +1,4 @@
-"""A table of the user's own, CSV, TSV or Parquet, whose columns are given in the configuration."""
+"""A CSV, TSV or Parquet table whose columns are given in the configuration."""
 
 import itertools
 from collections import Counter
@@ -14,7 +14,7 @@ from seqrec.utils.errors import UserError
 SEPARATORS = (",", "\t", ";", "|", BLANKS)
 SPELLINGS = {r"\t": "\t", "tab": "\t", " ": BLANKS}
 NAMED = {",": "commas", "\t": "tabs", BLANKS: "blanks"}
-LOOKED_AT = 20  # lines from which the layout is found
+LOOKED_AT = 20  # lines from which the layout is detected
 
 
 def read_table(file: RawFile, columns: Columns) -> Raw:
@@ -27,12 +27,12 @@ def read_table(file: RawFile, columns: Columns) -> Raw:
     separator = _separator(columns.separator) or _found_separator(content, columns, file)
     rows = _first_rows(content, separator, columns, file)
     header = _has_header(rows, columns) if columns.header == "auto" else columns.header
-    places = columns.located(rows[0], file, header)
+    indices = columns.located(rows[0], file, header)
     names = _distinct(rows[0]) if header else [str(number) for number in range(len(rows[0]))]
     first = dict(enumerate(rows[header] if len(rows) > header else []))
-    dates = columns.time is not None and not is_number(first.get(places[columns.time], "0"))
-    roles = {role: names[places[column]] for role, column in columns.roles.items()}
-    keep = {names[places[column]]: values for column, values in columns.keep.items()}
+    dates = columns.time is not None and not is_number(first.get(indices[columns.time], "0"))
+    roles = {role: names[indices[column]] for role, column in columns.roles.items()}
+    keep = {names[indices[column]]: values for column, values in columns.keep.items()}
     layout = Layout(names, **roles, separator=separator, header=header, quoted=columns.quotes, dates=dates, keep=keep)
     named = ", ".join(f"{role} {name}" for role, name in roles.items())
     found = f"{file.encoding}, {NAMED.get(separator, repr(separator))} between columns, {'a' if header else 'no'} header line, {named}"
@@ -47,12 +47,12 @@ def _separator(given: str | None) -> str | None:
 
 
 def _found_separator(content: bytes, columns: Columns, file: RawFile) -> str:
-    """Return the separator that makes most of the wanted columns appear, then equally wide lines, then most columns."""
+    """Return the separator that gives most of the selected columns, then equally wide lines, then most columns."""
 
     def merit(separator: str) -> tuple[int, ...]:
         try:
             first, *others = _first_rows(content, separator, columns, file)
-        except UserError:  # a quote that never ends
+        except UserError:  # an unbalanced quote
             return (-1,)
         there = sum(
             column < len(first) if isinstance(column, int) else column in first for column in columns.wanted.values()
@@ -69,9 +69,9 @@ def _first_rows(content: bytes, separator: str, columns: Columns, file: RawFile)
 
 
 def _has_header(rows: list[list[str]], columns: Columns) -> bool:
-    """Tell whether the first line holds names: it does if a column is wanted by its name.
+    """Return whether the first line is a header: it is if a column is selected by its name.
 
-    Otherwise it does if it has no number (or date) in one of the wanted columns where all lines below have one.
+    Otherwise it is if it has no number (or date) in one of the selected columns where all lines below have one.
     """
     if not columns.by_number:
         return True
@@ -88,6 +88,6 @@ def _has_header(rows: list[list[str]], columns: Columns) -> bool:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """Return the names, with the number of its column behind each that occurs twice."""
+    """Return the names, with the column number appended to each that occurs twice."""
     count = Counter(names)
     return [name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""What the readers of text share: words of lines found by whole-array operations, and errors that name a line."""
+"""Common helpers of the text readers: words of lines found by whole-array operations, and errors that name a line."""
 
 import numpy as np
 
@@ -34,17 +34,17 @@ def _misread(content: bytes, error: UnicodeDecodeError, where: object) -> UserEr
 
 
 def words(content: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return begin [W], end [W] and line [W] (from 0) of the words that blanks, tabs and line ends part."""
-    letter = np.frombuffer(content, np.uint8)
-    solid = np.zeros(len(letter) + 2, bool)
-    solid[1:-1] = (letter - np.uint8(9) > 4) & (letter != 32)  # codes 9 to 13 are tab, line feed ... carriage return
+    """Return begin [W], end [W] and line [W] (from 0) of the words separated by blanks, tabs and line ends."""
+    byte = np.frombuffer(content, np.uint8)
+    solid = np.zeros(len(byte) + 2, bool)
+    solid[1:-1] = (byte - np.uint8(9) > 4) & (byte != 32)  # codes 9 to 13 are tab, line feed ... carriage return
     edge = np.flatnonzero(solid[1:] != solid[:-1])
     begin, end = edge[::2], edge[1::2]
-    return begin, end, np.searchsorted(np.flatnonzero(letter == 10), begin)
+    return begin, end, np.searchsorted(np.flatnonzero(byte == 10), begin)
 
 
 def blank(ids: np.ndarray) -> np.ndarray:
-    """Tell which str ids have nothing in them but blanks, [N] bool."""
+    """Return which str ids consist of blanks only, [N] bool."""
     return np.char.strip(ids) == ""
 
 

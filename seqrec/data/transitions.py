@@ -1,4 +1,4 @@
-"""Counts of which item followed which in training histories."""
+"""Counts of transitions between items in training histories."""
 
 import numpy as np
 import scipy.sparse

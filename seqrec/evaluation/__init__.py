@@ -1,1 +1,1 @@
-"""Everything that examines a finished model: ranks, metrics, perturbed inputs, recommendations."""
+"""Evaluation of a trained model: ranks, metrics, perturbed inputs, recommendations."""

@@ -17,19 +17,19 @@ from seqrec.utils.gradients import frozen
 from seqrec.utils.keyed_random import key, uniform
 
 NAMED = ("first", "middle", "last", "random")
-SLOT, ITEM = 1001, 1002  # what a number is drawn for; apart from the words of seqrec/noise
+SLOT, ITEM = 1001, 1002  # purposes of random numbers; distinct from those of seqrec/noise
 ROWS_AT_ONCE = 256  # with gradients
 
 
 def newest(rows: Sequences, max_len: int) -> Sequences:
-    """Return a copy of the last `max_len` items of each row, which is what a method sees, one row behind the other."""
+    """Return a copy of the last `max_len` items of each row, the visible input of a method, one row after the other."""
     start = np.maximum(rows.start, rows.stop - max_len)
     stop = np.cumsum(rows.stop - start)
     return Sequences(rows.items[ranges(start, rows.stop)], stop - (rows.stop - start), stop)
 
 
 def joined(one: Sequences, other: Sequences) -> Sequences:
-    """Return each row of one with that row of the other behind it."""
+    """Return each row of `one` followed by the same row of `other`."""
     row = np.concatenate([one.pairs()[0], other.pairs()[0]])
     items = np.concatenate([one.pairs()[1], other.pairs()[1]])
     stop = np.cumsum(one.lengths + other.lengths)
@@ -39,8 +39,8 @@ def joined(one: Sequences, other: Sequences) -> Sequences:
 def slots(rows: Sequences, position: str, count: int, keys: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows [N] and the offsets into rows.items [N] of the items to replace.
 
-    first, last, middle: that end or the middle of the row; random: places drawn by (seed, key of the row [R]); -o: the o-th
-    item from the end and the count - 1 before it. A row with fewer items there gives those it has, maybe none.
+    first, last, middle: that end or the middle of the row; random: positions drawn by (seed, key of the row [R]); -o: the o-th
+    item from the end and the count - 1 before it. A row with fewer items there gives those, possibly none.
     """
     length = rows.lengths
     size = np.minimum(count, length)
@@ -48,7 +48,7 @@ def slots(rows: Sequences, position: str, count: int, keys: np.ndarray, seed: in
         row = np.repeat(np.arange(len(rows)), length)
         slot = ranges(np.zeros(len(rows), np.int64), length)
         order = np.lexsort((uniform(seed, SLOT, keys[row], slot), row))
-        chosen = order[slot < size[row]]  # the order keeps rows together, so that slot counts the places in it
+        chosen = order[slot < size[row]]  # the order keeps rows together, so that slot counts positions within a row
         return row[chosen], rows.start[row[chosen]] + slot[chosen]
     if position in NAMED:
         begin = {"first": 0 * length, "middle": (length - size) // 2, "last": length - size}[position]
@@ -79,25 +79,25 @@ def replaced(rows: Sequences, offset: np.ndarray, item: np.ndarray) -> Sequences
 
 
 def random_items(
-    asked: EvalSplit, row: np.ndarray, offset: np.ndarray, keys: np.ndarray, seed: int, foreign: ForeignItems
+    split: EvalSplit, row: np.ndarray, offset: np.ndarray, keys: np.ndarray, seed: int, foreign: ForeignItems
 ) -> np.ndarray:
-    """Return an item for each slot (row [N], offset [N]) that is not in the row of asked.history, by (seed, key, slot), [N]."""
-    slot = offset - asked.inputs.start[row]
-    return foreign.draw(asked.history, row, key(seed, ITEM, keys[row], slot))
+    """Return an item for each slot (row [N], offset [N]) that is not in the row of split.history, by (seed, key, slot), [N]."""
+    slot = offset - split.inputs.start[row]
+    return foreign.draw(split.history, row, key(seed, ITEM, keys[row], slot))
 
 
-def gradient_items(method: Method, asked: EvalSplit, offset: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return for each slot, an offset [N] into the inputs, the item j outside asked.history with the largest g . (E[j] - e), [N].
+def gradient_items(method: Method, split: EvalSplit, offset: np.ndarray, device: torch.device) -> np.ndarray:
+    """Return for each slot, an offset [N] into the inputs, the item j outside split.history with the largest g . (E[j] - e), [N].
 
     g is the gradient of the target's -log softmax over the catalogue with respect to the embedding e looked up at the slot.
-    All slots of a row are judged at the clean input.
+    All slots of a row are evaluated at the clean input.
     """
     table = method.items.weight.detach()
-    chosen, wanted = np.zeros(len(asked.inputs.items), np.int64), np.zeros(len(asked.inputs.items), bool)
+    chosen, wanted = np.zeros(len(split.inputs.items), np.int64), np.zeros(len(split.inputs.items), bool)
     wanted[offset] = True
     chunk = min(ROWS_AT_ONCE, max(16, SCORES_AT_ONCE // len(table)))
     loss = CrossEntropy(chunk)
-    for _, batch in EvalLoader(asked, chunk, int(asked.inputs.lengths.max())):
+    for _, batch in EvalLoader(split, chunk, int(split.inputs.lengths.max())):
         hit = torch.from_numpy(wanted[batch.index.numpy()]) & (batch.index >= 0)
         batch = batch.to(device)
         x = table[batch.seq].requires_grad_()

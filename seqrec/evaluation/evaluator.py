@@ -83,7 +83,7 @@ class Evaluator:
     def ranks(
         self,
         method: torch.nn.Module,
-        questions: EvalSplit,
+        split: EvalSplit,
         device: torch.device,
         on_chunk: Callable[[np.ndarray, Tensor, Tensor], None] | None = None,
         lists: bool = False,
@@ -93,14 +93,14 @@ class Evaluator:
         `on_chunk` is called with each chunk: its rows [B], the scores [B, V + 1], -inf at what is no candidate, and the
         targets [B]. With `lists` the top-K lists are kept where a metric needs them, R x K ids.
         """
-        size, longest = len(questions.user), longest_list(self.metric_names, self.cutoffs) if lists else 0
+        size, longest = len(split.user), longest_list(self.metric_names, self.cutoffs) if lists else 0
         top = np.zeros((size, longest), np.int32) if longest else None
         better, equal, masked = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, bool)
         chunk = min(1024, max(16, SCORES_AT_ONCE // (self.num_items + 1)))
         buffer = torch.empty(chunk, self.num_items + 1, device=device)
         was_training = method.training
         method.eval()
-        for rows, batch in EvalLoader(questions, chunk, self.max_len):
+        for rows, batch in EvalLoader(split, chunk, self.max_len):
             scores = method.score(batch := batch.to(device)).float()
             counts = self._count(scores, batch, buffer[: len(rows)])
             if top is not None:
@@ -109,7 +109,7 @@ class Evaluator:
                 on_chunk(rows, scores, batch.target[:, -1])
             better[rows], equal[rows], masked[rows] = (count.cpu().numpy() for count in counts)
         method.train(was_training)
-        return Ranks(questions.user, questions.target, better, equal, int(masked.sum()), top)
+        return Ranks(split.user, split.target, better, equal, int(masked.sum()), top)
 
     def _count(self, scores: Tensor, batch: Batch, buffer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return, per row of scores [B, V + 1], the candidates above the target, those at its score, and whether the target is masked.

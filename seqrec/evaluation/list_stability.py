@@ -1,7 +1,7 @@
-"""What a perturbation of the input does to ranks and to top lists; pure functions on arrays.
+"""Changes of ranks and top lists under a perturbation of the input; pure functions on arrays.
 
-r is a target's place before and r' after, L_u and L'_u are the top lists of user u, best first. All measures are of one
-perturbed evaluation against the clean one of the same questions.
+r is a target's rank before and r' after, L_u and L'_u are the top lists of user u, best first. All measures compare one
+perturbed evaluation with the clean one of the same users.
 """
 
 import math
@@ -28,22 +28,22 @@ def frbo(clean: np.ndarray, perturbed: np.ndarray, p: float = PERSISTENCE) -> np
     depth = np.arange(1, size + 1)
     gain = (1 - p) / (1 - p**size) * p ** (depth - 1) / depth
     from_depth_on = np.cumsum(gain[::-1])[::-1]
-    place = np.arange(size)
-    return _weighted_matches(clean, perturbed, from_depth_on[np.maximum(place[:, None], place)])
+    position = np.arange(size)
+    return _weighted_matches(clean, perturbed, from_depth_on[np.maximum(position[:, None], position)])
 
 
 def _weighted_matches(clean: np.ndarray, perturbed: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Sum weight[i, j] over all places i, j with clean[:, i] == perturbed[:, j], [R]; memory is that of one list."""
-    return sum((perturbed == clean[:, [place]]) @ row for place, row in enumerate(weight))
+    """Sum weight[i, j] over all positions i, j with clean[:, i] == perturbed[:, j], [R]; memory is that of one list."""
+    return sum((perturbed == clean[:, [position]]) @ row for position, row in enumerate(weight))
 
 
 def rank_shift(clean: np.ndarray, perturbed: np.ndarray) -> np.ndarray:
-    """Return log2(r' + 1) - log2(r + 1) of places from 1, [R]: positive where the target fell."""
+    """Return log2(r' + 1) - log2(r + 1) of ranks from 1, [R]: positive where the target's rank got worse."""
     return np.log2(perturbed + 1) - np.log2(clean + 1)
 
 
 def lost(clean: np.ndarray, perturbed: np.ndarray) -> float:
-    """Return the mean of what falls of a metric [R]; for hits the share of users whose hit is lost (won: the other way round)."""
+    """Return the mean decrease of a metric [R] over users; for hits the fraction of users who lose theirs."""
     return float(np.maximum(clean - perturbed, 0).mean())
 
 
@@ -56,7 +56,7 @@ def relative_drop(clean: np.ndarray, perturbed: np.ndarray) -> float:
 def worst_hit(clean: np.ndarray, perturbed: np.ndarray, share: float = TAIL) -> tuple[float, float]:
     """Return (mean of M', mean of M - M') over the ceil(share R) users who lose most of a metric [R].
 
-    Among users who lose the same, those with the lower M' count as worse hit.
+    Among users with equal losses, those with the lower M' come first.
     """
     loss = clean - perturbed
     users = np.lexsort((perturbed, -loss))[: math.ceil(share * len(loss))]
@@ -64,11 +64,11 @@ def worst_hit(clean: np.ndarray, perturbed: np.ndarray, share: float = TAIL) -> 
 
 
 def over_draws(values: list[dict[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return mean and sample standard deviation by name over draws; one draw alone has the deviation NaN."""
+    """Return mean and sample standard deviation by name over draws; the deviation of a single draw is NaN."""
     mean, deviation = {}, {}
     for name in values[0]:
         first = values[0][name]
-        apart = np.array([draw[name] for draw in values]) - first  # equal draws have exactly their own mean, and 0
+        apart = np.array([draw[name] for draw in values]) - first  # equal draws have exactly this mean, and deviation 0
         mean[name] = float(first + apart.mean())
         deviation[name] = float(apart.std(ddof=1)) if len(apart) > 1 else math.nan
     return mean, deviation

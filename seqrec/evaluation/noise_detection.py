@@ -11,7 +11,7 @@ from seqrec.utils.errors import UserError
 
 
 def auc(score: np.ndarray, noise: np.ndarray) -> float:
-    """Return the chance that a noisy item scores above a clean one, ties counted half; score [N], noise [N] bool."""
+    """Return the probability that a noisy item scores above a clean one, ties counted half; score [N], noise [N] bool."""
     rank = rankdata(score)
     noisy, clean = noise.sum(), (~noise).sum()
     return float((rank[noise].sum() - noisy * (noisy + 1) / 2) / (noisy * clean))
@@ -45,7 +45,7 @@ def known_noise(
 ) -> dict[str, dict]:
     """Compare what `method` drops from the training histories with chance, inverse popularity, position and last-k.
 
-    `noise` labels the items of `train`. Each rival drops the same fraction of the items. Raises UserError where the
+    `noise` labels the items of `train`. Each baseline drops the same fraction of the items. Raises UserError where the
     method does not drop items, or nothing is labelled as noise.
     """
     keep, age, relative, index = [], [], [], []

@@ -26,7 +26,7 @@ TEST_TIME = 2001  # a word of keys, apart from those of seqrec/noise and seqrec/
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method answered to R questions."""
+    """The evaluation of a method on R users."""
 
     better: np.ndarray  # [R]
     equal: np.ndarray  # [R]
@@ -35,18 +35,18 @@ class Outcome:
 
     @property
     def rank(self) -> np.ndarray:
-        """Mean place of the target among the candidates, from 1, [R]."""
+        """Mean rank of the target among the candidates, from 1, [R]."""
         return self.better + (self.equal + 1) / 2
 
     def merged(self, rows: np.ndarray, other: "Outcome") -> "Outcome":
-        """Return a copy in which `other` [C] stands at the given rows [C]."""
+        """Return a copy with `other` [C] at the given rows [C]."""
         parts = {name: value.copy() for name, value in vars(self).items()}
         for name, value in parts.items():
             value[rows] = getattr(other, name)
         return Outcome(**parts)
 
     def lower(self, other: "Outcome") -> "Outcome":
-        """Return, question by question, that of two answers which scores the target lower."""
+        """Return, user by user, the outcome that scores the target lower."""
         rows = np.flatnonzero(other.log_score < self.log_score)
         return self.merged(rows, Outcome(**{name: value[rows] for name, value in vars(other).items()}))
 
@@ -64,7 +64,7 @@ def changed(before: Sequences, after: Sequences) -> np.ndarray:
 class PerturbedEvaluator:
     """Evaluates a method on perturbed inputs and compares the results with those on the clean inputs.
 
-    Targets, masking and candidates stay those of the clean history. `cutoff` is the K of all measures. Gradient attacks
+    Targets, masking and candidates are those of the clean history. `cutoff` is the K of all measures. Gradient attacks
     differentiate `differentiated`: the trained model alone where `method` is fused with counts.
     """
 
@@ -73,7 +73,7 @@ class PerturbedEvaluator:
         evaluator: Evaluator,
         method: torch.nn.Module,
         device: torch.device,
-        questions: EvalSplit,
+        split: EvalSplit,
         cutoff: int,
         differentiated: Method | None = None,
     ):
@@ -81,12 +81,12 @@ class PerturbedEvaluator:
             raise UserError(f"--cutoff {cutoff}: must be from 1 to the number of items, {evaluator.num_items}")
         self.evaluator, self.method, self.device = evaluator, method, device
         self.differentiated = method if differentiated is None else differentiated
-        self.questions, self.cutoff = questions, cutoff
-        self.visible = attacks.newest(questions.inputs, evaluator.max_len)
-        self.clean = self._ask(questions)
+        self.split, self.cutoff = split, cutoff
+        self.visible = attacks.newest(split.inputs, evaluator.max_len)
+        self.clean = self._evaluate(split)
 
-    def _ask(self, questions: EvalSplit) -> Outcome:
-        size = len(questions.user)
+    def _evaluate(self, split: EvalSplit) -> Outcome:
+        size = len(split.user)
         lists, log_score = np.zeros((size, self.cutoff), np.int32), np.zeros(size, np.float32)
 
         def on_chunk(rows: np.ndarray, scores: Tensor, target: Tensor) -> None:
@@ -94,20 +94,19 @@ class PerturbedEvaluator:
             own = scores.gather(1, target[:, None])[:, 0]
             log_score[rows] = (own - scores.logsumexp(1)).cpu().numpy()
 
-        ranks = self.evaluator.ranks(self.method, questions, self.device, on_chunk)
+        ranks = self.evaluator.ranks(self.method, split, self.device, on_chunk)
         return Outcome(ranks.better, ranks.equal, lists, log_score)
 
     def after(self, inputs: Sequences) -> tuple[Outcome, np.ndarray]:
-        """Return the answers to perturbed inputs, and the rows whose visible part differs [C]; only these are asked again."""
+        """Return the outcome for perturbed inputs, and the rows whose visible inputs differ [C]; only these are evaluated again."""
         rows = changed(self.visible, attacks.newest(inputs, self.evaluator.max_len))
         if not len(rows):
             return self.clean, rows
-        asked = self.questions
-        part = replace(asked, inputs=inputs).take(rows)
-        return self.clean.merged(rows, self._ask(part)), rows
+        affected = replace(self.split, inputs=inputs).take(rows)
+        return self.clean.merged(rows, self._evaluate(affected)), rows
 
     def accuracy(self, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
-        """Return HR@K and NDCG@K of every question, [R] each."""
+        """Return HR@K and NDCG@K of every user, [R] each."""
         better, equal = settle_ties(outcome.better, outcome.equal, self.evaluator.ties)
         return hit_rate(better, equal, self.cutoff), ndcg(better, equal, self.cutoff)
 
@@ -168,9 +167,9 @@ def noise_cells(
 
     `keys` [R] are the users' own; draw d has the seed `seed` + d; `where` are the other keys of NoiseSettings.
     """
-    keys = key(TEST_TIME, keys)  # a run that was trained on noise of the same seed has not met this noise
-    inputs = examiner.questions.inputs
-    grid = [  # all at once: a mistake in the last one is answered before the first is evaluated
+    keys = key(TEST_TIME, keys)  # differs from the noise that a run of the same seed was trained on
+    inputs = examiner.split.inputs
+    grid = [  # all at once: an error in the last one is raised before the first is evaluated
         (operator, NoiseSettings(operator.split("+"), ratio, **where)) for operator, ratio in product(operators, ratios)
     ]
     for operator, settings in grid:
@@ -194,35 +193,35 @@ def attack_cells(
     `positions` are what attacks.check accepts. The first of the `worst` candidates are the draws of "random"; a user
     gets the candidate with the lowest log-score of the target.
     """
-    # a run that was trained on noise may be asked with noise: what replaces an item is in neither history
-    known = attacks.joined(examiner.questions.history, examiner.questions.inputs)
-    asked = replace(examiner.questions, inputs=examiner.visible, history=known)
+    # a run trained on noise may have noisy inputs: a replacement is in neither the clean nor the noisy history
+    known = attacks.joined(examiner.split.history, examiner.split.inputs)
+    split = replace(examiner.split, inputs=examiner.visible, history=known)
     for position, count in product(positions, counts):
-        place = {"position": position, "k": count}
+        setting = {"position": position, "k": count}
         values, lowest = [], None
         for draw in range(max(draws, worst)):
-            row, offset = attacks.slots(asked.inputs, position, count, keys, seed + draw)
-            items = attacks.random_items(asked, row, offset, keys, seed + draw, foreign)
-            outcome, rows = examiner.after(attacks.replaced(asked.inputs, offset, items))
+            row, offset = attacks.slots(split.inputs, position, count, keys, seed + draw)
+            items = attacks.random_items(split, row, offset, keys, seed + draw, foreign)
+            outcome, rows = examiner.after(attacks.replaced(split.inputs, offset, items))
             if draw < draws:
                 values.append(examiner.measures(outcome, rows))
             if draw < worst:
                 lowest = outcome if lowest is None else lowest.lower(outcome)
-        yield _cell({"attack": "random", **place}, values)
+        yield _cell({"attack": "random", **setting}, values)
         if worst:
             # every draw changes the same rows: those that have an item at the position
-            yield _cell({"attack": f"worst of {worst}", **place}, [examiner.measures(lowest, rows)])
+            yield _cell({"attack": f"worst of {worst}", **setting}, [examiner.measures(lowest, rows)])
         if gradient:
             offsets = (
-                attacks.slots(asked.inputs, position, count, keys, seed + draw)[1]
+                attacks.slots(split.inputs, position, count, keys, seed + draw)[1]
                 for draw in range(draws if position == "random" else 1)
             )
             perturbed = (
                 attacks.replaced(
-                    asked.inputs,
+                    split.inputs,
                     offset,
-                    attacks.gradient_items(examiner.differentiated, asked, offset, examiner.device),
+                    attacks.gradient_items(examiner.differentiated, split, offset, examiner.device),
                 )
                 for offset in offsets
             )
-            yield examiner.cell({"attack": "gradient", **place}, perturbed)
+            yield examiner.cell({"attack": "gradient", **setting}, perturbed)

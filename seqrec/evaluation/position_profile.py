@@ -10,8 +10,8 @@ from seqrec.data.loader import TrainLoader
 from seqrec.data.sequences import Sequences
 from seqrec.methods.base import Method
 
-SAMPLE = 2048  # histories, at least, so that means are smooth
-LEAST = 20  # histories that a mean needs
+SAMPLE = 2048  # at least this many histories, for smooth means
+LEAST = 20  # histories needed for a mean
 
 
 def position_profile(
@@ -20,7 +20,7 @@ def position_profile(
     """Return means of `method.position_profile` over training histories, by how far back the items are.
 
     Position 0 is the newest item: [T] for a value per slot, [T, T] for one per pair of slots; NaN where fewer than
-    `LEAST` histories reach. Empty for a method without such values. Leaves the random state as it was.
+    `LEAST` histories reach. Empty for a method without such values. Restores the random state.
     """
     total, count = {}, {}
     method.eval()

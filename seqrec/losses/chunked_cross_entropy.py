@@ -63,12 +63,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def chunked_cross_entropy(
     hidden: Tensor, target: Tensor, table: Tensor, chunk: int, positive: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean cross-entropy of targets [n] under hidden [n, D] @ table [V + 1, D].T, candidate 0 left out, and each slot's, [n].
+    """Return the mean cross-entropy of targets [n] under hidden [n, D] @ table [V + 1, D].T, candidate 0 excluded, and each slot's, [n].
 
     `positive` [n, D] replaces the target's row in its slot. Only the mean has a gradient, and only a first one. At most
     `chunk` x (V + 1) logits exist at a time, in the precision of the table also under autocast.
     """
-    if not torch.is_grad_enabled():  # inside `apply` one cannot tell
+    if not torch.is_grad_enabled():  # inside `apply` gradients are always disabled
         hidden, table, positive = hidden.detach(), table.detach(), None if positive is None else positive.detach()
     positive = None if positive is None else positive.to(table.dtype)
     return _ChunkedCrossEntropy.apply(hidden.to(table.dtype), target, table, positive, chunk)

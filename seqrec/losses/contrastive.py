@@ -13,9 +13,9 @@ VECTORS = ("flat", "last")
 class NTXent:
     """-log exp(s(a, a+) / temperature) over the sum of exp(s(a, m) / temperature) for all views m of other users and a+.
 
-    Anchors are the 2B views of a batch, a+ is the other view of the same row; views of the same user are left out of
-    the denominator. `vector` is what s compares: "flat", the states of all slots side by side (right-aligned, 0 at
-    padding), or "last", the state of the newest real item. s is the dot product, or with `cosine` the cosine.
+    Anchors are the 2B views of a batch, a+ is the other view of the same row; views of the same user are excluded from
+    the denominator. `vector` is what s compares: "flat", the concatenated states of all slots (right-aligned, 0 at
+    padding), or "last", the state of the newest item. s is the dot product, or with `cosine` the cosine.
     Computed in single precision also under autocast. Raises UserError on a value outside its range.
     """
 
@@ -93,5 +93,5 @@ def flat_products(hidden: Tensor, real: Tensor, shrink: float = 0.8) -> Tensor:
     for (_, _, members), part in zip(groups, cells, strict=True):
         flat = part.view(members, -1)
         total = total + F.pad(flat @ flat.T, (0, rows - members, 0, rows - members))
-    place = order.argsort()
-    return total[place][:, place]
+    inverse = order.argsort()
+    return total[inverse][:, inverse]

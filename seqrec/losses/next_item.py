@@ -15,7 +15,7 @@ from seqrec.losses.chunked_cross_entropy import chunked_cross_entropy
 
 
 class NextItemLoss(nn.Module):
-    """Base of the next-item losses; its attributes tell the loader which negatives to draw."""
+    """Base of the next-item losses; its attributes specify which negatives the loader draws."""
 
     negatives = 0  # per slot, or for the whole batch if `shared`
     shared = False
@@ -43,9 +43,9 @@ class NextItemLoss(nn.Module):
 
 
 class CrossEntropy(NextItemLoss):
-    """Softmax over the whole catalogue; padding is no candidate.
+    """Softmax over the whole catalogue; padding is not a candidate.
 
-    Logits exist in chunks of `chunk` slots only, but where `per_slot` has to keep them for its gradient.
+    Logits exist only in chunks of `chunk` slots, except where `per_slot` keeps them for its gradient.
     """
 
     def __init__(self, chunk: int):
@@ -53,7 +53,7 @@ class CrossEntropy(NextItemLoss):
         self.chunk = chunk
 
     def with_slots(self, hidden, target, table, negative=None, positive=None, sampled=None) -> tuple[Tensor, Tensor]:
-        """Return the mean over the slots, whose gradient is made chunk by chunk on the way, and the loss of each, [n]."""
+        """Return the mean over the slots, whose gradient is computed chunk by chunk in the forward pass, and the loss of each, [n]."""
         return chunked_cross_entropy(hidden, target, table, self.chunk, positive)
 
     def per_slot(self, hidden, target, table, negative=None, positive=None, sampled=None) -> Tensor:
@@ -72,7 +72,7 @@ class CrossEntropy(NextItemLoss):
 
 
 class SampledSoftmax(NextItemLoss):
-    """Softmax over the target and `negatives` items shared by the batch; a negative that is the slot's target is left out.
+    """Softmax over the target and `negatives` items shared by the batch; a negative equal to the slot's target is excluded.
 
     With `log_q` the logits are corrected by the log-probability of being drawn (Bengio and Senecal 2008), without it
     the loss is the plain sampled softmax. `power` > 0 draws by training counts to that power.
@@ -129,8 +129,8 @@ class BinaryCrossEntropy(PerSlotNegatives):
 class GeneralisedBinaryCrossEntropy(PerSlotNegatives):
     """gBCE: -log sigmoid(target)^beta - sum of log(1 - sigmoid(negative)), over N + 1 (gSASRec, Petrov and Macdonald 2023).
 
-    `calibration` is the paper's t: 0 leaves the binary cross-entropy (beta = 1), 1 takes the whole overconfidence of
-    sampling away (beta = the sampling rate N / (V - 1)).
+    `calibration` is the paper's t: 0 leaves the binary cross-entropy (beta = 1), 1 removes the overconfidence of
+    sampling completely (beta = the sampling rate N / (V - 1)).
     """
 
     def __init__(self, negatives: int, calibration: float):

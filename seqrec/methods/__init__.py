@@ -1,1 +1,1 @@
-"""Robustness methods around a backbone, and the baselines they are measured against."""
+"""Robustness methods on top of a backbone, and their baselines."""

@@ -1,6 +1,6 @@
 """The two kinds of methods: `Method`, trained (by itself the plain baseline), and `Untrained`, which only counts.
 
-Both have `refuse`, `setup` and `score`; neither is built on the other.
+Both have `refuse`, `setup` and `score`; neither inherits from the other.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from seqrec.losses import NextItemLoss
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What every trained method is built from."""
+    """Arguments that all trained methods have in common."""
 
     backbone: Callable[..., Backbone]  # takes dim and max_len
     loss: NextItemLoss
@@ -43,7 +43,7 @@ class Method(nn.Module):
 
     trained = True
     finished_runs: tuple[str, ...] = ()  # keys that name the directory of another run, which must be complete
-    stages = 1  # trainings one after the other, each from the best weights of the one before
+    stages = 1  # consecutive trainings, each from the best weights of the previous one
     patience_from = 0  # epochs before which an evaluation without improvement does not count towards stopping
 
     def __init__(self, spec: ModelSpec):
@@ -64,16 +64,16 @@ class Method(nn.Module):
 
     @property
     def newest_alone(self) -> bool:
-        """Whether only the last slot is trained on, as with a backbone that is not causal."""
+        """Whether only the last slot is supervised, as with a backbone that is not causal."""
         return not self.backbone.causal
 
     def setup(self, train: Sequences) -> None:
-        """Take statistics of the training sequences, once, before the first epoch."""
+        """Compute statistics of the training sequences, once, before the first epoch."""
 
     def on_stage(self, stage: int) -> int | None:
         """Begin a stage (from 0) and return its length in epochs; None trains until early stopping.
 
-        Each later stage has new optimisers, and its best epoch is one of its own.
+        Each later stage has new optimisers, and its best epoch is one of its own epochs.
         """
         return None
 
@@ -89,7 +89,7 @@ class Method(nn.Module):
         return {"loss": self.next_item_loss(self.encode(batch.seq, newest=self.newest_alone), batch)}
 
     def optimize(self, batch: Batch, update: Callable[..., None]) -> dict[str, Tensor]:
-        """Make one step and return what to log; override it only to update several groups in turn."""
+        """Make one step and return values to log; override it only to update several groups in turn."""
         logs = self.losses(batch)
         update(logs["loss"])
         return logs
@@ -105,7 +105,7 @@ class Method(nn.Module):
     ) -> Tensor:
         """Return hidden states [B, T, D] of item ids seq [B, T]; embeddings x [B, T, D] replace the look-up.
 
-        With `newest` only the state of the last slot is right; a backbone that is not causal is trained on no other.
+        With `newest` only the state of the last slot is valid; a backbone that is not causal is trained on no other.
         """
         if x is None:
             return self.backbone(seq, seq > 0, positions, newest, look_up=self.items)
@@ -142,5 +142,5 @@ class Untrained(nn.Module):
         return None
 
     def tune_on_validation(self, evaluate: Callable[[], float]) -> str:
-        """Set a hyper-parameter that was left open and return a line for the log, or ""; `evaluate` returns the monitored metric."""
+        """Tune a free hyper-parameter on validation and return a line for the log, or ""; `evaluate` returns the monitored metric."""
         return ""

@@ -1,4 +1,4 @@
-"""CL4SRec: contrast between two random views of a sequence (Xie et al., 2020)."""
+"""CL4SRec: contrastive learning with two random views of a sequence (Xie et al., 2020)."""
 
 from collections.abc import Callable
 
@@ -35,5 +35,5 @@ class CL4SRec(Method):
             raise UserError("method.views: substitute and insert need similar items; take method=coserec")
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted sum and its parts; the views share one encoder call with the sequences."""
+        """Return the weighted sum and its terms; sequences and views are encoded in one call."""
         return next_item_and_contrast(self, self.contrast, self.weight, batch, *self.views(batch.seq))

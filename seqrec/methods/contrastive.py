@@ -1,4 +1,4 @@
-"""The training step that contrastive methods share: sequences and their views through one encoder call."""
+"""The common training step of contrastive methods: sequences and their views in one encoder call."""
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from seqrec.methods.base import Method
 def encode_with_views(method: Method, seq: Tensor, views: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
     """Encode seq [B, T] and its views [2B, W] in one call; returns their states [B, T, D] and [2B, W, D].
 
-    `taken` [2B, W] are the slots that a view takes up, holes included: items keep the positions they have there.
+    `taken` [2B, W] are the slots that a view occupies, holes included, which determine the positions of its items.
     """
     clean = F.pad(seq, (views.shape[1] - seq.shape[1], 0))
     taken = torch.cat([clean > 0, taken])
@@ -24,7 +24,7 @@ def encode_with_views(method: Method, seq: Tensor, views: Tensor, taken: Tensor)
 def next_item_and_contrast(
     method: Method, contrast: NTXent, weight: float, batch: Batch, views: Tensor, taken: Tensor
 ) -> dict[str, Tensor]:
-    """Return L_next + weight * L_contrast and its parts; views and taken as for `encode_with_views`."""
+    """Return L_next + weight * L_contrast and its terms; views and taken as for `encode_with_views`."""
     hidden, viewed = encode_with_views(method, batch.seq, views, taken)
     next_item = method.next_item_loss(hidden, batch)
     return weighted_sum(next_item, *contrast(viewed, views > 0, batch.user), weight)

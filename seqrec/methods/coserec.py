@@ -1,4 +1,4 @@
-"""CoSeRec: contrast between two views made with similar items (Liu et al., 2021)."""
+"""CoSeRec: contrastive learning with two views made with similar items (Liu et al., 2021)."""
 
 from collections.abc import Callable
 
@@ -16,10 +16,10 @@ from seqrec.methods.contrastive import next_item_and_contrast
 
 
 class CoSeRec(Method):
-    """L = L_next + weight * NT-Xent between two views; substitution and insertion take an item's most similar one.
+    """L = L_next + weight * NT-Xent between two views; substitution and insertion use the most similar item.
 
-    Similarity is counted (ItemCF-IUF on the training inputs); from epoch `hybrid_from` on each item takes the nearer of
-    its counted and its embedded nearest item, refreshed every epoch.
+    Similarity is counted (ItemCF-IUF on the training inputs); from epoch `hybrid_from` on each item uses the nearer of
+    its nearest items by counts and by embeddings, recomputed every epoch.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class CoSeRec(Method):
         self.register_buffer("counted_score", torch.zeros(spec.num_items + 1))
 
     def setup(self, train: Sequences) -> None:
-        """Count similarity on what is an input in training: every item of a row but its last."""
+        """Compute similarity on the training inputs: every item of a row but its last."""
         inputs = Sequences(train.items, train.start, np.maximum(train.stop - 1, train.start))
         counted = top1(item_cf_iuf(inputs, len(self.similar) - 1))
         self.similar.copy_(counted.item)
@@ -55,5 +55,5 @@ class CoSeRec(Method):
             self.similar.copy_(hybrid(counted, embedding_top1(self.items.weight)))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted sum and its parts; the views share one encoder call with the sequences."""
+        """Return the weighted sum and its terms; sequences and views are encoded in one call."""
         return next_item_and_contrast(self, self.contrast, self.weight, batch, *self.views(batch.seq, self.similar))

@@ -11,20 +11,20 @@ from seqrec.methods.base import Method, ModelSpec
 from seqrec.utils.errors import UserError, one_of, within
 
 VARIANTS = ("bottleneck", "independence", "l2")
-FIRST_LOG_VARIANCE = -4.0  # of the sampled representation: quiet next to hidden states of unit size
+FIRST_LOG_VARIANCE = -4.0  # of the sampled representation: small relative to hidden states of unit size
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one encoder makes of a batch with n supervised slots."""
+    """The output of one encoder for a batch with n supervised slots."""
 
     hidden: Tensor  # [n, D]
     looked_up: Tensor  # [B, T, D] item embeddings of the histories
-    table: Tensor  # [V + 1, D]; for a loss with negatives only its length counts
+    table: Tensor  # [V + 1, D]; a loss with negatives uses only its length
     candidates: dict[str, Tensor]  # embeddings of target and negatives, for a loss with negatives
 
     def joined(self, other: "Side") -> "Side":
-        """Return both sides side by side: its scores are the sums of theirs."""
+        """Return both sides concatenated: its scores are the sums of theirs."""
 
         def join(one: Tensor, two: Tensor) -> Tensor:
             return torch.cat([one, two], -1)
@@ -38,7 +38,7 @@ class Side:
 
 
 class Irl4Rec(Method):
-    """Two encoders read the same history: t, the preference, scores; s, the confounder, is there in training alone.
+    """Two encoders read the same history: t, the preference, is used for scores; s, the confounder, only in training.
 
     Irl4Rec-style, derived from DIB (Liu et al., RecSys 2021). Reconstruction: see docs/methods/irl4rec.md, also for the
     keys. The method itself is the side of t, `confounder` a plain method, the side of s.
@@ -105,12 +105,12 @@ class Irl4Rec(Method):
             logs["loss_s"] = predict(self.loss, s)
             objective = logs["loss_t"] + self.alpha * logs["loss_s"] + self.gamma * logs["dependence"]
         elif self.variant == "bottleneck":
-            if self.gamma > self.alpha:  # l(y; s) is raised: without a bound there is no minimum
+            if self.gamma > self.alpha:  # l(y; s) is maximised: without a bound there is no minimum
                 each = predict(self.loss.per_slot, s)
                 bound = 2 * self.chance_level(target, negative)
                 logs["loss_s"], logs["at_bound"] = each.clamp(max=bound).mean(), (each > bound).float().mean()
             else:
-                with torch.set_grad_enabled(self.gamma < self.alpha):  # else its weight is 0
+                with torch.set_grad_enabled(self.gamma < self.alpha):  # otherwise its weight is 0
                     logs["loss_s"] = predict(self.loss, s)
             logs["loss_ts"] = predict(self.loss, t.joined(s))
             objective = (
@@ -121,7 +121,7 @@ class Irl4Rec(Method):
         return {"loss": objective + self.beta * penalty, **logs}
 
     def compressed(self, side: Side) -> tuple[Side, Tensor]:
-        """Return the side of t and what its hidden states keep of the history: their mean squared norm.
+        """Return the side of t and its compression term: the mean squared norm of its hidden states.
 
         Where t is drawn from N(hidden, sigma^2) it is the divergence from N(0, I) instead.
         """
@@ -132,7 +132,7 @@ class Irl4Rec(Method):
         return replace(side, hidden=drawn), gaussian_divergence(side.hidden, log_variance)
 
     def penalty(self, compression: Tensor, sides: list[Side], cells: Tensor) -> Tensor:
-        """Return what beta weighs: t's compression, the squared norms of s and of the looked-up item embeddings (`cells` a side)."""
+        """Return the term weighted by beta: t's compression, the squared norms of s and of the looked-up item embeddings (`cells`)."""
         regularised = sides if self.l2_confounder else sides[:1]
         total = compression + sum(mean_square(side.hidden) for side in regularised[1:])
         if self.l2_items:

@@ -1,4 +1,4 @@
-"""ItemKNN: items that the same users had (Sarwar et al., WWW 2001; implicit feedback as in Deshpande and Karypis 2004)."""
+"""ItemKNN: items of the same users (Sarwar et al., WWW 2001; implicit feedback as in Deshpande and Karypis 2004)."""
 
 import numpy as np
 import scipy.sparse
@@ -14,8 +14,8 @@ from seqrec.methods.base import Untrained
 class ItemKNN(Untrained):
     """Scores an item by its summed cosine similarity to the items of the history.
 
-    Similarity is cut to the `neighbours` nearest of each item; `shrink` is added to the norms' product and damps pairs
-    that few users share.
+    Similarity is kept for the `neighbours` nearest of each item; `shrink` is added to the product of the norms and damps pairs
+    with few common users.
     """
 
     def __init__(self, num_items: int, max_len: int, neighbours: int, shrink: float):
@@ -23,7 +23,7 @@ class ItemKNN(Untrained):
         self.neighbours, self.shrink = neighbours, shrink
 
     def setup(self, train: Sequences) -> None:
-        """Compute the similarity of all pairs of items that share a user."""
+        """Compute the similarity of all pairs of items with a common user."""
         similarity = Similarity(train, self.num_items, np.ones_like, self._cosine, np.float32)
         item, other, value = similarity.nearest(self.neighbours)
         size = self.num_items + 1

@@ -1,4 +1,4 @@
-"""Markov counts: which items followed the items of the history, near by, in training. An untrained baseline that is hard to beat."""
+"""Markov counts: how often items followed those of the history in training, within a window. A strong untrained baseline."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ class Markov(Untrained):
     """Transition counts T[i, j] += decay^(d - 1) for training pairs (i, then j) at distance d <= window.
 
     The score of j is the sum over the newest `history` items of history_decay^age T[item, j]; with history_decay 0 it is
-    the row of the newest item alone. "auto" takes the value of {0, .3, .5, .7, .9} that is best on validation.
+    the row of the newest item alone. "auto" chooses the value of {0, .3, .5, .7, .9} that is best on validation.
     Raises UserError for another history_decay.
     """
 

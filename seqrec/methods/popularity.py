@@ -1,4 +1,4 @@
-"""Most popular: the same ranking for everyone."""
+"""Popularity: the same ranking for all users."""
 
 import torch
 from torch import Tensor

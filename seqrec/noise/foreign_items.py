@@ -10,14 +10,14 @@ from seqrec.utils.keyed_random import uniform
 SOURCES = ("uniform", "popularity", "cooccurring", "donor")
 NEIGHBOURS = 20  # similar items of an item that source=cooccurring draws from
 SOURCE_DRAWS = 100  # draws from the source before uniform ones
-ALL_DRAWS = 1000  # draws before giving up: the user has every item
+ALL_DRAWS = 1000  # draws before an error: the user has every item
 
 
 class ForeignItems:
     """Draws items from a source with the statistics of the training set.
 
-    uniform: all items alike; popularity: in proportion to training counts to the `power`; cooccurring: one of the 20 items
-    most similar (ItemCF-IUF) to a random item of the row, hard to tell from the user's own; donor: an item of another
+    uniform: all items equally likely; popularity: in proportion to training counts to the `power`; cooccurring: one of the 20 items
+    most similar (ItemCF-IUF) to a random item of the row, hard to distinguish from the user's own; donor: an item of another
     user. Where the source has nothing that the row does not have, the draw becomes uniform.
     `keys` [U] uint64 identify the users, so that their order does not matter. Raises UserError for another source, and
     for a power below 0.

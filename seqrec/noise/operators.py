@@ -9,7 +9,7 @@ from seqrec.utils.keyed_random import uniform
 
 @operator(0)
 def insert(plan: Plan) -> int:
-    """Put foreign items into gaps. A row has one more gap than slots: one of them, at random, stays closed."""
+    """Insert foreign items into gaps. A row has one more gap than slots: a random one gets no item."""
     slots = np.flatnonzero(plan.chosen(plan.count(), plan.zone))
     closed = np.floor(plan.row_uniform(SHIFT) * (plan.length + 1))
     row, slot = plan.row[slots], plan.slot[slots]
@@ -19,7 +19,7 @@ def insert(plan: Plan) -> int:
 
 @operator(1)
 def replace(plan: Plan) -> int:
-    """Put foreign items in the place of others."""
+    """Replace items by foreign ones."""
     slots = np.flatnonzero(plan.chosen(plan.count(), plan.zone))
     plan.items[slots] = plan.foreign_items(slots)
     plan.noise[slots] = True
@@ -36,7 +36,7 @@ def delete(plan: Plan) -> int:
 
 @operator(3, moves=True)
 def swap(plan: Plan) -> int:
-    """Exchange neighbours, in pairs that begin at even or at odd slots of the zone, depending on the row."""
+    """Swap adjacent items, in pairs that begin at even or at odd slots of the zone, depending on the row."""
     odd = plan.row_uniform(SHIFT) < 0.5
     position = plan.slot - (plan.begin + (odd & (plan.size > 2)))[plan.row]
     has_partner = plan.slot + 1 < (plan.begin + plan.size)[plan.row]
@@ -49,12 +49,12 @@ def swap(plan: Plan) -> int:
 
 @operator(4, moves=True)
 def shuffle(plan: Plan) -> int:
-    """Bring the items of a window, or of several windows of a given size, into a random order."""
+    """Shuffle the items of a window, or of several windows of a given size."""
     if plan.window is None:
         block = 0 * plan.slot
         hit = plan.stretch(np.minimum(plan.count(), plan.length))
     else:
-        size = np.minimum(plan.window, plan.size)  # full windows only, at a shift that leaves room for them
+        size = np.minimum(plan.window, plan.size)  # full windows only, at a random offset that leaves room for them
         shift = np.floor(plan.row_uniform(SHIFT) * (plan.size % size + 1)).astype(np.int64)
         position = plan.slot - (plan.begin + shift)[plan.row]
         block, offset = np.divmod(position, size[plan.row])
@@ -70,7 +70,7 @@ def shuffle(plan: Plan) -> int:
 
 @operator(5)
 def truncate(plan: Plan) -> int:
-    """Cut out one stretch, at the begin, in the middle, at the end, or anywhere; one item stays."""
+    """Cut out one segment, at the beginning, in the middle, at the end, or anywhere; at least one item remains."""
     hit = plan.stretch(np.clip(plan.count(), 0, plan.length - 1))
     plan.kept &= ~hit
     return int(hit.sum())
@@ -78,7 +78,7 @@ def truncate(plan: Plan) -> int:
 
 @operator(6)
 def burst(plan: Plan) -> int:
-    """Repeat one item of the row directly behind itself."""
+    """Repeat one item of the row directly after itself."""
     count = plan.count()
     slots = np.flatnonzero(plan.chosen(np.minimum(count, 1), plan.zone))
     slots = np.repeat(slots, count[plan.row[slots]])

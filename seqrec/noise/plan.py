@@ -9,12 +9,12 @@ from seqrec.noise.foreign_items import ForeignItems
 from seqrec.noise.registry import OPERATORS, NoiseSettings
 from seqrec.utils.keyed_random import key, uniform
 
-COUNT, POSITION, ITEM, SHIFT = range(4)  # what a random number is drawn for
+COUNT, POSITION, ITEM, SHIFT = range(4)  # purposes of random numbers
 
 
 @dataclass(frozen=True)
 class Corrupted:
-    """Rows after noise: `noise` [N] is true for items that were added or put in the place of others."""
+    """Rows after noise: `noise` [N] is true for added items and replacements."""
 
     rows: Sequences
     noise: np.ndarray
@@ -25,11 +25,11 @@ class Plan:
     """The edits that operators make to R clean rows with N items in all.
 
     An operator reads and changes `items` [N], `kept` [N] (false: the item is removed) and `noise` [N] (true: the item does
-    not belong to the user), moves all three with `move`, and adds items with `add`. To find its way it has `row` [N] and
+    not belong to the user), moves all three with `move`, and adds items with `add`. It can use `row` [N] and
     `slot` [N] (from 0, oldest first) of each item, `length` [R], the zone that `where` allows (`zone` [N], `begin` [R] and
     `size` [R]) and `window`. Random numbers come from `count`, `chosen`, `stretch`, `foreign_items`, `row_uniform` and
     `slot_keys` alone: they depend on the seed, the operator's number, the row's key and the slot, but not on the ratio,
-    so that what is hit at a ratio is hit at every higher one.
+    so that the items hit at a ratio are hit at every higher one.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Plan:
         return eligible & (rank < count[self.row])
 
     def stretch(self, count: np.ndarray) -> np.ndarray:
-        """Choose one stretch of `count` [R] neighbouring slots in each row, [N] bool; a longer one contains a shorter one."""
+        """Choose one segment of `count` [R] adjacent slots in each row, [N] bool; a longer one contains a shorter one."""
         spare = self.length - count
         fraction = {"begin": 0.0, "middle": 0.5, "end": 1.0, "last": 1.0}.get(self.where, self.row_uniform(POSITION))
         first = np.minimum(np.floor(fraction * (spare + 1)).astype(np.int64), spare)
@@ -97,7 +97,7 @@ class Plan:
         return key(self.seed, self.number, purpose, self.keys[self.row], self.slot)
 
     def move(self, origin: np.ndarray, destination: np.ndarray) -> None:
-        """Move what is at the slots `origin` [M] to the slots `destination` [M], which are the same ones in another order."""
+        """Move the items at slots `origin` [M] to slots `destination` [M], a permutation of them."""
         for values in (self.items, self.noise, self.kept):
             values[destination] = values[origin]
 
@@ -106,7 +106,7 @@ class Plan:
         self._added.append((row, position, items))
 
     def carried_out(self) -> tuple[Sequences, np.ndarray]:
-        """Return the edited rows and their noise labels; a row of which nothing would be left keeps its newest item."""
+        """Return the edited rows and their noise labels; a row that would be empty keeps its newest item."""
         left = np.bincount(self.row[self.kept], minlength=len(self.rows))
         newest = self.slot == self.length[self.row] - 1
         kept = self.kept | (newest & (left == 0)[self.row])
@@ -130,7 +130,7 @@ def corrupt(
 ) -> Corrupted:
     """Return rows with noise: floor(r n + u) items of a row of n are hit, r = ratio / number of operators, u uniform.
 
-    `keys` [R] uint64 tell the rows apart; the result is a function of a row, its key and the seed. A row keeps at least one
+    `keys` [R] uint64 identify the rows; the result is a function of a row, its key and the seed. A row keeps at least one
     item. `labels` are true for those of rows.items that were noise before.
     """
     plan = Plan(rows, keys, settings, seed, foreign, labels)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from seqrec.utils.errors import UserError, nearest
 
 WHERE = ("anywhere", "begin", "middle", "end", "last")
-NUMBERS = range(100)  # other random numbers of seqrec have larger words in their keys
+NUMBERS = range(100)  # other random keys of seqrec have larger words
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def operator(number: int, moves: bool = False) -> Callable:
     """Register a function of a Plan as the noise operator with the function's name.
 
     `number` is a word of the operator's random keys: once there are results it must never change. Operators with `moves`
-    come after the others, so that a replaced or deleted item moves as such. Raises ValueError for a name or number that is
+    run after the others, so that they reorder items already replaced or deleted. Raises ValueError for a name or number that is
     taken, and for a number that is not from 0 to 99.
     """
 
@@ -44,14 +44,14 @@ def operator(number: int, moves: bool = False) -> Callable:
 class NoiseSettings:
     """Which operators hit which fraction `ratio` of the items, and where (docs/noise.md).
 
-    Raises UserError, naming the key and the value, for a value that makes no sense.
+    Raises UserError, naming the key and the value, for an invalid value.
     """
 
     operators: Sequence[str]
     ratio: float
     where: str = "anywhere"
-    last: int = 1  # items that where=last reaches
-    window: int | None = None  # items of a shuffled window; None: one window of all items that are hit
+    last: int = 1  # newest items that where=last covers
+    window: int | None = None  # items of a shuffled window; None: one window of all items hit
 
     def __post_init__(self):
         names = self.operators

@@ -1,4 +1,4 @@
-"""Noise in the training set: the histories that models are trained on, and by default evaluated with."""
+"""Noise in the training histories, which are also the inputs of the evaluation by default."""
 
 import hashlib
 from dataclasses import replace
@@ -14,15 +14,15 @@ from seqrec.noise.registry import NoiseSettings
 from seqrec.utils.errors import UserError
 from seqrec.utils.keyed_random import uniform, user_keys
 
-USERS = 101  # second word, after the seed, of the key that chooses the users; in its place operators have their numbers
+USERS = 101  # second word, after the seed, of the key that chooses the users; operators have their numbers there
 
 
 class TrainingNoise:
     """Corrupts the training histories of a fraction `users` of the users (operators and rules: docs/noise.md).
 
     Targets, masked items and candidates stay clean. With `eval_history=noisy` the inputs of validation and test begin with
-    the corrupted history, which is what the system has observed; with `clean` they stay as they are. Raises UserError for
-    a value that makes no sense.
+    the corrupted history, which is what the system has observed; with `clean` they do not change. Raises UserError for
+    an invalid value.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class TrainingNoise:
         self.source, self.power, self.seed, self.users, self.eval_history = source, power, seed, users, eval_history
 
     def __call__(self, dataset: Dataset, split: Split) -> tuple[Split, dict]:
-        """Return the split with noise, and what was done: nominal and realised counts and the hash of the noisy training set."""
+        """Return the split with noise, and a record: nominal and realised counts and the hash of the noisy training set."""
         keys = user_keys(dataset.user_ids)
         chosen = np.flatnonzero((uniform(self.seed, USERS, keys) < self.users) & (split.train.lengths > 0))
         foreign = ForeignItems(split.train, keys, dataset.num_items, self.source, self.power)
@@ -71,7 +71,7 @@ class TrainingNoise:
 
 
 def put_back(split: Split, chosen: np.ndarray, corrupted: Corrupted) -> tuple[Sequences, np.ndarray]:
-    """Write every user's training history, noisy for the `chosen` users, and the later items behind it into one flat array.
+    """Write every user's training history, noisy for the `chosen` users, followed by the later items, into one flat array.
 
     Returns the training histories and the labels of the flat array's items.
     """

@@ -1,4 +1,4 @@
-"""What the report shows of one noise setting: cells, comparisons, robustness and bands."""
+"""The content of the report for one noise setting: cells, comparisons, robustness and bands."""
 
 from dataclasses import dataclass, field
 
@@ -48,14 +48,14 @@ class Table:
 
 @dataclass
 class Report:
-    """Everything that is shown."""
+    """The content of the whole report."""
 
     runs: list[Run]
     rows: list[Row]
     tables: list[Table]
     left_out: list[LeftOut]
     flags: list[str]
-    floors: pd.DataFrame  # by row and metric: what two clean seeds differ by, where there are two
+    floors: pd.DataFrame  # by row and metric: difference of two clean seeds, where there are two
     metrics: list[str]
     tested: str
     baseline: str
@@ -116,7 +116,7 @@ def analyse(runs: list[Run], left_out: list[LeftOut], metrics: list[str], tested
 
 
 def flags_of(table: Table) -> list[str]:
-    """Return sentences on a table that its reader must not miss."""
+    """Return warnings about a table."""
     flags = []
     trained = {row.label: row.trained for row in table.rows}
     if any(trained.values()):
@@ -138,7 +138,7 @@ def flags_of(table: Table) -> list[str]:
 
 
 def flags_of_runs(rows: list[Row], noises: dict[str, dict], baseline: str) -> list[str]:
-    """Return sentences on the runs that their reader must not miss."""
+    """Return warnings about the runs."""
     flags = []
     if not any(row.is_named(baseline) for row in rows):
         flags.append(f"No row is the baseline {baseline}: there are no tests and no gains.")

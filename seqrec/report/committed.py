@@ -1,4 +1,4 @@
-"""The committed results: the rows of results/*.csv, and what results/tables.yaml makes of them."""
+"""The committed results: the rows of results/*.csv, and the tables of results/tables.yaml."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ CLEAN = ("", "0")  # no noise setting, ratio 0
 
 
 class Wanted:
-    """What results/tables.yaml asks for: tables by name, their rows completed from the named settings."""
+    """The tables of results/tables.yaml by name, their rows completed from the named settings."""
 
     def __init__(self, path: Path):
         content = yaml.safe_load(path.read_text())
@@ -52,7 +52,7 @@ class Wanted:
 
 
 class Results:
-    """The rows of results/*.csv; a file that is not there has none."""
+    """The rows of results/*.csv; a missing file has none."""
 
     def __init__(self, folder: Path, wanted: Wanted):
         self.wanted, self.commands = wanted, {}
@@ -89,7 +89,7 @@ class Results:
         """Return the row of gains.csv that compares two settings, its `note` naming the seeds where both sides have more."""
         row = self.gains.get((setting, against, *noise, metric))
         ours, theirs = (set(map(str, self.runs(side, noise).get("seed", ()))) for side in (setting, against))
-        if row is None or not set(row["seeds"].split()) <= ours & theirs:  # of other seeds than the rows beside it
+        if row is None or not set(row["seeds"].split()) <= ours & theirs:  # of other seeds than the other rows
             return None
         return row | {"note": "" if set(row["seeds"].split()) == ours & theirs else f" (seeds {row['seeds']})"}
 

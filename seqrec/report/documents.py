@@ -38,13 +38,13 @@ def shown_gain(row: dict[str, str] | None) -> str:
 
 
 def epochs(runs: pd.DataFrame) -> str:
-    """Return how many epochs each run had, and its best one."""
+    """Return the number of epochs of each run, and its best one."""
     pairs = zip(runs["epochs"], runs["best_epoch"], strict=True)
     return ", ".join(f"{count} ({best})" for count, best in pairs if int(count))
 
 
 def table_of_runs(results: Results, spec: dict) -> str:
-    """Return a table with a line per setting: what was run, its metrics, its gain over others, what papers report."""
+    """Return a table with a line per setting: its command, metrics, gains over others, and the published figures."""
     labels = {row["setting"]: row["label"] for row in spec["rows"]}
     lines = []
     for row in spec["rows"]:
@@ -89,7 +89,7 @@ def table_of_trials(results: Results, spec: dict) -> str:
 
 
 def at_ratios(results: Results, spec: dict, row: dict) -> pd.DataFrame:
-    """Return the spec's metric of a setting at the ratios of training noise: the mean, and how a table shows it."""
+    """Return the spec's metric of a setting at the ratios of training noise: the mean, and its text in a table."""
     cells = [results.runs(row["setting"], results.wanted.noise(spec, ratio)) for ratio in spec["ratios"]]
     column = f"test {spec['metric']}"
     means = [cell[column].astype(float).mean() if len(cell) else np.nan for cell in cells]
@@ -153,7 +153,7 @@ def table_of_cells(results: Results, spec: dict) -> str:
 
 
 def table_of_fields(results: Results, spec: dict) -> str:
-    """Return a table with a line per setting, or command of a benchmark, and columns of any file in a format of their own."""
+    """Return a table with a line per setting, or command of a benchmark, and columns of any file, each with its own format."""
     lines = []
     for row in spec["rows"]:
         where = row.get("where", {})
@@ -173,7 +173,7 @@ def table_of_fields(results: Results, spec: dict) -> str:
 
 
 def screen(results: Results, spec: dict) -> str:
-    """Return what the first clean run of a setting shows at its end, as a block of text."""
+    """Return the final screen output of the first clean run of a setting, as a block of text."""
     (row,) = spec["rows"]
     runs = results.runs(row["setting"])
     if not len(runs):
@@ -198,7 +198,7 @@ KINDS = {
 
 
 def filled(document: str, results: Results) -> str:
-    """Return a document whose marked blocks hold their tables; raises UserError for an unknown one or one without end."""
+    """Return a document whose marked blocks hold their tables; raises UserError for an unknown or an unclosed one."""
     tables = results.wanted.tables
 
     def table(match: re.Match) -> str:

@@ -1,8 +1,8 @@
-"""All pictures: curves, training panels and maps as PNG, SVG and PDF, and the same SVG for the page and the documents.
+"""All figures: curves, training panels and maps as PNG, SVG and PDF, and the same SVG for the page and the documents.
 
-One engine, matplotlib, because a paper needs PDF, which nothing without it can make. What a page made by hand could do more is put
-into its SVG here: every curve is a group with `data-row`, which a legend can hide, and every point has `data-x`, `data-y`, its band
-and a tooltip. Inside the page the colours are the page's variables, so that dark mode works.
+matplotlib is the only engine, because papers need PDF. In the SVG every curve is a group with `data-row`,
+which a legend can hide, and every point has `data-x`, `data-y`, its band and a tooltip. In the page the colours are variables of the
+page, so that dark mode works.
 """
 
 import io
@@ -118,7 +118,7 @@ def training(panels: list[Panel], conditions: list[str], stem: Path) -> str:
 
 
 def maps(drawn: list[Map], stem: Path) -> str:
-    """Draw values by pairs of positions, newest at the lower right; the colours bring out what is small."""
+    """Draw values by pairs of positions, newest at the lower right; the colour scale emphasises small values."""
     with plt.rc_context(STYLE):
         figure, axes = _sheet(len(drawn))
         for axis, entry in zip(axes.flat, drawn, strict=False):
@@ -143,7 +143,7 @@ def _sheet(count: int):
 
 def save(figure, stem: Path | None, series: dict[str, Series] | None = None) -> str:
     """Write a figure as `stem`.png, .svg and .pdf, unless there is no stem, and close it; returns the SVG."""
-    figure.draw_without_rendering()  # settles the layout, which would else be computed anew for each format
+    figure.draw_without_rendering()  # computes the layout once instead of once per format
     figure.set_layout_engine("none")
     figure.patch.set_gid("paper")
     written = {}

@@ -1,4 +1,4 @@
-"""The report's tables: the main one in its forms, and the smaller ones, which tables.py and page.py render alike."""
+"""The report's tables: the main one in its formats, and the smaller ones, which tables.py and page.py both render."""
 
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ def spread(cell: pd.Series) -> str:
 
 
 def legend(table: Table) -> str:
-    """Return how to read the cells."""
+    """Return the explanation of the cells."""
     return (
         f"Test set; mean ± standard deviation over (runs); bold: best of its column; ↑ ↓: {table.tested} per user better, worse "
         "than the baseline's (Wilcoxon, Holm-corrected p < 0.05)."
@@ -104,7 +104,7 @@ def cells(table: Table) -> pd.DataFrame:
 
 
 def robustness(table: Table, floors: pd.DataFrame) -> Grid:
-    """Return drop and retention per ratio, area, slope and half point per row and metric, beside the noise floor."""
+    """Return drop and retention per ratio, area, slope and half point per row and metric, with the noise floor."""
     noisy = [ratio for ratio in table.ratios if ratio]
     ratios, rows = np.array([0, *noisy]), []
     for row in table.rows:
@@ -131,7 +131,7 @@ def robustness(table: Table, floors: pd.DataFrame) -> Grid:
 
 
 def gains(table: Table) -> Grid:
-    """Return the gain over the baseline at every ratio, with the clean accuracy beside it."""
+    """Return the gain over the baseline at every ratio, with the clean accuracy."""
     rows, has_clean = [], table.ratios[0] == 0
     for row in (row for row in table.rows if row.label in table.baselines):
         reference = table.baselines[row.label]
@@ -172,7 +172,7 @@ def significance(table: Table) -> Grid:
 
 
 def noise_floor(report: Report) -> Grid:
-    """Return what two seeds of the same clean runs differ by."""
+    """Return the differences between two seeds of the same clean runs."""
     return Grid(
         "noise-floor",
         "Noise floor between seeds",

@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing but itself."""
+"""The report as one self-contained page."""
 
 import math
 from collections import Counter
@@ -21,7 +21,7 @@ SHEETS = {
         "0 is the newest item, the diagonal is staying. The numbers are in maps.csv.",
     ),
 }
-GENERATOR = '<meta name="generator" content="seqrec">'  # by this a page is known as a report's
+GENERATOR = '<meta name="generator" content="seqrec">'  # marks a page as a report
 DASH_ARRAYS = dict(zip(DASHES, ("none", "7 4", "2 3", "9 3 2 3"), strict=True))
 
 
@@ -133,7 +133,7 @@ def _edge(table: Table, metric: str) -> str:
 
 
 def _content(cell: pd.Series | None) -> str:
-    """Return the end of a <td> and what is in it."""
+    """Return the end of a <td> tag and its content."""
     if cell is None:
         return f">{NOTHING}"
     mean = f"<b>{cell['mean']:.4f}</b>" if cell.best else f"{cell['mean']:.4f}"
@@ -176,7 +176,7 @@ def _value(column: str, value: str | float) -> str:
 
 
 def number(value: str | float, column: str = "") -> str:
-    """Return a value as it is shown: four decimals, three digits where it is small, – where there is none; ratios as they are."""
+    """Return a value as text: four decimals, three digits where it is small, – where there is none; ratios unchanged."""
     if isinstance(value, str):
         return value
     if column == "ratio":

@@ -1,7 +1,7 @@
 """Rows of results/*.csv, made from complete run directories and from the files of benchmarks.
 
-A run is known by the hash of its configuration, and by `setting`, which seeds of it share; both are kept as they were when it
-was recorded, beside the command that ran, so that no later change of a default gives an old row another meaning.
+A run is identified by the hash of its configuration, and by `setting`, which is the same for all seeds. Both are stored when the run
+is recorded, with its command, so that a later change of a default does not change the meaning of an old row.
 """
 
 import json
@@ -20,7 +20,7 @@ from seqrec.runs.reader import LeftOut, Run, read_runs
 from seqrec.utils.errors import UserError
 
 COMPARED = ("HR@10", "NDCG@10")
-CELL = ("attack", "position", "k", "ratio", "draws")  # what tells the cells of a robustness.json apart
+CELL = ("attack", "position", "k", "ratio", "draws")  # identify a cell of a robustness.json
 SAME_RUN = ("setting", "noise_setting", "ratio", "seed")
 NOT_SHOWN = {"seed", "hydra.run.dir", "hydra.sweep.dir", *NOT_HASHED} - {"variant"}
 
@@ -42,7 +42,7 @@ def finished(folders: list[Path]) -> tuple[list[Run], list[LeftOut]]:
 
 
 def command_of(manifest: dict) -> str:
-    """Return the arguments of train.py as they were given, without seed and what changes no result; paths are cut to their name."""
+    """Return the arguments of train.py as given, without the seed and keys that change no result; paths are shortened to their names."""
     given = manifest.get("overrides") or [word for word in manifest["command"][1:] if "=" in word]
     shown = [argument for argument in given if argument.partition("=")[0].lstrip("+~") not in NOT_SHOWN]
     return " ".join(shlex.quote(re.sub(r"=/\S*/", "=.../", argument)) for argument in shown)
@@ -77,7 +77,7 @@ def run_row(run: Run) -> dict[str, object]:
 
 
 def training_row(run: Run) -> dict[str, object]:
-    """Return what a run logged of its training in its best epoch, for training.csv."""
+    """Return the values that a run logged in its best epoch, for training.csv."""
     logged = {name: dict(zip(*run.history[name], strict=True)).get(run.best_epoch) for name in run.history}
     values = {name: value for name, value in logged.items() if name.startswith("train/") and value is not None}
     return {"configuration": run.manifest["config_hash"], "epoch": run.best_epoch, **rounded(values)}
@@ -181,7 +181,7 @@ def gain_rows(runs: list[Run], setting: str, against: str, noise_setting: str, r
 
 
 def merge(path: Path, rows: list[dict[str, object]], keys: tuple[str, ...], owner: tuple[str, ...] = ()) -> int:
-    """Put rows into a CSV file in place of those with the same keys; returns how many rows are new or changed.
+    """Replace the rows with the same keys in a CSV file; returns how many rows are new or changed.
 
     Rows that have the same `owner` columns as a new row are replaced as a whole. The file is sorted by command, if it has one,
     and keys, and written whole or not at all.

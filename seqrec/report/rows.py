@@ -1,4 +1,4 @@
-"""Which runs are comparable, which form one row, what a row is called, and which row it is compared with."""
+"""Which runs are comparable and form one row, the name of a row, and its baseline."""
 
 import json
 from collections import Counter
@@ -23,13 +23,13 @@ class Row:
     variant: str
     trained: bool
     settings: dict[str, object]
-    differs: str = ""  # settings that tell the row from others of the same name
+    differs: str = ""  # settings that distinguish the row from others of the same name
     label: str = ""  # short and unique
     runs: list[Run] = field(default_factory=list)
 
     @property
     def name(self) -> tuple:
-        """The columns that name a row; rows with the same name are told apart by `differs`."""
+        """The columns that name a row; rows with the same name are distinguished by `differs`."""
         return self.method, self.backbone, self.loss, self.prefixes, self.variant
 
     def is_named(self, baseline: str) -> bool:
@@ -54,7 +54,7 @@ def differing(settings: Iterable[dict]) -> list[str]:
 
 
 def comparable(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
-    """Separate the runs of the commonest protocol (the first one of equally common ones) from the rest."""
+    """Separate the runs of the most common protocol (the first one of equally common ones) from the rest."""
     keys = [json.dumps(run.protocol, sort_keys=True) for run in runs]
     commonest = Counter(keys).most_common(1)[0][0] if keys else ""
     left_out = [
@@ -99,9 +99,9 @@ def rows_of(runs: list[Run], baseline: str) -> list[Row]:
 
 
 def _tell_apart(rows: list[Row]) -> None:
-    """Fill `differs`: all keys in which rows of one name differ, and shared settings that are not the commonest ones.
+    """Fill `differs`: all keys in which rows of one name differ, and shared settings that are not the most common ones.
 
-    A variant's name stands for its changes.
+    A variant's changes are represented by its name.
     """
     plain = [row for row in rows if row.trained and not row.variant]
     shared = (
@@ -142,7 +142,7 @@ def baseline_of(row: Row, rows: list[Row], baseline: str) -> Row | None:
 
 
 def noises_of(runs: list[Run]) -> dict[str, dict]:
-    """Return the noise settings of the runs by their label: the operator, and what tells settings of one operator apart."""
+    """Return the noise settings of the runs by their label: the operator, and what distinguishes settings of one operator."""
     settings = []
     for run in runs:
         if run.noise and run.noise not in settings:

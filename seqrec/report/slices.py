@@ -18,7 +18,7 @@ COUNTS = (0, 1, 5, 20, 100)  # first count of each slice
 def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Return, per test user, the items of the history and the target's count in the clean training set, both [R].
 
-    Raises UserError if the data is not there or is not what the runs had. Nothing is downloaded.
+    Raises UserError if the data is missing or differs from that of the runs. Nothing is downloaded.
     """
     from seqrec.build import source_of_run
     from seqrec.utils.instantiate import make

@@ -8,7 +8,7 @@ from scipy.stats import norm, rankdata, wilcoxon
 LEVEL = 0.05
 POWER = 0.8
 DRAWS = 1000  # of users, in bootstraps
-DECIMALS = 12  # averages of the same numbers in another order differ by rounding, which must not count as a difference
+DECIMALS = 12  # averages of the same numbers in another order differ by rounding, which is not a difference
 
 
 def retention(values: np.ndarray) -> np.ndarray:
@@ -17,7 +17,7 @@ def retention(values: np.ndarray) -> np.ndarray:
 
 
 def area(ratios: np.ndarray, values: np.ndarray) -> float:
-    """Return the area under M over r by the trapezoid rule, divided by M(0) and the range of r: 1 where nothing is lost."""
+    """Return the area under M over r by the trapezoid rule, divided by M(0) and the range of r: 1 without any loss."""
     kept = retention(values)
     if len(ratios) < 2:
         return np.nan
@@ -33,15 +33,15 @@ def slope(ratios: np.ndarray, values: np.ndarray) -> float:
 
 
 def half_point(ratios: np.ndarray, values: np.ndarray) -> float:
-    """Return the lowest ratio at which M is half of M(0), straight between neighbours; NaN where it stays above, or has gaps."""
+    """Return the lowest ratio at which M is half of M(0), interpolated linearly; NaN where it is never reached, or values are missing."""
     kept = retention(values)
     low = np.flatnonzero(kept <= 0.5)
     if np.isnan(kept).any() or not len(low):
         return np.nan
     after = low[0]
     before = after - 1
-    share = (kept[before] - 0.5) / (kept[before] - kept[after])
-    return float(ratios[before] + share * (ratios[after] - ratios[before]))
+    weight = (kept[before] - 0.5) / (kept[before] - kept[after])
+    return float(ratios[before] + weight * (ratios[after] - ratios[before]))
 
 
 def drop_avoided(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def compare(values: np.ndarray, baseline: np.ndarray) -> dict[str, float]:
     """Compare a metric per user with the baseline's by Wilcoxon's signed-rank test, two-sided; both [R].
 
     Returns the mean difference over all users, the rank-biserial effect from -1 to 1, p, the smallest mean difference that is
-    detectable with 80 % power at the 5 % level, and the users, with those whom the test leaves out as they do not differ.
+    detectable with 80 % power at the 5 % level, the number of users, and how many the test excludes because they do not differ.
     """
     difference = np.round(values - baseline, DECIMALS)
     changed = difference[difference != 0]
@@ -88,15 +88,15 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def bootstrap(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of 95 % percentile bands of the column means of `values` [R, C], users drawn anew; both [C]."""
+    """Return the ends of 95 % percentile bands of the column means of `values` [R, C] over resampled users; both [C]."""
     low, high = np.quantile(resampled(values, DRAWS, seed=0), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
     return low, high
 
 
 def resampled(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """Return the column means of `values` [R, C] over users drawn anew, [draws, C].
+    """Return the column means of `values` [R, C] over resampled users, [draws, C].
 
-    A draw is a row of weights, how often each user was drawn, so that all columns meet the same draws.
+    A draw is a row of weights, how often each user was drawn, so that all columns use the same draws.
     """
     users = len(values)
     generator, means = np.random.default_rng(seed), []
@@ -109,7 +109,7 @@ def resampled(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
 
 
 def noise_floor(values: list[np.ndarray]) -> dict[str, float] | None:
-    """Return what two seeds differ by over all pairs, from a metric per user of each seed, each [R].
+    """Return the differences between seeds over all pairs, from a metric per user of each seed, each [R].
 
     The drop is |M_a - M_b| / mean of M, the effect the mean of |rank-biserial|. None for fewer than two seeds or a mean of 0.
     """

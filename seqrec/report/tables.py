@@ -12,11 +12,11 @@ LATEX = str.maketrans(
     {char: "\\" + char for char in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "·": r"$\cdot$", "–": "--"}
 )
-FORMULA = re.compile(r"(?!-?[\d.]+(e[+-]?\d+)?$)[=+\-@\t\r]")  # a spreadsheet computes a text that begins so
+FORMULA = re.compile(r"(?!-?[\d.]+(e[+-]?\d+)?$)[=+\-@\t\r]")  # a spreadsheet reads text that begins so as a formula
 
 
 def escaped(text: object) -> str:
-    """Return a text that LaTeX prints as it is."""
+    """Return text escaped for LaTeX."""
     return str(text).translate(LATEX)
 
 
@@ -46,7 +46,7 @@ def latex(frame: pd.DataFrame, texts: int) -> str:
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """Return CSV in full precision; NaN is an empty field, and a text that a spreadsheet would compute gets a quote before it."""
+    """Return CSV in full precision; NaN is an empty field, and text that a spreadsheet would read as a formula is prefixed with a quote."""
     lines = [[_harmless(value) for value in line] for line in frame.itertuples(index=False)]
     harmless = pd.DataFrame(lines, columns=frame.columns, dtype=object)
     return harmless.to_csv(index=False, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Which pictures of training are drawn: a panel per row and value with a line per run, and maps of pairs of positions."""
+"""The figures of training: a panel per row and value with a line per run, and maps of pairs of positions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -67,7 +67,7 @@ def panels(report: Report) -> dict[str, list[Panel]]:
 
 
 def maps(report: Report) -> list[Map]:
-    """Return the maps of the first run of each row and condition, clean ones first; what no history reaches is 0."""
+    """Return the maps of the first run of each row and condition, clean ones first; pairs that occur in no history are 0."""
     found, order = {}, conditions(report)
     for row in report.rows:
         for run in sorted(row.runs, key=lambda run: order.index(condition_of(run, report))):

@@ -31,7 +31,7 @@ def collect(folders: list[Path], metrics: list[str]) -> tuple[list[Run], list[Le
     Raises UserError if no run is left, or a metric is not in them.
     """
     for metric in metrics:
-        per_user(metric, np.array([0]), np.array([1]))  # raises for one that has no value per user
+        per_user(metric, np.array([0]), np.array([1]))  # raises for a metric without a value per user
     runs, unusable = read_runs(folders, metrics)
     runs, incomparable = comparable(runs)
     runs, repeated = distinct(runs)
@@ -75,8 +75,8 @@ def report(
     general = [grids.noise_floor(found), *by_slice, grids.left_out(found)]
 
     (output / "figures").mkdir(parents=True, exist_ok=True)
-    if target.exists():  # files of an earlier report on other noise would pass for this one's
-        target.unlink()  # first, so that no page is without its files
+    if target.exists():  # files of an earlier report on other noise would look like this one's
+        target.unlink()  # first, so that no page exists without its files
         for old in (path for pattern in OWN for path in output.glob(pattern)):
             old.unlink()
     curves = {}

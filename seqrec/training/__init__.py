@@ -1,1 +1,1 @@
-"""The training loop, its schedules, and what it shows while it runs."""
+"""The training loop, its schedules, progress and TensorBoard."""

@@ -1,4 +1,4 @@
-"""What is shown during training: a bar, and a line per epoch."""
+"""Progress of training: a bar, and a line per epoch."""
 
 import logging
 import time
@@ -60,7 +60,7 @@ class Bar:
         self.bar, self.began, self.targets = bar, time.monotonic(), 0
 
     def step(self, loss: float, targets: int) -> None:
-        """Move on by one batch."""
+        """Advance by one batch."""
         self.targets += targets
         if not self.bar.disable:
             rate = self.targets / (time.monotonic() - self.began)

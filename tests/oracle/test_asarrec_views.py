@@ -105,7 +105,7 @@ def test_a_view_that_keeps_too_little_of_the_history_is_the_identity(length, kep
 def test_shares_of_dropped_moved_and_inserted_items():
     extended = rows([4])
     hard, other = matrix_of(7, OPERATORS["insert"][0]), matrix_of(7, OPERATORS["crop"][0])
-    found = views.shares(extended, views.sources(both(hard, other), 7))
+    found = views.fractions(extended, views.sources(both(hard, other), 7))
     assert {name: float(value) for name, value in found.items()} == {
         "dropped": 2 / 8,
         "moved": 2 / 8,

@@ -1,4 +1,4 @@
-"""AsarRec: augmentation matrices learnt against the encoder (docs/methods/asarrec.md)."""
+"""AsarRec: augmentation matrices learned adversarially to the encoder (docs/methods/asarrec.md)."""
 
 from seqrec.methods.asarrec.asarrec import AsarRec
 

@@ -23,11 +23,11 @@ from seqrec.utils.gradients import frozen, gradient_norm
 log = logging.getLogger("seqrec")
 
 INFO_SIGN = {"adversarial": -1.0, "cooperative": 1.0}
-ALIVE = (0.1, 0.6)  # a run warns if the fraction of views that differ from their history is outside
+ALIVE = (0.1, 0.6)  # a run warns if the fraction of views that differ from their history is outside this range
 
 
 class AsarRec(Method):
-    """Contrast between two views of each history that learned transformation matrices make.
+    """Contrastive learning of two views of each history, made by learned transformation matrices.
 
     Reconstruction: see docs/methods/asarrec.md, which also explains every argument. After a warm-up on the next-item loss
     alone, each batch updates the augmenter phi (informativeness, diversity, semantic invariance; the recommender frozen
@@ -156,16 +156,16 @@ class AsarRec(Method):
     def encode(
         self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None, newest: bool = False
     ) -> Tensor:
-        """Return hidden states [B, T, D]; by default at the last `max_len` rows of the position table."""
+        """Return hidden states [B, T, D]; by default at the last `max_len` positions of the table."""
         return super().encode(seq, x, self.main_positions(seq > 0) if positions is None else positions, newest)
 
     def main_positions(self, mask: Tensor) -> Tensor:
-        """Positions of histories without extra slots, mask [B, T]: the oldest item counts from row k where counting starts at it."""
+        """Positions of histories without extra slots, mask [B, T]: the oldest item has position k where positions count from the start."""
         shift = self.candidates.count if self.backbone.count_from == "start" else 0
         return self.backbone.positions(mask) + shift
 
     def view_positions(self, extended: views.Extended) -> Tensor:
-        """Positions of both views of extended rows, [2R, N]: a slot of the history has the one that it has in the main task."""
+        """Positions of both views of extended rows, [2R, N]: a slot of the history has the same one as in the main task."""
         return self.backbone.positions(extended.target).repeat(VIEWS, 1)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -182,7 +182,7 @@ class AsarRec(Method):
         extended = self.extended(batch) if self.augmenting else None
         if extended is None:
             if self.augmenting and not self.augmenter_frozen:
-                # other processes may have rows to augment: all must take part in this update, which averages gradients
+                # other processes may have rows to augment: all must join this update, which averages gradients
                 update(sum(parameter.sum() for parameter in self.augmenter.parameters()) * 0, "augmenter")
             logs = Method.losses(self, batch)
             update(logs["loss"], "recommender")
@@ -224,28 +224,28 @@ class AsarRec(Method):
     def position_profile(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean matrix of each history, target slot by source slot, and how often each slot is dropped or filled."""
         extended, first = self.extended(batch), self.candidates.count
-        return {} if extended is None else views.shares_by_slot(extended, self.placed(extended, draws=8), first)
+        return {} if extended is None else views.fractions_by_slot(extended, self.placed(extended, draws=8), first)
 
     def placed(self, extended: views.Extended, draws: int) -> Tensor:
-        """Return the fraction of views, in `draws` pairs drawn as in training, that have in a slot the item of a source slot, [R, N, N]."""
+        """Return the fraction of views, in `draws` pairs as in training, with the item of a source slot in a target slot, [R, N, N]."""
         training, width = self.augmenter.training, extended.items.shape[1]
-        count = self.items.weight.new_zeros(*extended.items.shape, width + 1)  # the last source is none
+        count = self.items.weight.new_zeros(*extended.items.shape, width + 1)  # the last source: no item
         self.augmenter.train()
         for _ in range(draws):
             for source in self.hard_views(extended, self.matrices(extended)).source.unbind(1):
-                place = source.where(source >= 0, width)[..., None]
-                count.scatter_add_(2, place, torch.ones_like(place, dtype=count.dtype))
+                index = source.where(source >= 0, width)[..., None]
+                count.scatter_add_(2, index, torch.ones_like(index, dtype=count.dtype))
         self.augmenter.train(training)
         return count[..., :width] / (VIEWS * draws)
 
     def matrices(self, extended: views.Extended) -> list[Matrices]:
-        """Draw the soft and hard matrices of the histories, in groups of rows of like length."""
+        """Draw the soft and hard matrices of the histories, in groups of rows of similar length."""
         groups = views.groups(extended.original.sum(1), self.candidates.count)
         settings = (self.iterations, self.power, self.threshold)
         return [matrices.draw(self.augmenter, self.items, extended.cut(rows), *settings) for rows in groups]
 
     def hard_views(self, extended: views.Extended, made: list[Matrices]) -> views.HardViews:
-        """Return the views that the hard matrices make, with this method's fallback and compaction."""
+        """Return the views of the hard matrices, with this method's fallback and compaction."""
         source = matrices.sources(made, extended.items.shape[1])
         return views.hard_views(extended, source, self.least, self.compact)
 
@@ -284,11 +284,11 @@ class AsarRec(Method):
 
     @torch.no_grad()
     def matrix_logs(self, extended: views.Extended, hard: views.HardViews) -> dict[str, Tensor]:
-        """Return what the hard views do, as fractions, and count the views that differ from their history."""
+        """Return fractions that describe the hard views, and count the views that differ from their history."""
         differ = (hard.source != views.identity_source(extended)).any(2)
         self.changed += torch.stack([differ.sum(), differ.new_tensor(differ.numel(), dtype=torch.long)])
         return {
             "changed": differ.float().mean(),
             "fallback": hard.fallback.float().mean(),
-            **views.shares(extended, hard.drawn),
+            **views.fractions(extended, hard.drawn),
         }

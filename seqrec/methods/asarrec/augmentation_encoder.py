@@ -9,9 +9,9 @@ VIEWS = 2  # one attention head each
 
 
 class AugmentationEncoder(nn.Module):
-    """A linear transformation and two attention heads whose weights are the probabilities that a source goes to a slot.
+    """A linear transformation and two attention heads whose weights are the probabilities that a source item goes to a target slot.
 
-    Rows are sources, columns are targets. Beside the targets every source has a null target: an original item that goes
+    Rows are sources, columns are targets. Every source also has a null target: an original item that goes
     there is dropped, a candidate is not inserted. A prior bias gives staying (for candidates: the null target) the
     probability q = `stay` when all else is equal. `gumbel` is the factor g of the noise on the logits in training.
     """

@@ -17,9 +17,9 @@ class Candidates(nn.Module):
     """Chooses `count` items per history, none of them in the user's training history.
 
     source "similar": the largest ItemCF-IUF similarity, summed over the last `recent` items of the history; "random" and
-    "popularity": drawn afresh each time, uniformly or by training counts. A slot stays empty (0) where nothing similar
-    is left, or where a drawn item is the user's own or a repeat. Users' whole histories are looked up in a table made by
-    `setup`, [U, count]; only shorter prefixes are computed on the way.
+    "popularity": drawn in each step, uniformly or by training counts. A slot is empty (0) where no similar item
+    is left, or where a drawn item is the user's own or a repeat. Candidates of whole histories come from a table computed by
+    `setup`, [U, count]; those of shorter prefixes are computed when needed.
     """
 
     def __init__(self, num_items: int, count: int, source: str, recent: int):
@@ -69,7 +69,7 @@ class Candidates(nn.Module):
         row = np.repeat(np.arange(len(user)), recent.shape[1])
         shape = (len(user), self.num_items + 1)
         history = scipy.sparse.coo_array((np.ones(recent.size, np.float32), (row, recent.ravel())), shape=shape).tocsr()
-        # Own items fall below every other one.
+        # Own items are ranked below all others.
         found = [
             largest((score - 1e9 * self.own_items[user[rows]]).tocsr(), self.count)
             for rows, score in self.similarity.sums(history)
@@ -82,15 +82,15 @@ class Candidates(nn.Module):
             return user.new_zeros(len(user), 0)
         item = self.weight.multinomial(len(user) * self.count, replacement=True).view(len(user), self.count)
         key = user[:, None] * (self.num_items + 1) + item
-        place = torch.searchsorted(self.own, key).clamp(max=len(self.own) - 1)
+        index = torch.searchsorted(self.own, key).clamp(max=len(self.own) - 1)
         repeat = (item[:, :, None] == item[:, None]).tril(-1).any(-1)
-        return item.masked_fill((self.own[place] == key) | repeat, 0)
+        return item.masked_fill((self.own[index] == key) | repeat, 0)
 
 
 def largest(scores: scipy.sparse.csr_array, count: int) -> np.ndarray:
     """Return the columns of the `count` largest positive entries of each row of a sparse matrix, largest first.
 
-    [R, count]; 0 where a row has no more of them; the lowest column wins a tie.
+    [R, count]; 0 where a row has no more of them; ties are broken by the lowest column.
     """
     value = np.maximum(scores.data, 0)
     found = np.zeros((scores.shape[0], count), np.int64)
@@ -98,12 +98,12 @@ def largest(scores: scipy.sparse.csr_array, count: int) -> np.ndarray:
     filled = np.flatnonzero(entries)
     if not len(filled):
         return found
-    number = np.repeat(np.arange(len(filled)), entries[filled])  # of each entry's row among those filled
-    for place in range(count):
+    number = np.repeat(np.arange(len(filled)), entries[filled])  # index of each entry's row among those filled
+    for column in range(count):
         best = np.maximum.reduceat(value, scores.indptr[filled])
         at_best = np.flatnonzero((value == best[number]) & (value > 0))
         at_best = at_best[np.lexsort((scores.indices[at_best], number[at_best]))]
         chosen, first = np.unique(number[at_best], return_index=True)
-        found[filled[chosen], place] = scores.indices[at_best[first]]
+        found[filled[chosen], column] = scores.indices[at_best[first]]
         value[at_best[first]] = 0
     return found

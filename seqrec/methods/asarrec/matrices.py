@@ -1,4 +1,4 @@
-"""The transformation matrices of a batch, kept in groups of rows of like length, and what the losses take from all of them."""
+"""The transformation matrices of a batch, in groups of rows of similar length, and the quantities that the losses need."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,7 +34,7 @@ def draw(
     power: float,
     threshold: float,
 ) -> Matrices:
-    """Draw the matrices of rows of like length; in single precision also under autocast."""
+    """Draw the matrices of rows of similar length; in single precision also under autocast."""
     with torch.autocast(rows.items.device.type, enabled=False):
         probability = augmenter(items(rows.items).detach().float(), rows.items > 0, rows.original, rows.target)
         soft = semi_sinkhorn(probability, iterations, power)
@@ -62,7 +62,7 @@ def distances(groups: list[Matrices]) -> tuple[Tensor, Tensor]:
 
 
 def ndcg_margins(groups: list[Matrices], variant: str, budget: float) -> Tensor:
-    """Return by how much the NDCG of each view is above the worst one allowed, [R, 2]."""
+    """Return the NDCG of each view minus the worst one allowed, [R, 2]."""
     margins = []
     for group in groups:
         original = group.rows.original

@@ -32,7 +32,7 @@ def sequence_ndcg(matrix: Tensor, original: Tensor, variant: str) -> Tensor:
 
 
 def worst_ndcg(original: Tensor, variant: str, budget: float) -> Tensor:
-    """Return the NDCG that is left when the m = max(1, ceil(budget n)) items that count most are removed, [B]."""
+    """Return the NDCG without the m = max(1, ceil(budget n)) items of the largest weight, [B]."""
     removed = (original.sum(1, keepdim=True) * budget - 1e-4).ceil().clamp(min=1)  # .1 * 30 must not round up to 4
     age = torch.arange(original.shape[1] - 1, -1, -1, device=original.device)
     value = item_weights(original, variant)

@@ -1,4 +1,4 @@
-"""Semi-Sinkhorn: from a matrix of probabilities to a partial permutation, with gradients; reconstruction: see docs/methods/asarrec.md."""
+"""Semi-Sinkhorn: from a probability matrix to a partial permutation, with gradients; reconstruction: see docs/methods/asarrec.md."""
 
 import torch
 from torch import Tensor
@@ -21,10 +21,10 @@ def semi_sinkhorn(probability: Tensor, iterations: int, power: float) -> Tensor:
 
 @torch.no_grad()
 def discretise(soft: Tensor, threshold: float) -> Tensor:
-    """Return the partial permutation [..., N, N] of 0 and 1 that the matrices [..., N, N] stand for.
+    """Return the partial permutations [..., N, N] of 0 and 1 of the matrices [..., N, N].
 
-    An entry of at least delta = `threshold` that is the largest of its row and of its column becomes 1 and takes both
-    out; this is repeated until there is none. Of equal entries the first counts.
+    An entry of at least delta = `threshold` that is the maximum of its row and of its column becomes 1, and both
+    are removed; this is repeated until there is none. Of equal entries the first one is chosen.
     """
     left = soft.masked_fill(soft < threshold, 0)
     hard = torch.zeros_like(soft)

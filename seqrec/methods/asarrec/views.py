@@ -11,11 +11,11 @@ from seqrec.utils.groups import falling_groups
 
 @dataclass(frozen=True)
 class Extended:
-    """Rows [padding][k candidates][n items of the history], right-aligned, in falling order of n."""
+    """Rows [padding][k candidates][n items of the history], right-aligned, in decreasing order of n."""
 
     items: Tensor  # [R, N] item ids, 0 = empty
     original: Tensor  # [R, N] bool, the slots of the history
-    target: Tensor  # [R, N] bool, slots that an item may go to: the history's and the k left of it
+    target: Tensor  # [R, N] bool, possible target slots: the history's and the k before it
 
     def cut(self, rows: slice) -> "Extended":
         """Return some rows, without the padding that they share."""
@@ -25,10 +25,10 @@ class Extended:
 
 @dataclass(frozen=True)
 class HardViews:
-    """Two views per history: the source slot of what is in each slot."""
+    """Two views per history: the source slot of the item in each slot."""
 
     drawn: Tensor  # [R, 2, N] source slots, -1 = empty
-    source: Tensor  # [R, 2, N] the same, but the identity where too little of the history was left
+    source: Tensor  # [R, 2, N] the same, but the identity where too little of the history is kept
     fallback: Tensor  # [R, 2] bool
     order: Tensor | None  # [R, 2, N] slots in the order of the compact view
 
@@ -46,9 +46,9 @@ class HardViews:
 
 
 def rows_to_augment(batch: Batch, shortest: int) -> Tensor:
-    """Return the rows to augment [R], by falling length: at least `shortest` items, and the first of each user.
+    """Return the rows to augment [R], by decreasing length: at least `shortest` items, and the first of each user.
 
-    Views of the same user must not be contrasted.
+    Views of the same user must not be negatives of each other.
     """
     length = (batch.seq > 0).sum(1)
     rows = (length >= shortest).nonzero()[:, 0]
@@ -59,14 +59,14 @@ def rows_to_augment(batch: Batch, shortest: int) -> Tensor:
 
 
 def extend(seq: Tensor, candidates: Tensor) -> Extended:
-    """Put candidates [R, k], best first, directly left of histories seq [R, T] of falling length, the best one nearest."""
+    """Put candidates [R, k], best first, directly before histories seq [R, T] of decreasing length, the best one nearest."""
     count = candidates.shape[1]
     real = seq > 0
     first = seq.shape[1] + count - real.sum(1, keepdim=True)  # slot of the oldest item
     slot = torch.arange(seq.shape[1] + count, device=seq.device)
-    place = first - 1 - torch.arange(count, device=seq.device)
+    slot = first - 1 - torch.arange(count, device=seq.device)
     empty = seq.new_zeros(candidates.shape)
-    items = torch.cat([empty, seq], 1).scatter(1, place, candidates)
+    items = torch.cat([empty, seq], 1).scatter(1, slot, candidates)
     return Extended(items, torch.cat([empty.bool(), real], 1), slot >= first - count)
 
 
@@ -87,7 +87,7 @@ def hard_views(extended: Extended, source: Tensor, least: float, compact: bool) 
     """Return the views with source slots [R, 2, N].
 
     A view that keeps fewer than max(1, ceil(least n)) items of the history becomes the identity; with `compact` the
-    empty slots of a view move to its left end.
+    empty slots of a view are at its left end.
     """
     kept = (from_history(extended, source)).sum(2)
     needed = (extended.original.sum(1, keepdim=True) * least - 1e-4).ceil().clamp(min=1)
@@ -102,7 +102,7 @@ def from_history(extended: Extended, source: Tensor) -> Tensor:
     return extended.original[:, None].expand_as(source).gather(2, source.clamp(min=0)) & (source >= 0)
 
 
-def shares(extended: Extended, source: Tensor) -> dict[str, Tensor]:
+def fractions(extended: Extended, source: Tensor) -> dict[str, Tensor]:
     """Return how many items were dropped, moved and inserted, as fractions of the items of the histories."""
     own = from_history(extended, source)
     slot = torch.arange(source.shape[2], device=source.device)
@@ -114,7 +114,7 @@ def shares(extended: Extended, source: Tensor) -> dict[str, Tensor]:
     }
 
 
-def shares_by_slot(extended: Extended, placed: Tensor, first: int) -> dict[str, Tensor]:
+def fractions_by_slot(extended: Extended, placed: Tensor, first: int) -> dict[str, Tensor]:
     """Return, of the history's slots from `first` on, how often an item is dropped or one is inserted, [R, T], and where items
     go, target by source, [R, T, T]; NaN outside histories. `placed` [R, N, N] is the fraction of views with a source in a slot.
     """
@@ -127,7 +127,7 @@ def shares_by_slot(extended: Extended, placed: Tensor, first: int) -> dict[str, 
 
 
 def groups(lengths: Tensor, extra: int, shrink: float = 0.65) -> list[slice]:
-    """Cut rows of falling lengths [R] into groups; a new one begins where rows with `extra` slots get shorter than
+    """Split rows of decreasing lengths [R] into groups; a new one begins where rows with `extra` slots get shorter than
     `shrink` times the widest of the group. On an accelerator there is one group: a launch costs more than padding.
     """
     if lengths.device.type != "cpu":
@@ -141,5 +141,5 @@ def stacked(view: Tensor) -> Tensor:
 
 
 def rows_of(view: Tensor) -> Tensor:
-    """Number the R histories of stacked views [2R, ...]: each has a user of its own."""
+    """Number the R histories of stacked views [2R, ...]: each has its own user."""
     return torch.arange(len(view) // 2, device=view.device)

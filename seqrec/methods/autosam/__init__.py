@@ -1,4 +1,4 @@
-"""AutoSAM: sampling of the history, learnt by reinforcement (docs/methods/autosam.md)."""
+"""AutoSAM: sampling of the history, learned by reinforcement (docs/methods/autosam.md)."""
 
 from seqrec.methods.autosam.autosam import AutoSAM
 from seqrec.methods.autosam.sampler import Sampler

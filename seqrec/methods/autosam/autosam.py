@@ -19,15 +19,15 @@ from seqrec.utils.errors import UserError, one_of, within
 
 POLICIES = ("learned", "random", "last")
 INFERENCES = ("bernoulli", "threshold", "all", "mean")
-PREFIXES_AT_ONCE = 1024  # rows that a backbone which is not causal runs over at a time to give a reward
+PREFIXES_AT_ONCE = 1024  # rows per pass of a backbone that is not causal, when rewards are computed
 
 
 class AutoSAM(Method):
-    """A sampler keeps or drops every item of a history, and the backbone is trained on what is kept.
+    """A sampler keeps or drops every item of a history, and the backbone is trained on the kept items.
 
     The sampler learns by policy gradient from two rewards: how much better the kept items predict the next kept one
     than the whole history does, and how well an item fits its sequence. The policies "random" and "last" are controls
-    without a sampler that keep the fraction `keep_rate`. docs/methods/autosam.md explains the keys and what differs from the authors' code.
+    without a sampler that keep the fraction `keep_rate`. Keys and deviations from the authors' code: docs/methods/autosam.md.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class AutoSAM(Method):
 
     @classmethod
     def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
-        """Say why the method cannot work with this loss or backbone class, or return None."""
+        """Return why the method cannot work with this loss or backbone class, or None if it can."""
         if loss is not None and not issubclass(loss, CrossEntropy | SampledSoftmax):
             return "its rewards are log-probabilities of items: use loss=cross_entropy or loss=sampled_softmax"
         return super().refuse(loss, backbone)
@@ -92,7 +92,7 @@ class AutoSAM(Method):
         return None
 
     def on_epoch(self, epoch: int) -> None:
-        """Raise the probability th_e from which on a kept item gives a future reward."""
+        """Increase the threshold th_e above which a kept item has a future reward."""
         start, step, limit = self.thresholds
         self.threshold = min(start + step * epoch, limit)
 
@@ -105,11 +105,11 @@ class AutoSAM(Method):
         return {"model": ParamGroup(rest), "sampler": ParamGroup(self.sampler.parameters(), self.sampler_optimizer)}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Draw a sub-sequence of every row; return L = L_rec + L_RL, its parts, and how the sampler does."""
+        """Draw a sub-sequence of every row; return L = L_rec + L_RL, its parts, and statistics of the sampler."""
         mask = batch.seq > 0
         probability = self.probability(batch.seq)
         kept = torch.rand_like(probability) < probability
-        kept[:, -1] |= ~kept.any()  # a batch of which nothing is left would have no loss
+        kept[:, -1] |= ~kept.any()  # a batch without kept items would have no loss
         sub = compact(batch.seq, kept, self.backbone.positions)
         hidden = self.encode(sub.seq, positions=sub.positions, newest=self.newest_alone)
         target = sub.targets(batch.target)
@@ -164,7 +164,7 @@ class AutoSAM(Method):
     def rewards(
         self, batch: Batch, probability: Tensor, kept: Tensor, sub: SubSequence, hidden: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the reward R_t of every slot [B, T], 0 on padding, and what to log; hidden [B, W, D] is that of the sub-sequences."""
+        """Return the reward R_t of every slot [B, T], 0 on padding, and values to log; hidden [B, W, D] is that of the sub-sequences."""
         mask, sub_mask = batch.seq > 0, sub.seq > 0
         first = mask & ~older(mask)
         scored = first & (mask.sum(1, keepdim=True) < self.max_len) & self.official_first_item
@@ -198,7 +198,7 @@ class AutoSAM(Method):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return log P of what follows each slot [B, T], of the first items of rows `scored` [B], of what follows each kept slot [B, W].
 
-        After the last slot comes the row's label. All are under the same negatives; 0 on padding.
+        The last slot is followed by the row's label. All use the same negatives; 0 on padding.
         """
         training = self.backbone.training
         self.backbone.train(training and self.reward_dropout)
@@ -226,8 +226,8 @@ class AutoSAM(Method):
     def states(self, seq: Tensor, positions: Tensor, ahead: Tensor) -> Tensor:
         """Return the state at every real slot of seq [B, T], given that slot and older ones only, [n, D].
 
-        A backbone that is not causal runs over every prefix, moved to where the item to predict, now at position
-        `ahead` [B, T], comes next: there it was trained to predict.
+        A backbone that is not causal runs over every prefix, shifted so that the item to predict, at position
+        `ahead` [B, T], comes right after the last slot, as in training.
         """
         mask = seq > 0
         if self.backbone.causal:
@@ -239,20 +239,20 @@ class AutoSAM(Method):
         cell = (row[:, None], source.clamp(min=0))
         prefix = torch.where(source >= 0, seq[cell], 0)
         moved = positions[cell] + self.max_len - ahead[mask][:, None]
-        place = torch.where(prefix > 0, moved, self.backbone.positions(prefix > 0))
-        parts = zip(prefix.split(PREFIXES_AT_ONCE), place.split(PREFIXES_AT_ONCE), strict=True)
+        shifted = torch.where(prefix > 0, moved, self.backbone.positions(prefix > 0))
+        parts = zip(prefix.split(PREFIXES_AT_ONCE), shifted.split(PREFIXES_AT_ONCE), strict=True)
         return torch.cat([self.encode(part, positions=at, newest=True)[:, -1] for part, at in parts])
 
     def states_of_padding(self, mask: Tensor) -> Tensor:
         """Return the state of the padding slot before each row of mask [B, T], [B, D]."""
         if not len(mask):
             return self.items.weight[:0]
-        place = torch.full_like(mask[:, :1], self.max_len - 1, dtype=torch.int64)
+        position = torch.full_like(mask[:, :1], self.max_len - 1, dtype=torch.int64)
         if self.backbone.causal:
             oldest = mask.int().argmax(1, keepdim=True)
-            place = (self.backbone.positions(mask).gather(1, oldest) - 1).clamp(min=0)
-        padding = self.items(torch.zeros_like(place))
-        return self.backbone(padding, torch.ones_like(place, dtype=torch.bool), place)[:, 0]
+            position = (self.backbone.positions(mask).gather(1, oldest) - 1).clamp(min=0)
+        padding = self.items(torch.zeros_like(position))
+        return self.backbone(padding, torch.ones_like(position, dtype=torch.bool), position)[:, 0]
 
     def score(self, batch: Batch) -> Tensor:
         """Return the score of every item as the next one, [B, V + 1]; the newest item is always kept."""

@@ -1,4 +1,4 @@
-"""AutoSAM's sampler: the probability with which each item of a history is kept, and draws that never change."""
+"""AutoSAM's sampler: the probability with which each item of a history is kept, and fixed random draws."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from seqrec.utils.keyed_random import key
 class Sampler(nn.Module):
     """The policy pi_phi: p = softmax(MLP([block(e); W e + c]) / temperature)[0], of e = item + position embedding.
 
-    One causal transformer block with weights of its own (AutoSAM, arXiv 2311.00388, and the authors' code). With
+    One causal transformer block with its own weights (AutoSAM, arXiv 2311.00388, and the authors' code). With
     `own_positions` it has its own position table, for backbones without one. Raises UserError if the heads do not fit.
     """
 

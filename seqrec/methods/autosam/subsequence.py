@@ -1,4 +1,4 @@
-"""Sub-sequences of a padded batch that remember where their items came from."""
+"""Sub-sequences of a padded batch, with the original slots of their items."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class SubSequence:
 
     seq: Tensor  # [B, W]
     positions: Tensor  # [B, W] the original ones
-    slot: Tensor  # [B, W] where an item came from; padding fills up with dropped slots
+    slot: Tensor  # [B, W] original slot of an item; padding has dropped slots
 
     def first(self, rows: int) -> "SubSequence":
         """Return the first `rows` rows."""
@@ -21,7 +21,7 @@ class SubSequence:
     def targets(self, target: Tensor) -> Tensor:
         """Return the target of each kept slot: the next kept item, after the last one the row's label, [B, W].
 
-        Slots that target [B, T] leaves unsupervised stay so, but the last one.
+        Slots that are not supervised in target [B, T] stay so, except the last one.
         """
         supervised = target.gather(1, self.slot) > 0
         supervised[:, -1] = True
@@ -29,7 +29,7 @@ class SubSequence:
 
 
 def compact(seq: Tensor, kept: Tensor, positions) -> SubSequence:
-    """Move the kept items of seq [B, T] to the right; each keeps the position that `positions` gives it in the whole row.
+    """Right-align the kept items of seq [B, T]; each keeps its position in the whole row, given by `positions`.
 
     `positions` maps a mask [B, T] to positions [B, T].
     """

@@ -1,4 +1,4 @@
-"""Cascade effects: in how many training predictions an interaction has a hand (reconstruction: see docs/methods/cat.md)."""
+"""Cascade effects: how many training predictions an interaction influences (reconstruction: see docs/methods/cat.md)."""
 
 import numpy as np
 import torch
@@ -6,12 +6,12 @@ from torch import Tensor
 
 from seqrec.data.sequences import Sequences, ranges
 
-LEAST = 1e-30  # the sum of as many inverses as a sequence has items fits into single precision
+LEAST = 1e-30  # the sum of inverses over a sequence fits into single precision
 CROSS = ("effect", "count", "batch", "none")
 
 
 def direct_effects(train: Sequences, max_len: int, prefixes: bool, decay: float) -> Tensor:
-    """Return D(u, t) = sum of decay^(k - t) over the user's own predictions k that see interaction t, [len(train.items)] double.
+    """Return D(u, t) = sum of decay^(k - t) over the user's own predictions k with interaction t as input, [len(train.items)] double.
 
     It is 0 where no prediction does: at a user's last training item, which is a target only, and further back than
     `max_len` inputs (with `prefixes` every prediction has a window of its own, which reaches further).
@@ -25,7 +25,7 @@ def direct_effects(train: Sequences, max_len: int, prefixes: bool, decay: float)
     power_sum = np.concatenate([[0.0], np.cumsum(decay ** np.arange(max_len))])
     seen = first <= (last if prefixes else 0)
     effect = np.zeros(len(train.items))
-    # not a difference of two sums of powers: far back it would be lost in their rounding
+    # not a difference of two sums of powers, which would lose old items to rounding
     effect[offsets] = np.where(seen, decay**first * power_sum[np.maximum(last - first + 1, 0)], 0)
     return torch.from_numpy(effect)
 
@@ -34,9 +34,9 @@ def others_effects(user: Tensor, item: Tensor, effect: Tensor) -> Tensor:
     """Return, for each interaction (user, item) [N], the sum of `effect` over other users' interactions with the item, [N]."""
     width = int(item.max()) + 1
     total = effect.new_zeros(width).index_add(0, item, effect)
-    pair, place = torch.unique(user * width + item, return_inverse=True)
-    own = effect.new_zeros(len(pair)).index_add(0, place, effect)
-    return total[item] - own[place]
+    pair, index = torch.unique(user * width + item, return_inverse=True)
+    own = effect.new_zeros(len(pair)).index_add(0, index, effect)
+    return total[item] - own[index]
 
 
 def cascade_effects(
@@ -69,7 +69,7 @@ def single(effect: Tensor) -> Tensor:
 def inverse_weights(effect: Tensor, mask: Tensor, clip: float | None) -> Tensor:
     """Return w(u, t) proportional to 1 / effect with mean 1 over the real slots of each row, [B, T], 0 elsewhere.
 
-    With `clip`, weights are cut there and brought back to mean 1, twice.
+    With `clip`, weights are clipped there and normalised to mean 1, twice.
     """
     weight = _mean_one(mask / effect.where(mask, 1), mask)
     if clip is not None:

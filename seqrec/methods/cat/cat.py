@@ -17,8 +17,8 @@ from seqrec.utils.errors import UserError, one_of, within
 
 WEIGHTS = ("cascade", "uniform", "shuffled", "position", "none")
 LEVEL2 = ("both", "items")
-PLAIN = ("items.", "backbone.")  # what a plain run holds
-NORM_SAMPLE = 1024  # training sequences that the mean norm of hidden states is taken over
+PLAIN = ("items.", "backbone.")  # content of a plain run
+NORM_SAMPLE = 1024  # training sequences over which the mean norm of hidden states is computed
 
 
 class CAT(Method):
@@ -26,7 +26,7 @@ class CAT(Method):
 
     Reconstruction: see docs/methods/cat.md, which also explains every argument. Stage 1 is plain training, or is left
     out where `stage1` names the directory of a plain run; the last stage minimises L_rec + lambda1 * L_adv1 +
-    lambda2 * L_adv2 for `stage2_epochs` epochs. Raises UserError on values that make no sense and on a `stage1` that
+    lambda2 * L_adv2 for `stage2_epochs` epochs. Raises UserError on invalid values and on a `stage1` that
     is no finished run of the same shape.
     """
 
@@ -67,7 +67,7 @@ class CAT(Method):
             ("decay", decay, 0),
         ):
             within(f"method.{key}", value, least)
-        if decay == 0:  # a later prefix would not count at all, and a weight is one over the count
+        if decay == 0:  # later predictions would not count, and a weight is the inverse of the count
             raise UserError("method.decay=0: must be above 0")
         self.stage1, self.stage2_epochs = stage1, stage2_epochs
         self.weights, self.clip_weights, self.level2 = weights, clip_weights, level2
@@ -81,7 +81,7 @@ class CAT(Method):
         self.register_buffer("user_radius", torch.zeros(()))  # ε_h of the page
 
     def setup(self, train: Sequences) -> None:
-        """Compute the cascade effects of all interactions, and keep some sequences to measure hidden states on."""
+        """Compute the cascade effects of all interactions, and keep some sequences to compute the norm of hidden states on."""
         effect, direct = cascade_effects(train, self.max_len, self.prefixes, self.decay, self.cross, self.batch_size)
         user = np.flatnonzero(train.lengths >= 2)
         user = user[np.linspace(0, len(user) - 1, min(len(user), NORM_SAMPLE)).astype(np.int64)]
@@ -143,7 +143,7 @@ class CAT(Method):
             logs["weight_newest"] = weight[:, -1].mean()
         if self.lambda2:
             matched = {"hidden": hidden, "positive": self.items(target), **sampled}
-            # every loss falls with the target's score, so its gradient there is a negative multiple of the hidden state
+            # every loss decreases with the target's score, so its gradient there is a negative multiple of the hidden state
             gradients = [gradients[0], -hidden.detach(), *gradients[1 : 1 + len(sampled)]]
             user_radius = self.user_radius if self.level2 == "both" else torch.zeros_like(self.user_radius)
             radii = [user_radius] + [self.item_radius] * (len(matched) - 1)
@@ -158,7 +158,7 @@ class CAT(Method):
         return logs
 
     def position_profile(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weight of each item's perturbation, to be drawn."""
+        """Return the weight of each item's perturbation, for figures."""
         if self.weights == "none" or not self.lambda1:
             return {}
         return {"weight": self.slot_weights(batch).where(batch.seq > 0, torch.nan)}

@@ -1,4 +1,4 @@
-"""Perturbations of embeddings that raise a loss: fast gradient, its signs, PGD, and random directions as a control."""
+"""Perturbations of embeddings that increase a loss: fast gradient, its signs, PGD, and random directions as a control."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ DIRECTIONS = ("gradient", "sign", "random")
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A change of embeddings that raises a loss, within a radius (in L2 per vector; per entry with "sign").
+    """A perturbation of embeddings that increases a loss, within a radius (in L2 per vector; per entry with "sign").
 
-    It takes `steps` steps of `step_size` times the radius, and is cut back to the radius after each.
+    It takes `steps` steps of `step_size` times the radius, and is projected on the radius after each.
 
     One step of size 1 along the gradient is the fast gradient method, radius * g / (||g|| + 1e-12) (Goodfellow et al.
     2015, in L2 as in APR, He et al. 2018); more steps are PGD (Madry et al. 2018).
@@ -24,7 +24,7 @@ class Perturbation:
     step_size: float
 
     def __call__(self, loss_at: Callable[..., Tensor], gradients: list[Tensor], radii: list[Tensor]) -> list[Tensor]:
-        """Return perturbations [..., D], constants; `gradients` are those at the clean point, `loss_at` takes perturbations."""
+        """Return perturbations [..., D], without gradient; `gradients` are at the clean point, `loss_at` maps perturbations to a loss."""
         shifts = [torch.zeros_like(gradient) for gradient in gradients]
         for step in range(self.steps):
             if step:

@@ -7,11 +7,11 @@ from seqrec.backbones.layout import CellLayout
 
 
 class BernoulliDropout(nn.Module):
-    """Dropout of `units` outputs whose keep probability eta(beta) = sigmoid(beta) is learnt; identity in evaluation.
+    """Dropout of `units` outputs whose keep probability eta(beta) = sigmoid(beta) is learned; identity in evaluation.
 
-    Units are open where u < eta(beta), for uniform u, and scaled by 1 / eta(beta). `per_unit` gives every unit a logit
-    beta of its own. With `share_positions` a batch row has one mask for all its slots. With `pathwise` the scale has a
-    gradient; the draws have ARM's (see LMA4Rec). `mirrored` opens where u > eta(-beta) instead.
+    Units are kept where u < eta(beta), for uniform u, and scaled by 1 / eta(beta). `per_unit` gives every unit its own logit
+    beta. With `share_positions` a batch row has one mask for all its slots. With `pathwise` the scale has a
+    gradient; the draws have ARM's (see LMA4Rec). `mirrored` keeps units where u > eta(-beta) instead.
     """
 
     def __init__(self, units: int, keep: float, per_unit: bool, share_positions: bool, pathwise: bool):
@@ -19,7 +19,7 @@ class BernoulliDropout(nn.Module):
         self.units, self.share_positions, self.pathwise = units, share_positions, pathwise
         self.logit = nn.Parameter(torch.full((units if per_unit else 1,), keep).logit())
         self.mirrored = False
-        self.layout: CellLayout | None = None  # of the cells that come next
+        self.layout: CellLayout | None = None  # of the cells of the next pass
         # of the last plain pass: sum of u - 1/2 over the draws of a batch row and a unit, [B, units]
         self.noise: Tensor | None = None
 
@@ -49,7 +49,7 @@ class BernoulliDropout(nn.Module):
         return terms if len(self.logit) == self.units else terms.sum(1, keepdim=True)
 
     def _per_row(self, noise: Tensor) -> Tensor:
-        """Sum noise over the slots of each batch row, [B, units]; cells that only fill up a block are left out."""
+        """Sum noise over the slots of each batch row, [B, units]; cells that only pad a block are ignored."""
         if self.share_positions:
             return noise
         if noise.dim() == 3:

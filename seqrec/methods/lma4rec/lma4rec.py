@@ -1,4 +1,4 @@
-"""LMA4Rec: CoSeRec whose feed-forward dropout learns its rates (Hao et al., arXiv 2204.10128)."""
+"""LMA4Rec: CoSeRec with learned dropout rates in the feed-forward branches (Hao et al., arXiv 2204.10128)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,8 +23,8 @@ class LMA4Rec(CoSeRec):
     """CoSeRec with a learnable Bernoulli dropout at the end of every feed-forward branch; reconstruction: see docs/methods/lma4rec.md.
 
     The keep logits follow the ARM gradient (eq. 2): the step is run a second time, without a graph, with mirrored draws
-    and everything else alike, and the difference of the losses weighs u - 1/2. `without` takes a part away as in
-    the paper's ablation: "ssl" the contrast, "lma" the learnt dropout, "da" the augmentation. Raises UserError on a value
+    and everything else equal, and the difference of the losses weights u - 1/2. `without` removes a component as in
+    the paper's ablation: "ssl" the contrastive loss, "lma" the learned dropout, "da" the augmentation. Raises UserError on a value
     outside its range.
     """
 
@@ -74,7 +74,7 @@ class LMA4Rec(CoSeRec):
 
     @torch.no_grad()
     def widths(self) -> list[int]:
-        """Return the number of units that each layer's dropout sees."""
+        """Return the number of units of each layer's dropout."""
         seen = []
         hooks = [
             layer.dropout.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-1]))
@@ -120,17 +120,17 @@ class LMA4Rec(CoSeRec):
                     dropout.mirrored = False
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted sum, whose gradient includes ARM's, and what is logged."""
+        """Return the weighted sum, whose gradient includes ARM's, and values to log."""
         if not self.dropouts:
             return super().losses(batch)
         drawn = None if self.without == "ssl" else self.views(batch.seq, self.similar)
         with self.mirrored():
             hidden, mirrored_anchors, _ = self.states(batch, drawn)
-            _, mirrored_shares = self.next_item(hidden, batch)
+            _, mirrored_terms = self.next_item(hidden, batch)
         hidden, anchors, accuracy = self.states(batch, drawn)
-        next_item, shares = self.next_item(hidden, batch)
+        next_item, terms = self.next_item(hidden, batch)
         logs = {"loss": next_item, "next_item": next_item}
-        changes = [mirrored_shares - shares]
+        changes = [mirrored_terms - terms]
         if anchors is not None:
             logs = weighted_sum(next_item, anchors, accuracy, self.weight)
             changes.append(self.weight * self.contrast_change(mirrored_anchors - anchors.detach()))
@@ -145,17 +145,17 @@ class LMA4Rec(CoSeRec):
         return hidden, *self.contrast(viewed, views > 0, batch.user)
 
     def next_item(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the mean next-item loss, and without a graph what each sequence contributes to it, [B]."""
+        """Return the mean next-item loss, and without a graph the contribution of each sequence to it, [B]."""
         supervised, table = batch.target > 0, self.items.weight
         negative = batch.negatives_at(supervised)
         mean, each = self.loss.with_slots(hidden[supervised], batch.target[supervised], table, negative)
-        share = table.new_zeros(len(batch.user)).index_add(0, supervised.nonzero()[:, 0], each.to(table.dtype))
-        return mean, share / len(each)
+        terms = table.new_zeros(len(batch.user)).index_add(0, supervised.nonzero()[:, 0], each.to(table.dtype))
+        return mean, terms / len(each)
 
     def contrast_change(self, change: Tensor) -> Tensor:
-        """Return the change of the contrast that is attributed to each view, [2B], from the change of each anchor's loss [2B].
+        """Return the change of the contrastive loss attributed to each view, [2B], from the change of each anchor's loss [2B].
 
-        "exact": each view gets the whole change, since its mask affects all denominators (unbiased, high variance).
+        "exact": each view gets the total change, because its mask affects all denominators (unbiased, high variance).
         "own_rows": the views of a sequence get the change of their own two anchors (biased, low variance).
         """
         if self.contrast_gradient == "exact":
@@ -163,7 +163,7 @@ class LMA4Rec(CoSeRec):
         return change.view(2, -1).sum(0).repeat(2) / len(change)
 
     def add_arm(self, logs: dict[str, Tensor], changes: list[Tensor]) -> dict[str, Tensor]:
-        """Add ARM's gradient to the loss, whose value stays, given the change of the loss attributed to each row, [B] and [2B]."""
+        """Add ARM's gradient to the loss without changing its value, given the change of the loss attributed to each row, [B] and [2B]."""
         names = ("next_item", "contrast")
         variance = dict.fromkeys(names[: len(changes)], 0.0)
         for number, dropout in enumerate(self.dropouts, start=1):
@@ -176,7 +176,7 @@ class LMA4Rec(CoSeRec):
         return logs | {f"gradient_sd_{name}": value.sqrt() for name, value in variance.items()}
 
     def optimize(self, batch: Batch, update: Callable[..., None]) -> dict[str, Tensor]:
-        """Make one step, and bring the keep probabilities back into their range where there is one."""
+        """Make one step, and clip the keep probabilities to their range if there is one."""
         logs = super().optimize(batch, update)
         if self.logit_range is not None:
             with torch.no_grad():
