@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from lightning_fabric import Fabric
@@ -12,10 +13,8 @@ from seqrec.config import config_hash, with_younger_keys, without_fusion
 from seqrec.data.dataset import Dataset
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
-from seqrec.data.source import FileDataset
 from seqrec.data.split import Split
 from seqrec.evaluation.evaluator import Evaluator
-from seqrec.fusion.fusion import Fusion
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.methods.counts import Counts
@@ -25,6 +24,9 @@ from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints
 from seqrec.utils.errors import UserError
 from seqrec.utils.instantiate import locate, make
+
+if TYPE_CHECKING:
+    from seqrec.fusion.fusion import Fusion  # brings scipy, which few runs need
 
 
 @dataclass
@@ -196,6 +198,8 @@ def source_of_run(run_dir: RunDir, values: dict, data_dir: str):
     Raises UserError if a file that it names is not the one of the run. The file is not parsed before that is known, for a
     message could show a line of any file that the configuration of a stranger's run names.
     """
+    from seqrec.data.source import FileDataset  # brings pandas, which synthetic data do without
+
     source = make(
         {key: value for key, value in values["dataset"].items() if key != "url"}, name=values["dataset"]["name"]
     )
@@ -213,7 +217,7 @@ def source_of_run(run_dir: RunDir, values: dict, data_dir: str):
     return source
 
 
-def make_fusion(experiment: Experiment) -> tuple[Fusion, list[nn.Module]]:
+def make_fusion(experiment: Experiment) -> "tuple[Fusion, list[nn.Module]]":
     """Return the fusion of an experiment with its training set counted, and the models whose scores it fuses.
 
     Raises UserError for a run of `fusion.runs` with other data, split, noise or max_len.

@@ -106,6 +106,7 @@ def shown(name, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.slow
 def test_the_commands_read_a_run_of_chosen_metrics(folder, tmp_path):
     evaluated = shown("evaluate", folder).stdout.split()
     recorded = json.loads((folder / "metrics.json").read_text())["test"]

@@ -99,6 +99,7 @@ def test_a_sweep_gives_one_directory_per_job_and_a_complete_one_is_skipped(tmp_p
     assert again.stdout.count("complete already") == 4
 
 
+@pytest.mark.slow
 def test_two_runs_with_the_same_seed_give_the_same_bits_and_another_seed_others(tmp_path):
     small = ("dataset.users=150", "dataset.items=120", "dim=8", "trainer.max_epochs=2", "trainer.threads=1")
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

@@ -41,7 +41,13 @@ def results(folder: Path) -> tuple[dict, list[dict], dict]:
     return json.loads((folder / "metrics.json").read_text()), history, arrays
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=name, marks=[pytest.mark.slow] * bool(number))
+        for number, (name, case) in enumerate(CASES.items())
+    ],
+)
 def test_a_run_killed_three_times_ends_with_the_same_bits(tmp_path, case):
     whole = start(tmp_path / "whole", case, TRAIN)
     assert whole.returncode == 0, whole.stderr
@@ -54,6 +60,7 @@ def test_a_run_killed_three_times_ends_with_the_same_bits(tmp_path, case):
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_times_count_what_came_before_the_interruption(tmp_path):
     case = ("trainer.checkpoint_minutes=0",)
     killed = start(tmp_path / "run", case, KILLED, "step", "7")

@@ -1,11 +1,12 @@
 """Random numbers that are a function of a key: the same whatever else is drawn, in any order and any process."""
 
 import numpy as np
-import pandas as pd
 
 
 def user_keys(user_ids: np.ndarray) -> np.ndarray:
     """Return a 64-bit hash of each user's own id (number or string), [U] uint64: the same in every order of users."""
+    import pandas as pd  # here, for few runs need it
+
     return pd.util.hash_array(np.asarray(user_ids))
 
 

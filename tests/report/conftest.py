@@ -58,6 +58,7 @@ def writer(root):
         epochs = 0 if untrained else 3
         protocol = {key: evaluation[key] for key in ("cutoffs", "mask_history", "ties")}
         manifest = {
+            "config_hash": "0" * 8,
             "data_sha256": "0" * 64,
             "data": {"users": USERS, "items": ITEMS, "interactions": 999},
             "warnings": [],
