@@ -58,7 +58,7 @@ def cut(path: Path, number: int, runs: Path) -> None:
 
 
 def swap(path: Path, number: int, runs: Path) -> None:
-    others = sorted(other for other in runs.glob("*/*") if other.is_file())
+    others = sorted(other for other in runs.glob("*/*") if other.is_file() and other != path)
     shutil.copy(others[number % len(others)], path)
 
 

@@ -137,6 +137,7 @@ class RunDir:
         try:
             config = OmegaConf.create(read_plain(path))
             config_hash(config)
+            _ = [config[key] for key in ("data_dir", "cache_dir", "output_dir")]  # not in the hash
         except Exception as error:  # a damaged or foreign file fails in any way
             detail = str(error).removeprefix(f"{path}: ") if isinstance(error, UserError) else type(error).__name__
             raise UserError(
