@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from seqrec.utils.errors import UserError
 SMALL = ["dataset.users=80", "dataset.items=60", "dataset.clusters=4", "dataset.max_length=20", "dim=8", "max_len=12"]
 SMALL += ["backbone.layers=1", "trainer.max_epochs=4", "trainer.threads=1", "trainer.progress=false"]
 METHODS = {"plain": [], "asarrec": ["method=asarrec"], "cat": ["method=cat", "method.stage2_epochs=3"]}
+# half an hour of random damage: SEQREC_FUZZ=1 python -m pytest -m slow tests/test_damaged_runs.py
+LONG = pytest.mark.skipif("SEQREC_FUZZ" not in os.environ, reason="random, and long: set SEQREC_FUZZ")
 HEALTH = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
@@ -169,6 +172,7 @@ def test_a_damaged_half_finished_run(runs, method, harm, name, number):
 
 
 @pytest.mark.slow
+@LONG
 @settings(max_examples=1500, deadline=None, suppress_health_check=HEALTH)
 @given(**harms())
 def test_many_damaged_finished_runs(runs, method, harm, name, number):
@@ -176,6 +180,7 @@ def test_many_damaged_finished_runs(runs, method, harm, name, number):
 
 
 @pytest.mark.slow
+@LONG
 @settings(max_examples=300, deadline=None, suppress_health_check=HEALTH)
 @given(**harms())
 def test_many_damaged_half_finished_runs(runs, method, harm, name, number):
