@@ -50,7 +50,7 @@ def make(node: dict, name: str = "", /, **runtime):
 
     Raises UserError for a wrong key, and for a value that is no number where one is wanted, calling it `name`.key.
     """
-    target = locate(node["_target_"])
+    target = locate(node.get("_target_"))
     parameters = inspect.signature(target).parameters
     values = {}
     for key, value in node.items():
