@@ -226,6 +226,8 @@ def make_fusion(experiment: Experiment) -> "tuple[Fusion, list[nn.Module]]":
     fusion.setup(experiment.split.train, experiment.dataset.num_items)
     models = [experiment.method] if experiment.method.trained else []
     for number, folder in enumerate(fusion.runs):
+        if OmegaConf.select(RunDir(Path(folder)).config(), "fusion.runs"):  # two that name each other would never end
+            raise UserError(f"fusion.runs[{number}]={folder}: it fuses runs itself; name those runs")
         other = load(Path(folder), data_dir=experiment.config.data_dir)
         for what, same in (
             ("data", other.dataset.sha256 == experiment.dataset.sha256),

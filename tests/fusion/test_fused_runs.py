@@ -204,6 +204,12 @@ def test_counts_alone_are_a_method(folder):
     assert found["test"]["NDCG@10"] > 0
 
 
+def test_a_run_that_fuses_runs_is_not_fused_again(folder, alone):
+    path = run(folder, "method=counts", "fusion=runs", f"fusion.runs=[{alone}]", "fusion.features=[newest]")
+    with pytest.raises(UserError, match=r"fusion\.runs\[0\].*fuses runs itself"):
+        run(folder, "method=counts", "fusion=runs", f"fusion.runs=[{path}]")
+
+
 def test_finished_runs_are_fused(folder, alone):
     other = run(folder, "seed=2")
     path = run(folder, "method=counts", "fusion=runs", f"fusion.runs=[{alone},{other}]", "fusion.features=[newest]")
