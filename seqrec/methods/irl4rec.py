@@ -143,7 +143,7 @@ class Irl4Rec(Method):
     @torch.no_grad()
     def chance_level(self, target: Tensor, negative: Tensor | None) -> Tensor:
         """Return the loss of a slot when all scores are 0 (the first slot of the batch): ln 2 for BPR."""
-        zero = self.items.weight.new_zeros(len(self.items.weight), 1)
+        zero = self.items.weight.new_zeros(1, 1).expand(len(self.items.weight), 1)
         if negative is not None and negative.dim() == 2:
             negative = negative[:1]
         return self.loss.per_slot(zero[:1], target[:1], zero, negative)
