@@ -20,7 +20,7 @@ from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.methods.counts import Counts
 from seqrec.runs.directory import RunDir
-from seqrec.training.lazy_adam import LazyAdam, has_sparse_rows
+from seqrec.training.lazy_adam import LazyAdam, has_sparse_rows, why_dense
 from seqrec.training.progress import Progress
 from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints
@@ -71,8 +71,9 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
         if folder is not None and not RunDir(Path(folder)).complete:
             raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
     optimizer = make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
-    if loss is not None:
-        has_sparse_rows(config.trainer.sparse, loss, optimizer, num_items=0)
+    reason = config.trainer.sparse is True and loss is not None and why_dense(loss, optimizer)
+    if reason:
+        raise UserError(f"trainer.sparse=true: {reason}")
     if multirun and config.trainer.devices != 1:
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
 
@@ -108,7 +109,7 @@ def build(config: DictConfig) -> Experiment:
     if "_target_" in values["loss"]:
         loss, backbone = make(values["loss"], "loss"), make(values["backbone"], "backbone")
         optimizer = make(trainer["optimizer"], "trainer.optimizer")
-        loss.sparse = has_sparse_rows(trainer["sparse"], type(loss), optimizer, dataset.num_items)
+        loss.sparse = has_sparse_rows(trainer["sparse"], loss, optimizer, dataset.num_items)
         facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], sparse=loss.sparse, **facts)}
     method = make(values["method"], "method", **facts)
     if method.trained:

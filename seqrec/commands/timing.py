@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.build import Experiment, build, make_trainer
+from seqrec.build import Experiment, build, make_trainer, refuse_impossible
 from seqrec.report.tables import markdown
 from seqrec.runs.manifest import environment, peak_memory
 from seqrec.utils.errors import UserError
@@ -101,11 +101,12 @@ def benchmark(
     """Time every stage of the method for `epochs` epochs each; returns the experiment, facts, and a timing per stage.
 
     `began` is the time.monotonic() of the start of the process. The timing of the rival, if any, comes last.
-    Raises UserError for a method that is not trained.
+    Raises UserError for a method that is not trained, and for what cannot be combined.
     """
     config = config.copy()
     config.trainer.eval_every = epochs + 2  # more than is timed: no validation in between
     config.trainer.max_epochs = max(config.trainer.max_epochs, epochs + 2)
+    refuse_impossible(config, multirun=False)
     experiment = build(config)
     method = experiment.method
     if not method.trained:

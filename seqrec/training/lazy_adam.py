@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from seqrec.losses import NextItemLoss
-from seqrec.utils.errors import UserError
 
-# Items from which trainer.sparse=auto takes sparse gradients: scripts/benchmark.py --catalogue 10000,100000 loss=sampled_softmax
-# trainer.sparse=false, and with true. Smaller catalogues gain less, and keep the results that they had.
+# Items from which trainer.sparse=auto takes sparse gradients, measured with scripts/benchmark.py --catalogue 30000,100000,300000
+# loss=sampled_softmax trainer.sparse=true, and false. Where every slot has negatives of its own the rows to sort are many, and it
+# takes this many items for each of a slot's negatives (the same with loss=gbce).
 SPARSE_FROM = 100_000
+ITEMS_PER_NEGATIVE = 2_000
 
 
 class LazyAdam(torch.optim.Adam):
@@ -54,15 +55,12 @@ class LazyAdam(torch.optim.Adam):
         table.index_add_(0, rows, mean.div_(size), alpha=-group["lr"] / (1 - decay**step))
 
 
-def has_sparse_rows(wanted: bool | str, loss: type[NextItemLoss], optimizer: partial, num_items: int) -> bool:
-    """Return whether the item table has sparse gradients, given trainer.sparse.
-
-    Raises UserError where they are `wanted` and the loss or the optimiser cannot have them.
-    """
-    reason = why_dense(loss, optimizer)
-    if wanted is True and reason:
-        raise UserError(f"trainer.sparse=true: {reason}")
-    return num_items >= SPARSE_FROM and not reason if wanted == "auto" else wanted
+def has_sparse_rows(wanted: bool | str, loss: NextItemLoss, optimizer: partial, num_items: int) -> bool:
+    """Return whether the item table has sparse gradients, given trainer.sparse."""
+    if wanted != "auto":
+        return wanted
+    own = 0 if loss.shared else loss.negatives
+    return num_items >= max(SPARSE_FROM, ITEMS_PER_NEGATIVE * own) and why_dense(type(loss), optimizer) is None
 
 
 def why_dense(loss: type[NextItemLoss], optimizer: partial) -> str | None:
