@@ -116,6 +116,7 @@ def build(config: DictConfig) -> Experiment:
         negatives = make_sampler(method.loss, split, dataset.num_items, values["seed"])
         if negatives is not None:
             method.loss.setup(torch.from_numpy(negatives.log_proposal).float())
+        method.loss.count(torch.from_numpy(split.train.item_counts(dataset.num_items)))
         loader = TrainLoader(
             split.train,
             trainer["batch_size"],

@@ -101,8 +101,8 @@ class Method(nn.Module):
     def next_item_loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Return the mean next-item loss of hidden states [B, T, D] over the supervised slots."""
         supervised = batch.target > 0
-        negative = batch.negatives_at(supervised)
-        return self.loss(hidden[supervised], batch.target[supervised], self.items.weight, negative)
+        given = (hidden[supervised], batch.target[supervised], self.items.weight, batch.negatives_at(supervised))
+        return self.loss(*given, **self.loss.context(batch, supervised))
 
     def encode(
         self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None, newest: bool = False
