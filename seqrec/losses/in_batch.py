@@ -35,17 +35,18 @@ class InBatchSoftmax(NextItemLoss):
     def per_slot(self, hidden, target, table, negative=None, positive=None, sampled=None, *, user) -> Tensor:
         """Return the loss of each slot, [n]; `user` [n], `negative` [N] or None."""
         positive = self.rows(table, target) if positive is None else positive
-        own = (hidden * positive).sum(-1, keepdim=True)
-        other = user != user[:, None]
+        own = (hidden * positive).sum(-1)
         candidate, vectors = target, positive
         if negative is not None:
             drawn = self.rows(table, negative) if sampled is None else sampled
             candidate, vectors = torch.cat([target, negative]), torch.cat([positive, drawn])
-        expected = other.sum(1, keepdim=True) * self.frequency[candidate] + self.expected_draws(candidate)
+        _, row, slots = user.unique(return_inverse=True, return_counts=True)
+        others = len(user) - slots[:, None]  # slots of other users, [users, 1]
+        log_expected = (others * self.frequency[candidate] + self.expected_draws(candidate)).log()
         excluded = candidate == target[:, None]
-        excluded[:, : len(target)] |= ~other
-        others = (hidden @ vectors.T - expected.log()).masked_fill(excluded, -math.inf)
-        return torch.logsumexp(torch.cat([own, others], 1), 1) - own[:, 0]
+        excluded[:, : len(target)] |= user == user[:, None]
+        logits = (hidden @ vectors.T).sub_(log_expected[row]).masked_fill_(excluded, -math.inf)
+        return torch.logaddexp(own, logits.logsumexp(1)) - own
 
     def expected_draws(self, item: Tensor) -> Tensor | float:
         """Return how often each item [M] is expected among the drawn negatives, [M]."""
