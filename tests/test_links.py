@@ -16,14 +16,17 @@ CODE = re.compile(r"^```.*?^```$|^    .*?$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
+def anchor_of(heading: str) -> str:
+    """Return the name of a heading in links to it."""
+    return re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()).replace(" ", "-")
+
+
 @cache
 def anchors(path: Path) -> set[str]:
     """Return the names of the headings of a page, as GitHub and the site make them."""
     found, count = set(), Counter()
-    for heading in re.findall(
-        r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.M | re.S), re.MULTILINE
-    ):
-        name = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()).replace(" ", "-")
+    without_code = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for name in map(anchor_of, re.findall(r"^#+ (.+)$", without_code, re.MULTILINE)):
         found.add(f"{name}-{count[name]}" if count[name] else name)
         count[name] += 1
     return found
@@ -49,6 +52,16 @@ def test_a_dead_link_is_found(tmp_path):
     text = "# One, two\n\n## A `b`\n\n## A `b`\n[a](#one-two) [b](page.md#a-b-1) [c](#b) [d](gone.md) [e](http://x.y/z) `[f](no.md)`\n"
     page.write_text(text)
     assert dead_links(page, text) == ["#b", "gone.md"]
+
+
+def test_a_list_of_contents_has_every_section():
+    for name in FILES:
+        text = (ROOT / name).read_text()
+        contents = re.search(r"^Contents: (.+?)\n\n", text, re.MULTILINE | re.DOTALL)
+        assert contents or not name.startswith("docs/results/"), name
+        if contents:
+            sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
+            assert set(map(anchor_of, sections)) <= set(re.findall(r"\(#(.+?)\)", contents.group(1))), name
 
 
 def test_no_page_is_long():
