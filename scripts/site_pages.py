@@ -32,7 +32,7 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, **_):
     """Keep the text alone of a link to a file outside docs/, which the site does not have."""
-    docs = Path(config.docs_dir)
+    docs = Path(config.docs_dir).resolve()
     here = (docs / page.file.src_uri).parent
 
     def shown(link):
