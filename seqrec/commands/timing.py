@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from typing import Protocol
@@ -77,6 +77,11 @@ class Timing:
     epochs: list[float] = field(default_factory=list)
     evaluations: list[float] = field(default_factory=list)
     peak_memory_bytes: int | None = None
+
+    @classmethod
+    def of(cls, summary: dict) -> "Timing":
+        """Return the timing that a summary was made of."""
+        return cls(**{item.name: summary[item.name] for item in fields(cls)})
 
     def summary(self) -> dict:
         """Return the figures of a report; rates are those of the fastest epoch and ranking."""
