@@ -156,7 +156,7 @@ def known_keys(overrides: list[str]) -> list[str]:
 
     def walk(node: DictConfig, prefix: str) -> None:
         for name in node:
-            keys.append(prefix + name)
+            keys.append(f"{prefix}{name}")
             child = node._get_node(name)
             if OmegaConf.is_dict(child) and not child._is_none():
                 walk(child, f"{prefix}{name}.")

@@ -16,6 +16,7 @@ from seqrec.evaluation.metrics import METRICS
 from seqrec.runs.directory import RunDir, remove_if_empty
 from seqrec.runs.summary import results_table
 from seqrec.utils.errors import UserError
+from seqrec.utils.orphans import end_with_parent
 
 log = logging.getLogger("seqrec")
 INTERRUPTED = "interrupted; the same command, without force=true, goes on from the last checkpoint"
@@ -38,6 +39,7 @@ def run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
+        end_with_parent()
         try:
             return job(config, folder, multirun=True)
         except UserError as error:

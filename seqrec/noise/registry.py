@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.errors import UserError, must_take, nearest
 
 WHERE = ("anywhere", "begin", "middle", "end", "last")
 NUMBERS = range(100)  # other random keys of seqrec have larger words
@@ -61,6 +61,7 @@ class NoiseSettings:
             if name not in OPERATORS:
                 known = ", ".join(OPERATORS)
                 raise UserError(f"noise.operators: no operator '{name}'; there are {known}{nearest(name, OPERATORS)}")
+            must_take(f"noise.operators={name}", OPERATORS[name].act, "plan")
         if self.where not in WHERE:
             raise UserError(f"noise.where={self.where}: there are {', '.join(WHERE)}{nearest(str(self.where), WHERE)}")
         if not isinstance(self.ratio, int | float) or not 0 <= self.ratio <= 1:

@@ -1,8 +1,9 @@
 """The error that is shown to a user as one or two lines, without a traceback."""
 
 import difflib
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -27,3 +28,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     by_lower = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
     return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
+
+
+def must_take(key: str, function: Callable, *arguments: str) -> None:
+    """Raise UserError, naming the key and the function, unless the function can be called with these arguments alone."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        named = f"{function.__module__}.{function.__qualname__}{inspect.signature(function)}"
+        raise UserError(f"{key}: {named} must be a function of {', '.join(arguments)}") from None
