@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -64,6 +65,20 @@ def file_to_write(text: str) -> Path:
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"the folder {path.parent} does not exist")
     return path
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the arguments of a command and shows its description as it is written.
+
+    Raises UserError, which names the argument, where argparse would print the usage and exit.
+    """
+
+    def __init__(self, description: str):
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError with the message."""
+        raise UserError(f"{message} ({self.prog} --help lists all arguments)")
 
 
 class JobFailed(BaseException):

@@ -5,13 +5,14 @@ Each run gives a table, and noise_detection.csv in its directory: AUC of the dro
 recall, and the fraction of clean items that is dropped; beside it chance and simple rules that drop as much.
 """
 
-import argparse
 from pathlib import Path
+
+from seqrec.cli import Parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print and write the table of each run that the arguments name."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run directories")
     parser.add_argument("--data-dir", help="folder of the raw data, if it is no longer where the run found it")
     given = parser.parse_args(arguments)

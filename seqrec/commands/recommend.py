@@ -4,19 +4,18 @@ A .csv file holds one sequence of item ids per line, oldest first, or the column
 header. A .jsonl file holds one JSON list of item ids per line. Lists for sequences begin with the user or the line number.
 """
 
-import argparse
 import csv
 import json
 import sys
 from pathlib import Path
 
-from seqrec.cli import above_zero
+from seqrec.cli import Parser, above_zero
 from seqrec.utils.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print a list per user or sequence."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("users", nargs="*", help="user ids as in the raw data")
     parser.add_argument(
