@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -120,12 +120,19 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
         return _unknown_choice(str(error))
     if isinstance(error, ConfigCompositionException):
         return _unknown_key(str(error), overrides)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {error.message.splitlines()[0]}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.strerror}: free some space, or take another output_dir"
+    if isinstance(error, ValueError) and str(error).startswith(
+        "Config group override must be"
+    ):  # Hydra does not say which
+        groups = [override for override in overrides if (conf_folder() / override.partition("=")[0]).is_dir()]
+        return f"{' '.join(groups)}: a group takes the name of a choice, as in method=plain; --help lists them"
     if isinstance(error, ValueError) and str(error) == "embedded null byte":
         return "a name in the configuration, of which a path is made, holds a NUL character; take it out"
     if isinstance(error, MemoryError | RuntimeError) and (
@@ -159,6 +166,8 @@ def _unknown_key(message: str, overrides: list[str]) -> str:
     if wanted is None:
         return message.splitlines()[0]
     key, keys = wanted.group(1), known_keys(overrides)
+    if key in keys:
+        return " ".join(message.split("\n")[:2])
     namesakes = [known for known in keys if known.rpartition(".")[2] == key.rpartition(".")[2]]
     return f"{key}: no such key{nearest(key, namesakes or keys)} (--cfg job shows all)"
 

@@ -31,7 +31,10 @@ def main(arguments: list[str] | None = None) -> None:
         if split.noise is None:
             raise UserError(f"{folder}: the noise in '{experiment.dataset.name}' is not known")
         torch.manual_seed(config.seed)
-        found = pd.DataFrame(known_noise(experiment.method, split.train, split.noise, config.max_len)).T
+        try:
+            found = pd.DataFrame(known_noise(experiment.method, split.train, split.noise, config.max_len)).T
+        except UserError as error:
+            raise UserError(f"{folder}: {error}") from None
         write_csv(folder / "noise_detection.csv", found.reset_index(names="dropped by"))
         shown = found.rename(index={"method": config.method.name}).map("{:.3f}".format)
         print(f"\n{folder}\n{markdown(shown.reset_index(names='dropped by'), figures=True)}", end="")

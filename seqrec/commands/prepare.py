@@ -5,6 +5,7 @@ import sys
 from omegaconf import OmegaConf
 
 from seqrec.cli import Parser, compose_config
+from seqrec.config import check_value, refuse_incomplete
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -13,7 +14,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("dataset", help="a name of conf/dataset, like beauty")
     parser.add_argument("overrides", nargs="*", help="as for training, like dataset.k_core=5 or data_dir=/data")
     given = parser.parse_args(arguments)
-    config = compose_config([f"dataset={given.dataset}", *given.overrides])
+    overrides = [f"dataset={given.dataset}", *given.overrides]
+    sys.argv[1:] = overrides  # by which an error is explained
+    config = compose_config(overrides)
+    refuse_incomplete(config)
+    for key in ("data_dir", "cache_dir"):
+        check_value(config, key)
 
     from seqrec.data.cache import cache_folder
     from seqrec.data.source import FileDataset

@@ -138,7 +138,7 @@ def check_names(names: object) -> None:
         raise UserError(f"eval.metrics={names}: must be a list, like [{','.join(DEFAULT)}]")
     names = list(names)
     for name in names:
-        if name not in METRICS:
+        if not isinstance(name, str) or name not in METRICS:
             raise UserError(
                 f"eval.metrics: no metric '{name}'; there are {', '.join(METRICS)}{nearest(str(name), METRICS)}"
             )

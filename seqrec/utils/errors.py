@@ -18,7 +18,7 @@ def one_of(key: str, value: object, choices: Iterable[str]) -> None:
 
 def within(key: str, value: float, least: float, most: float = math.inf) -> None:
     """Raise UserError, naming the key, the value and the bounds, unless the value lies between them."""
-    if not least <= value <= most:
+    if not isinstance(value, int | float) or not least <= value <= most:
         bounds = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
         raise UserError(f"{key}={value}: must be a number {bounds}")
 
