@@ -159,29 +159,18 @@ def check_half(runs, method, harm, name, number):
     check_job(folder, runs, method)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=HEALTH, derandomize=True)
-@given(**harms())
-def test_a_damaged_finished_run(runs, method, harm, name, number):
-    check_finished(runs, method, harm, name, number)
+def tries(check, examples: int, **options):
+    """Return a test that calls `check` with so many random kinds of damage."""
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=HEALTH, **options)
+    @given(**harms())
+    def test(runs, method, harm, name, number):
+        check(runs, method, harm, name, number)
+
+    return test
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=HEALTH, derandomize=True)
-@given(**harms())
-def test_a_damaged_half_finished_run(runs, method, harm, name, number):
-    check_half(runs, method, harm, name, number)
-
-
-@pytest.mark.slow
-@LONG
-@settings(max_examples=1500, deadline=None, suppress_health_check=HEALTH)
-@given(**harms())
-def test_many_damaged_finished_runs(runs, method, harm, name, number):
-    check_finished(runs, method, harm, name, number)
-
-
-@pytest.mark.slow
-@LONG
-@settings(max_examples=300, deadline=None, suppress_health_check=HEALTH)
-@given(**harms())
-def test_many_damaged_half_finished_runs(runs, method, harm, name, number):
-    check_half(runs, method, harm, name, number)
+test_a_damaged_finished_run = tries(check_finished, 25, derandomize=True)
+test_a_damaged_half_finished_run = tries(check_half, 10, derandomize=True)
+test_many_damaged_finished_runs = pytest.mark.slow(LONG(tries(check_finished, 1500)))
+test_many_damaged_half_finished_runs = pytest.mark.slow(LONG(tries(check_half, 300)))

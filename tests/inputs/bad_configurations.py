@@ -54,7 +54,11 @@ REFUSED = [
     ("eval.cutoffs=[5,20]", "trainer.monitor=NDCG@10", "HR@5", "NDCG@20"),
     ("trainer.monitor=ndcg@10", "trainer.monitor=ndcg@10", "'NDCG@10'"),
     "trainer.monitor=NDCG@7",
-    "trainer.monitor=Gini@10",
+    "trainer.monitor=NDCG",
+    "trainer.monitor=MRR@10",
+    "trainer.monitor=nonsense",
+    "eval.metrics=[NDCG,Gini] trainer.monitor=Gini@10",
+    "eval.metrics=[HR,NDCG] trainer.monitor=MAP@10",
     ("trainer.monitor=null", "trainer.monitor=None"),
     ("trainer.monitor=[HR@10]", "trainer.monitor=['HR@10']"),
     "trainer.optimizer.lr=0",
@@ -159,7 +163,7 @@ HYDRA = [
     ("variants=5 variant=a", "variant=a"),
     ("~trainer", "trainer is missing"),
     ("-m hydra/launcher=jobli", "hydra/launcher=jobli"),
-    ("-m seed=1,x", "seed=x"),
+    ("-m seed=x,y", "seed=x"),
 ]
 
 # When data and model are built. The words that stand before each are those of `SMALL`.
@@ -222,6 +226,8 @@ BUILT = [
     # methods
     "method=markov method.history_decay=x",
     "method=markov method.history_decay=1.5",
+    "method=markov method.history_decay=-0.1",
+    ("method=markov method.history_decay=true", "method.history_decay=True"),
     "method=markov method.window=0",
     "method=markov method.decay=1.5",
     "method=markov method.history=0",
@@ -298,5 +304,6 @@ BUILT = [
     ("method=counts fusion.library.newest.matrix=nonsense", "fusion.library.newest.matrix"),
     ("method=counts fusion.library.newest.decay=2", "fusion.library.newest.decay"),
     ("method=counts fusion.library.newest.newest=0", "fusion.library.newest.newest"),
-    ("method=counts fusion.library.newest.constant=0", "fusion.library.newest.constant"),
+    "method=counts fusion.library.newest.constant=0",
+    "method=counts fusion.library.newest.constant=-1",
 ]

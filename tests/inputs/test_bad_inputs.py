@@ -67,7 +67,7 @@ def answer(monkeypatch, capsys):
 
 def check(message, named):
     lines = message.rstrip("\n").split("\n")
-    assert lines[0].startswith("error: ")
+    assert any(line.startswith("error: ") for line in lines), message
     assert len(lines) <= 2, message
     assert len(message) < 800, message
     for word in named:
@@ -127,10 +127,10 @@ def places(tmp_path_factory):
         shutil.copytree(folder / "markov", folder / name)
         text = (folder / name / "config.yaml").read_text()
         (folder / name / "config.yaml").write_text(text.replace(old, new))
-    return {name: str(folder / name) for name in (*CONTENTS, *PLACES)}
+    return {name: str(folder / name) for name in (*CONTENTS, *PLACES)} | {"out": "out"}
 
 
-PLACES = ("markov", "half", "folder", "none", "out", "results", "data_run", "changed", "nameless")
+PLACES = ("markov", "half", "folder", "none", "results", "data_run", "changed", "nameless")
 EVENTS = "".join(f"u{user},i{(user * step) % 17}\n" for user in range(1, 30) for step in range(1, 8))
 CONTENTS = {
     "file": b"some text\n",
@@ -190,7 +190,7 @@ def test_the_whole_command_answers_without_torch(tmp_path):
         [sys.executable, "-c", QUIET], input=given, capture_output=True, text=True, cwd=tmp_path, env=variables
     ).stdout.splitlines()
     for (arguments, named), (code, message, torch) in zip(table, map(json.loads, answers), strict=True):
-        assert (code, torch) == (1, "-m" in arguments), (arguments, message)
+        assert (code, torch) == (1, False), (arguments, message)
         check(message, named)
 
 
