@@ -66,7 +66,10 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
             f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
         )
     others = {} if resumed else {f"method.{key}": config.method[key] for key in method.finished_runs}
-    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(config.fusion.get("runs", []))}
+    runs = config.fusion.get("runs", OmegaConf.create([]))
+    if not OmegaConf.is_list(runs):
+        raise UserError(f"fusion.runs={runs}: must be a list of run directories, like [DIR,DIR]")
+    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(runs)}
     for key, folder in others.items():
         if folder is not None and not RunDir(Path(folder)).complete:
             raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")

@@ -28,11 +28,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def rows(table):
-    """Return (arguments, what the message names) of each row of a table of configurations."""
-    for row in table:
-        line, *named = row if isinstance(row, tuple) else (row,)
-        arguments = shlex.split(line)
-        yield arguments, named or arguments[-1:]
+    """Return (arguments, what the message names) of each row of a table."""
+    split = [
+        (shlex.split(line), named) for line, *named in (row if isinstance(row, tuple) else (row,) for row in table)
+    ]
+    return [(arguments, named or arguments[-1:]) for arguments, named in split]
 
 
 @functools.cache
@@ -183,7 +183,7 @@ for line in json.load(sys.stdin):
 
 def test_the_whole_command_answers_without_torch(tmp_path):
     """One process for all rows, for each start of Python costs more than the answer."""
-    table = list(rows(bad_configurations.HYDRA))
+    table = rows(bad_configurations.HYDRA)
     given = json.dumps([arguments for arguments, _ in table])
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
     answers = subprocess.run(
@@ -220,7 +220,7 @@ def test_a_process_answers_in_two_lines(tmp_path, command, named):
 def test_a_configuration_is_refused_by_the_whole_command(answer, tmp_path, monkeypatch, arguments, named):
     """The tests of the default suite compose in a faster way."""
     monkeypatch.chdir(tmp_path)
-    small = bad_configurations.SMALL.split() if (arguments, named) in list(rows(bad_configurations.BUILT)) else []
+    small = bad_configurations.SMALL.split() if (arguments, named) in rows(bad_configurations.BUILT) else []
     check(answer(train.main, [*small, *arguments]), named)
 
 
