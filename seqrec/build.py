@@ -186,8 +186,14 @@ def load(folder: Path, **overrides) -> Experiment:
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)
     if experiment.method.trained:
-        if open_checkpoints(experiment, folder).load_best(experiment.method) is None:
+        epoch = open_checkpoints(experiment, folder).load_best(experiment.method)
+        if epoch is None:
             raise UserError(f"{folder} has no best.pt: the run has not finished an epoch, or the file was removed")
+        best = run_dir.metrics()["best_epoch"] if run_dir.complete else epoch
+        if epoch != best:
+            raise UserError(
+                f"{folder / 'best.pt'} is of epoch {epoch}, the best one was {best}; put the run's own back"
+            )
     else:
         tune_on_validation(experiment)
     if "_target_" in config.fusion:

@@ -159,6 +159,18 @@ def check_half(runs, method, harm, name, number):
     check_job(folder, runs, method)
 
 
+@pytest.mark.parametrize(
+    ("resumed", "kind", "other", "method"),
+    [(True, "-half", "", "cat"), (False, "", "-half", "asarrec")],
+    ids=["resume", "evaluate"],
+)
+def test_best_weights_of_another_epoch_are_refused(runs, resumed, kind, other, method):
+    folder, _ = damaged(runs, kind, method, lambda *_: None, 0, 0)
+    shutil.copy(runs / f"{method}{other}" / "best.pt", folder / "best.pt")
+    with pytest.raises(UserError, match=r"best\.pt is of epoch \d+, the best one was \d+"):
+        train.job(configuration(method), folder) if resumed else load(folder)
+
+
 def tries(check, examples: int, **options):
     """Return a test that calls `check` with so many random kinds of damage."""
 
