@@ -14,6 +14,7 @@ from pathlib import Path
 import bad_commands
 import bad_configurations
 import bad_data_files
+import bad_values
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -81,9 +82,9 @@ def test_a_configuration_is_refused_before_data_are_read(answer, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("arguments", "named"), rows(bad_configurations.BUILT), ids=lambda value: " ".join(value))
+@pytest.mark.parametrize(("arguments", "named"), rows(bad_values.BUILT), ids=lambda value: " ".join(value))
 def test_a_configuration_is_refused_when_it_is_built(answer, tmp_path, arguments, named):
-    arguments = [*bad_configurations.SMALL.split(), f"output_dir={tmp_path}", *arguments]
+    arguments = [*bad_values.SMALL.split(), f"output_dir={tmp_path}", *arguments]
     check(answer(lambda: train.job(configuration(arguments), tmp_path / "run"), arguments), named)
     assert not list(tmp_path.rglob("DONE"))
 
@@ -111,7 +112,7 @@ def test_a_file_of_data_is_refused(answer, tmp_path, name):
 def places(tmp_path_factory):
     """Words of the table of commands -> paths."""
     folder = tmp_path_factory.mktemp("places")
-    small = [*bad_configurations.SMALL.split(), "eval.cutoffs=[5,10]"]
+    small = [*bad_values.SMALL.split(), "eval.cutoffs=[5,10]"]
     train.job(configuration([*small, "method=markov"]), folder / "markov")
     (folder / "half").mkdir()
     OmegaConf.save(configuration([*small, "backbone.layers=1"]), folder / "half" / "config.yaml", resolve=True)
@@ -214,13 +215,13 @@ def test_a_process_answers_in_two_lines(tmp_path, command, named):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    rows([*bad_configurations.REFUSED, *bad_configurations.BUILT]),
+    rows([*bad_configurations.REFUSED, *bad_values.BUILT]),
     ids=lambda value: " ".join(value),
 )
 def test_a_configuration_is_refused_by_the_whole_command(answer, tmp_path, monkeypatch, arguments, named):
     """The tests of the default suite compose in a faster way."""
     monkeypatch.chdir(tmp_path)
-    small = bad_configurations.SMALL.split() if (arguments, named) in rows(bad_configurations.BUILT) else []
+    small = bad_values.SMALL.split() if (arguments, named) in rows(bad_values.BUILT) else []
     check(answer(train.main, [*small, *arguments]), named)
 
 
