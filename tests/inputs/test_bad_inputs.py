@@ -59,7 +59,8 @@ def answer(monkeypatch, capsys):
     def call(entry, arguments=(), guard=guarded):
         monkeypatch.setattr(sys, "argv", ["seqrec", *map(str, arguments)])
         for variable in ("HYDRA_FULL_ERROR", "SEQREC_SHORT_ERROR"):
-            monkeypatch.delenv(variable, raising=False)
+            monkeypatch.setenv(variable, "")  # so that what the call sets is taken back
+            monkeypatch.delenv(variable)
         assert guard(entry) == 1
         return capsys.readouterr().err
 
