@@ -30,7 +30,7 @@ class GRU4Rec(Backbone):
     def run(self, x: Tensor, positions: Tensor, layout: CellLayout) -> Tensor:
         """Encode cells x [N, D]; `positions` are not used. Returns [N, D]."""
         x = self.embedding_dropout(x)
-        if len(x) == 0:
+        if x.shape[0] == 0:  # len() would fix the size of an export
             return x
         for layer in self.layers:
             x = layer(x, layout)
