@@ -28,6 +28,8 @@ class LeftOut:
 class Run:
     """One complete run directory; all that is computed of it later is read and checked here, so a damaged file raises something."""
 
+    foreign = False  # whether another system made it
+
     def __init__(self, path: Path, metrics: list[str]):
         """Read the directory, and those of the metrics per user that it has."""
         self.path = path
