@@ -1,6 +1,7 @@
 """Weights & Biases: a run there for each of ours."""
 
 import os
+import secrets
 
 from seqrec.loggers.base import LoggedRun, Logger
 
@@ -20,7 +21,7 @@ class WandB(Logger):
         self.wandb, self.ours = wandb, run
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or self.project,
-            id=identity or wandb.util.generate_id(),
+            id=identity or secrets.token_hex(4),
             resume="allow",
             name=run.name,
             dir=str(run.directory.absolute()),
@@ -33,7 +34,7 @@ class WandB(Logger):
     def epochs(self, entries: list[dict]) -> None:
         """Log all values of an epoch as its step."""
         for entry in entries:
-            self.run.log(entry, step=entry["epoch"])
+            self.run.log(entry, step=entry["epoch"], commit=True)
 
     def finish(self, metrics: dict[str, float], best_epoch: int) -> None:
         """Put the final metrics into the summary, and log the files of the run."""
