@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from seqrec.report.committed import CLEAN, METRICS, Results, having
+from seqrec.report.leaderboard import leaderboard
 from seqrec.report.statistics import LEVEL, holm
 from seqrec.report.tables import markdown
 from seqrec.runs.summary import results_table
@@ -194,6 +195,7 @@ KINDS = {
     "gains": table_of_gains,
     "cells": table_of_cells,
     "fields": table_of_fields,
+    "leaderboard": leaderboard,
 }
 
 
