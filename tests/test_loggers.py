@@ -14,6 +14,7 @@ from seqrec.commands import train as entry
 from seqrec.config import config_hash
 from seqrec.loggers import base
 from seqrec.loggers.csv import CSV
+from seqrec.runs.reader import find
 from seqrec.training.trainer import Trainer
 from seqrec.utils.errors import UserError
 
@@ -164,6 +165,7 @@ def test_mlflow(tmp_path, monkeypatch):
     assert (
         found.data.metrics["final/test/HR at 10"] == json.loads((folder / "metrics.json").read_text())["test"]["HR@10"]
     )
+    assert find([tmp_path]) == [folder]  # not the copy of its files
     assert "run/DONE" in [file.path for file in client.list_artifacts(found.info.run_id, "run")]
 
 

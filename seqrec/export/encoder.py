@@ -2,7 +2,6 @@
 
 import io
 import logging
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -36,17 +35,14 @@ def program(encoder: QueryEncoder) -> torch.export.ExportedProgram:
     """Return the encoder as a graph for any batch and length."""
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     example = torch.ones(3, 5, dtype=torch.int64)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch about itself
+    with torch.no_grad():
         return torch.export.export(encoder, (example,), dynamic_shapes={INPUT: sizes}, strict=False)
 
 
 def as_torch(encoder: QueryEncoder) -> tuple[bytes, Run]:
     """Return a file for `torch.export.load`, and what it computes."""
     stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.export.save(program(encoder), stream)
+    torch.export.save(program(encoder), stream)
     loaded = torch.export.load(io.BytesIO(stream.getvalue())).module()
     return stream.getvalue(), lambda ids: loaded(torch.from_numpy(ids)).detach().numpy()
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import time
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def export(folder: Path, output: Path, formats: list[str], factory: str | None, 
     content = {"items.npy": as_npy(items), "item_ids.npy": as_npy(plain(experiment.dataset.item_ids))}
     for name in formats:
         file, make = FORMATS[name]
-        content[file], computed = make(encoder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about itself
+            content[file], computed = make(encoder)
         if not close(torch.from_numpy(computed(ids) @ items.T), scores):
             raise RuntimeError(f"{file} does not give the scores of the run")
     manifest = describe(experiment, run_dir)

@@ -12,7 +12,7 @@ class WandB(Logger):
     library = extra = "wandb"
 
     def __init__(self, project: str):
-        self.project = project
+        self.project, self.complete = project, False
 
     def begin(self, run: LoggedRun, identity: str | None) -> str:
         """Begin or resume the run; returns its id."""
@@ -43,7 +43,8 @@ class WandB(Logger):
         for path in self.ours.artefacts():
             files.add_file(str(path))
         self.run.log_artifact(files)
+        self.complete = True
 
     def close(self) -> None:
         """Write what is still in memory."""
-        self.run.finish()
+        self.run.finish(exit_code=0 if self.complete else 1)

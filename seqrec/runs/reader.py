@@ -107,9 +107,11 @@ def find(folders: list[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
-        for path, _, files in os.walk(folder):
+        for path, below, files in os.walk(folder):
             if TRACES & set(files):
                 found.setdefault(Path(path).resolve(), Path(path))
+                below.clear()  # loggers keep copies of its files there
+            below[:] = [name for name in below if name != "mlruns"]  # and MLflow here
     return sorted(found.values())
 
 
