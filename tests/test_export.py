@@ -99,6 +99,8 @@ def test_the_files_of_an_export(finished, tmp_path, capsys):
     assert items.shape == (manifest["items"]["count"] + 1, manifest["items"]["width"])
     assert np.load(tmp_path / "out" / "item_ids.npy").tolist() == experiment.dataset.item_ids.tolist()
     assert "recall@10" in capsys.readouterr().out
+    main([str(finished), "--format", "safetensors", "--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out" / "items.faiss").exists()
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from seqrec.utils.files import write_atomically, write_json
 CHECKED = 256  # test users whose scores are compared
 TOLERANCE = 1e-5  # of the largest score
 RECALLED = (10, 100)
+INDEX = "items.faiss"
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",), "index": ("faiss",)}
 
 
@@ -55,10 +56,11 @@ def export(folder: Path, output: Path, formats: list[str], factory: str | None, 
 
         queries = encoder(batch.seq).detach().numpy()
         index, manifest["index"] = index_of(factory, items, queries, seen_in(experiment, batch))
-        content["items.faiss"] = faiss.serialize_index(index).tobytes()
+        content[INDEX] = faiss.serialize_index(index).tobytes()
     manifest["files"] = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
     output.mkdir(parents=True, exist_ok=True)
-    (output / "manifest.json").unlink(missing_ok=True)  # it is written last
+    for name in ("manifest.json", INDEX, *(file for file, _ in FORMATS.values())):
+        (output / name).unlink(missing_ok=True)  # of an earlier export; the manifest is written last
     for name, data in content.items():
         write_atomically(output / name, data)
     write_json(output / "manifest.json", manifest)
