@@ -15,6 +15,7 @@ from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import Split
 from seqrec.evaluation.evaluator import Evaluator
+from seqrec.loggers.base import make_loggers
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.methods.counts import Counts
@@ -73,6 +74,7 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
     for key, folder in others.items():
         if folder is not None and not RunDir(Path(folder)).complete:
             raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
+    make_loggers(OmegaConf.to_container(config.logger, resolve=True))
     make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
     if multirun and config.trainer.devices != 1:
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")

@@ -33,6 +33,7 @@ NOT_HASHED = (
     "output_dir",
     "force",
     "dry_run",
+    "logger",
     "dataset.url",
     "dataset.home",
     "trainer.accelerator",

@@ -20,11 +20,11 @@ from seqrec.build import (
 )
 from seqrec.config import config_hash, flatten, run_path, without_fusion
 from seqrec.evaluation.position_profile import position_profile
+from seqrec.loggers.base import LoggedRun, Loggers, make_loggers
 from seqrec.runs.directory import POSITION_PROFILE, RunDir
 from seqrec.runs.manifest import environment, parameter_count, peak_memory
 from seqrec.runs.summary import results_table
 from seqrec.training.progress import validation_metrics
-from seqrec.training.tensorboard import EventWriter
 from seqrec.training.trainer import State
 from seqrec.utils.errors import UserError
 from seqrec.utils.instantiate import locate
@@ -44,6 +44,21 @@ def run_alone(config: DictConfig, run_dir: RunDir) -> float:
     """Train and evaluate once on the test set; returns the monitored validation metric."""
     began = time.monotonic()
     experiment = build(config)
+    with closing(open_loggers(experiment, run_dir)) as loggers:
+        return run_logged(experiment, run_dir, loggers, began)
+
+
+def open_loggers(experiment: Experiment, run_dir: RunDir) -> Loggers:
+    """Return the loggers that the configuration wants; of several processes only the first one logs."""
+    config = OmegaConf.to_container(experiment.config, resolve=True)
+    wanted = make_loggers(config.pop("logger")) if experiment.fabric.is_global_zero else {}
+    name = run_path(experiment.config)
+    return Loggers(wanted, LoggedRun(run_dir.path, Path(config["output_dir"]), name, flatten(config)))
+
+
+def run_logged(experiment: Experiment, run_dir: RunDir, loggers: Loggers, began: float) -> float:
+    """Train and evaluate a built experiment that `began` at a time of the clock."""
+    config = experiment.config
     first, trained, manifest, state = experiment.fabric.is_global_zero, experiment.method.trained, {}, State()
     if first:
         describe(experiment)
@@ -52,7 +67,9 @@ def run_alone(config: DictConfig, run_dir: RunDir) -> float:
     twin = run_dir.twin(config, experiment.dataset.sha256) if reused else None
     if twin is None:
         state = (
-            train(experiment, run_dir) if trained else State(stopped=tune_on_validation(experiment) or "not trained")
+            train(experiment, run_dir, loggers)
+            if trained
+            else State(stopped=tune_on_validation(experiment) or "not trained")
         )
     if not first:
         return state.best if twin is None else twin.metrics()["valid"][config.trainer.monitor]
@@ -65,6 +82,7 @@ def run_alone(config: DictConfig, run_dir: RunDir) -> float:
     manifest["wall_seconds"] = round(time.monotonic() - began + state.earlier, 2)
     manifest["peak_memory_bytes"] = peak_memory(experiment.fabric.device)
     run_dir.finish(metrics, manifest)
+    loggers.finish(metrics)
     log.info("%s", results_table(metrics, run_dir.path))
     return metrics["valid"][config.trainer.monitor]
 
@@ -105,6 +123,8 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
     metrics = {"valid": evaluator.metrics(valid), "test": test, **metrics, "fusion": {"weights": weights}}
     wall = {"wall_seconds": round(time.monotonic() - began, 2), "peak_memory_bytes": peak_memory(device)}
     run_dir.finish(metrics, {**start, **facts_of_test, **manifest, **wall})
+    with closing(open_loggers(experiment, run_dir)) as loggers:
+        loggers.finish(metrics)
     log.info("%s", results_table(metrics, run_dir.path))
     return metrics["valid"][config.trainer.monitor]
 
@@ -144,16 +164,15 @@ def begin(experiment: Experiment, run_dir: RunDir) -> dict:
     return manifest
 
 
-def train(experiment: Experiment, run_dir: RunDir) -> State:
+def train(experiment: Experiment, run_dir: RunDir, loggers: Loggers) -> State:
     """Train the method, or resume from the last checkpoint, and leave it at its best epoch."""
-    with closing(EventWriter(run_dir.path / "tensorboard")) as events:
 
-        def record(history: list[dict]) -> None:
-            if experiment.fabric.is_global_zero:
-                run_dir.write_history(history)
-                events.write(history)
+    def record(history: list[dict]) -> None:
+        if experiment.fabric.is_global_zero:
+            run_dir.write_history(history)
+            loggers.write(history)
 
-        state = make_trainer(experiment, run_dir.path, record).fit()
+    state = make_trainer(experiment, run_dir.path, record).fit()
     log.info("training ended: %s", state.stopped)
     experiment.fabric.barrier()  # the first process writes the checkpoint that all of them read
     epoch = open_checkpoints(experiment, run_dir.path).load_best(experiment.method)
