@@ -13,7 +13,7 @@ def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: objec
     (including repeats), until none is left. Users and items are numbered in ascending order of their raw ids.
     Interactions at equal times keep file order, and repeats stay. Raises UserError if nothing is left.
     """
-    keep = np.arange(len(raw.user))
+    keep = None  # all
     if min_rating is not None:
         if raw.rating is None:
             raise UserError(f"dataset.min_rating={min_rating}: {where} has no ratings; set dataset.min_rating=null")
@@ -24,21 +24,38 @@ def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: objec
                 f"dataset.min_rating={min_rating}: nothing is left of {where}; its highest rating is {highest:g}"
             )
     if k_core is not None:
-        keep = keep[core(raw.user[keep], raw.item[keep], k_core)]
+        found = core(chosen(raw.user, keep), chosen(raw.item, keep), k_core)
+        keep = found if keep is None else keep[found]
         if not len(keep):
             raise UserError(f"dataset.k_core={k_core}: nothing is left of {where}; take a lower k_core")
-    user, user_ids = renumber(raw.user[keep], raw.user_ids)
-    item, item_ids = renumber(raw.item[keep], raw.item_ids)
-    order = np.argsort(user, kind="stable") if raw.time is None else np.lexsort((raw.time[keep], user))
-    arrays = {
-        "items": (item[order] + 1).astype(np.int32),
-        "offsets": np.concatenate(([0], np.cumsum(np.bincount(user)))).astype(np.int64),
-        "user_ids": user_ids,
-        "item_ids": np.concatenate((np.zeros(1, item_ids.dtype), item_ids)),  # 0 or "" for the padding
-    }
+    user, user_ids = renumber(chosen(raw.user, keep), raw.user_ids)
+    order = oldest_first(user, None if raw.time is None else chosen(raw.time, keep))
+    arrays = {"offsets": np.concatenate(([0], np.cumsum(np.bincount(user)))).astype(np.int64), "user_ids": user_ids}
+    del user
+    item, item_ids = renumber(chosen(raw.item, keep), raw.item_ids)
+    item += 1
+    arrays["items"] = item[order]
+    del item
+    arrays["item_ids"] = np.concatenate((np.zeros(1, item_ids.dtype), item_ids))  # 0 or "" for the padding
     if raw.time is not None:
-        arrays["times"] = raw.time[keep][order]
+        arrays["times"] = chosen(raw.time, keep)[order]
     return arrays
+
+
+def chosen(column: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    """Return the given rows, all of them if None."""
+    return column if rows is None else column[rows]
+
+
+def oldest_first(user: np.ndarray, time: np.ndarray | None) -> np.ndarray:
+    """Return the order by user and then by time, that of the file among equal times."""
+    order = np.argsort(user, kind="stable")
+    if time is None:
+        return order
+    in_order = time[order]
+    late = in_order[1:] < in_order[:-1]
+    late &= user[order[1:]] == user[order[:-1]]
+    return np.lexsort((time, user)) if late.any() else order
 
 
 def core(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
@@ -56,6 +73,6 @@ def renumber(codes: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Number the ids in use from 0 in ascending order; returns the new numbers [N] and their ids."""
     used = np.flatnonzero(np.bincount(codes, minlength=len(ids)))
     used = used[np.argsort(ids[used], kind="stable")]
-    number = np.empty(len(ids), np.int64)
+    number = np.empty(len(ids), np.int32)
     number[used] = np.arange(len(used))
     return number[codes], ids[used]

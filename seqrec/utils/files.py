@@ -4,7 +4,10 @@ import json
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def temporary_name(path: Path) -> Path:
@@ -25,10 +28,17 @@ def remove_leftovers(folder: Path, *names: str, age: float = 0) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` under a temporary name in the same folder, then rename it to `path`; raises OSError."""
+    with written_atomically(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file in the same folder, which is renamed to `path` at the end; raises OSError."""
     temporary = temporary_name(path)
     try:
         with temporary.open("wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
