@@ -25,7 +25,7 @@ CHUNK = 2**20
 BLOCK = 2**24  # bytes of text that are read at once
 
 
-@dataclass(frozen=True)
+@dataclass
 class Raw:
     """Interactions in file order; ids are numbered, and every id of the two lists occurs at least once."""
 
