@@ -23,6 +23,7 @@ from seqrec.evaluation.position_profile import position_profile
 from seqrec.runs.directory import POSITION_PROFILE, RunDir
 from seqrec.runs.manifest import environment, parameter_count, peak_memory
 from seqrec.runs.summary import results_table
+from seqrec.training.estimate import estimate
 from seqrec.training.progress import validation_metrics
 from seqrec.training.tensorboard import EventWriter
 from seqrec.training.trainer import State
@@ -262,8 +263,14 @@ def rate(history: list[dict]) -> int | None:
 
 
 def dry_run(config: DictConfig) -> None:
-    """Print the resolved configuration, the statistics of the data and the number of parameters."""
+    """Print the resolved configuration, the statistics of the data, the number of parameters, and what the run will take."""
     experiment = build(config)
     log.info("%s", OmegaConf.to_yaml(config, resolve=True))
     log.info("data: %s", experiment.dataset.statistics())
     describe(experiment)
+    trainer = make_trainer(experiment, Path(), lambda _: None) if experiment.method.trained else None
+    data, split = experiment.dataset.nbytes, experiment.split
+    for line in estimate(
+        trainer, experiment.scorer, experiment.evaluator, split.valid, split.test, data, experiment.fabric.device
+    ):
+        log.info("%s", line)

@@ -1,5 +1,6 @@
 """Prepared arrays in a cache folder, built once for all processes."""
 
+import functools
 import hashlib
 import json
 import math
@@ -16,7 +17,7 @@ import pooch
 from filelock import FileLock
 
 from seqrec.utils.errors import UserError
-from seqrec.utils.files import remove_leftovers, written_atomically
+from seqrec.utils.files import remove_leftovers, write_atomically
 
 FORMAT = 2  # to be increased whenever a reader or `prepare` returns other arrays for the same file
 
@@ -56,8 +57,8 @@ def cached(path: Path, build: Callable[[], Arrays]) -> tuple[Arrays, list[str]]:
         if arrays is None:
             remove_leftovers(path.parent, path.name)
             arrays = build()
-            with _writing(path.parent), written_atomically(path) as stream:
-                _write(stream, {"copy": np.array(path.stem), **arrays})
+            with _writing(path.parent):
+                write_atomically(path, functools.partial(_write, {"copy": np.array(path.stem), **arrays}))
             arrays = _load(path)[0] or arrays
     return arrays, [f"the prepared copy {path} was broken ({broken}) and has been rebuilt"] if broken else []
 
@@ -92,7 +93,7 @@ def _load(path: Path) -> tuple[Arrays | None, str | None]:
         return None, str(error)
 
 
-def _write(stream: BinaryIO, arrays: Arrays) -> None:
+def _write(arrays: Arrays, stream: BinaryIO) -> None:
     """Write an archive as np.savez does, but each array at a multiple of 64 bytes, so that it can be mapped into memory."""
     with zipfile.ZipFile(stream, "w") as archive:
         for name, array in arrays.items():

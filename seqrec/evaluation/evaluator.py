@@ -77,6 +77,11 @@ class Evaluator:
         self.cutoffs, self.mask_history, self.ties = cutoffs, mask_history, ties
         self.num_items, self.max_len, self.metric_names, self.counts = num_items, max_len, list(metrics), counts
 
+    @property
+    def users_at_once(self) -> int:
+        """Number of users whose scores are in memory at the same time."""
+        return min(1024, max(16, SCORES_AT_ONCE // (self.num_items + 1)))
+
     def metrics(self, ranks: Ranks) -> dict[str, float]:
         """Return every metric by its name and cutoff; list metrics only of ranks that have lists."""
         return summarise(
@@ -102,11 +107,10 @@ class Evaluator:
         size, longest = len(split.user), longest_list(self.metric_names, self.cutoffs) if lists else 0
         top = np.zeros((size, longest), np.int32) if longest else None
         better, equal, masked = (np.zeros(size, np.int64) for _ in range(3))
-        chunk = min(1024, max(16, SCORES_AT_ONCE // (self.num_items + 1)))
         share = (0, None, 1) if fabric is None else (fabric.global_rank, None, fabric.world_size)
 
         def count() -> None:
-            for rows, batch in islice(EvalLoader(split, chunk, self.max_len), *share):
+            for rows, batch in islice(EvalLoader(split, self.users_at_once, self.max_len), *share):
                 scores = method.score(batch := batch.to(device)).float()
                 counts = self._count(scores, batch)
                 if top is not None:

@@ -4,8 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,19 +25,12 @@ def remove_leftovers(folder: Path, *names: str, age: float = 0) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` under a temporary name in the same folder, then rename it to `path`; raises OSError."""
-    with written_atomically(path) as stream:
-        stream.write(content)
-
-
-@contextmanager
-def written_atomically(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file in the same folder, which is renamed to `path` at the end; raises OSError."""
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write `content`, or let it write to a stream, under a temporary name in the same folder, then rename; raises OSError."""
     temporary = temporary_name(path)
     try:
         with temporary.open("wb") as stream:
-            yield stream
+            content(stream) if callable(content) else stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
