@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from seqrec.cli import explain
 from seqrec.data.split import EvalSplit
 from seqrec.evaluation import evaluator as evaluate
 from seqrec.evaluation.evaluator import Evaluator
@@ -118,3 +119,8 @@ def test_an_error_in_one_process_ends_all_and_is_told_once(questions, monkeypatc
     )
     assert sorted(type(error).__name__ for error in found) == ["SystemExit", "SystemExit", "UserError"]
     assert all(error.code == 1 for error in found if isinstance(error, SystemExit))
+
+
+def test_a_lost_process_is_told_in_a_line():
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:22723")
+    assert "another process of this run has ended" in explain(lost, [])
