@@ -45,8 +45,9 @@ class Experiment:
     scorer: nn.Module  # what is evaluated: the method, or the method fused with counts
 
     def validate(self) -> dict[str, float]:
-        """Return the validation metrics of the method as it is."""
-        return self.evaluator.metrics(self.evaluator.ranks(self.method, self.split.valid, self.fabric.device))
+        """Return the validation metrics of the method as it is; the processes share the users."""
+        ranks = self.evaluator.ranks(self.method, self.split.valid, self.fabric.device, fabric=self.fabric)
+        return self.evaluator.metrics(ranks)
 
 
 def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False) -> None:
@@ -104,6 +105,7 @@ def build(config: DictConfig) -> Experiment:
     split, noise = make(values["split"], "split")(dataset), {}
     if "_target_" in values["noise"]:
         split, noise = make(values["noise"], "noise")(dataset, split)
+    split = split.with_valid_users(values["eval"]["valid_users"], dataset.user_ids)
     evaluator = make_evaluator(config, dataset, split)
 
     torch.manual_seed(values["seed"])
@@ -246,7 +248,7 @@ def make_fusion(experiment: Experiment) -> "tuple[Fusion, list[nn.Module]]":
         other = load(Path(folder), data_dir=experiment.config.data_dir)
         for what, same in (
             ("data", other.dataset.sha256 == experiment.dataset.sha256),
-            ("split or training noise", other.split.same(experiment.split)),
+            ("split, eval.valid_users or training noise", other.split.same(experiment.split)),
             ("max_len", other.evaluator.max_len == experiment.evaluator.max_len),
         ):
             if not same:
@@ -286,7 +288,7 @@ def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:
         fabric,
         experiment.method,
         experiment.loader,
-        lambda: fabric.broadcast(experiment.validate() if fabric.is_global_zero else None),
+        lambda: fabric.broadcast(experiment.validate()),  # the last bits of a mean may depend on the processor
         record,
         open_checkpoints(experiment, folder),
         Progress(values["progress"], values["monitor"]),

@@ -22,6 +22,7 @@ YOUNGER_KEYS = {
     "dataset.header": "auto",
     "dataset.quotes": True,
     "dataset.keep": None,
+    "eval.valid_users": None,
     "trainer.devices": 1,  # with more devices each process contrasts only its shard of a batch
 }
 # Keys that say where and how a run is done, not what comes out of it.
@@ -184,6 +185,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
         lambda v: len(v) > 0 and all(map(_positive, v)),
         "a list of whole numbers above 0, like [5,10,20]",
     ),
+    "eval.valid_users": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
     "eval.mask_history": (lambda v: isinstance(v, bool), "true or false"),
     "eval.ties": (lambda v: v in TIES, "expected, pessimistic or optimistic"),
     "trainer.batch_size": (_positive, "a whole number above 0"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seqrec.build import load
@@ -101,3 +102,20 @@ def test_two_processes_train_together(tmp_path):
     ranks = experiment.evaluator.ranks(experiment.method, experiment.split.test, experiment.fabric.device)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert experiment.evaluator.metrics(ranks) == metrics["test"]
+    with np.load(tmp_path / "run" / "ranks_test.npz") as shared:
+        assert np.array_equal(shared["better"], ranks.better)
+        assert np.array_equal(shared["equal"], ranks.equal)
+    assert experiment.validate() == metrics["valid"]
+
+
+@pytest.mark.slow
+def test_a_failed_ranking_ends_all_processes_with_one_line(tmp_path):
+    answer = call(
+        *("dataset.users=150", "dataset.items=120", "dim=8", "trainer.max_epochs=1", "trainer.optimizer.lr=1e30"),
+        *("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp", f"hydra.run.dir={tmp_path / 'run'}"),
+        *("trainer.batch_size=256", "trainer.threads=1"),  # a single step, so that the ranking is the first to see it
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.count("error: ") == 1
+    assert "not a finite number" in answer.stderr
+    assert "Traceback" not in answer.stderr

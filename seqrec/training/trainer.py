@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from seqrec.batch import Batch
 from seqrec.data.loader import TrainLoader
 from seqrec.methods.base import Method
 from seqrec.training.progress import Progress
@@ -148,6 +149,13 @@ class Trainer:
             self.optimizers[name].step()
             self.schedulers[name].step()
 
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Make a step on this process's share of a batch; returns the values to log."""
+        if self.fabric.world_size > 1:
+            batch = batch.shard(self.fabric.global_rank, self.fabric.world_size)
+        with self.fabric.autocast():
+            return self.method.optimize(batch.to(self.fabric.device), self.update)
+
     def _train_epoch(self) -> None:
         state, first = self.state, self.state.step
         began = time.monotonic() - state.epoch_seconds
@@ -155,10 +163,7 @@ class Trainer:
         with self.progress.epoch(state.epoch, len(self.loader), first) as bar:
             for batch in self.loader.epoch(state.epoch, first):
                 supervised = int((batch.target > 0).sum())
-                if self.fabric.world_size > 1:
-                    batch = batch.shard(self.fabric.global_rank, self.fabric.world_size)
-                with self.fabric.autocast():
-                    logs = self.method.optimize(batch.to(self.fabric.device), self.update)
+                logs = self.step(batch)
                 for name, value in logs.items():
                     state.sums[name] = state.sums.get(name, 0.0) + float(value.detach())
                 state.step += 1
