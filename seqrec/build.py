@@ -1,6 +1,7 @@
 """From the configuration to objects; no other module knows both."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.methods.counts import Counts
 from seqrec.runs.directory import RunDir
+from seqrec.training.lazy_adam import LazyAdam, has_sparse_rows, why_dense
 from seqrec.training.progress import Progress
 from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints
@@ -76,7 +78,10 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
         if folder is not None and not RunDir(Path(folder)).complete:
             raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
     make_loggers(OmegaConf.to_container(config.logger, resolve=True))
-    make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
+    optimizer = make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
+    reason = config.trainer.sparse is True and loss is not None and why_dense(loss, optimizer)
+    if reason:
+        raise UserError(f"trainer.sparse=true: {reason}")
     if multirun and config.trainer.devices != 1:
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
 
@@ -112,12 +117,15 @@ def build(config: DictConfig) -> Experiment:
     facts, loader = {"num_items": dataset.num_items, "max_len": values["max_len"]}, None
     if "_target_" in values["loss"]:
         loss, backbone = make(values["loss"], "loss"), make(values["backbone"], "backbone")
-        facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], **facts)}
+        optimizer = make(trainer["optimizer"], "trainer.optimizer")
+        loss.sparse = has_sparse_rows(trainer["sparse"], loss, optimizer, dataset.num_items)
+        facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], sparse=loss.sparse, **facts)}
     method = make(values["method"], "method", **facts)
     if method.trained:
         negatives = make_sampler(method.loss, split, dataset.num_items, values["seed"])
         if negatives is not None:
             method.loss.setup(torch.from_numpy(negatives.log_proposal).float())
+        method.loss.count(torch.from_numpy(split.train.item_counts(dataset.num_items)))
         loader = TrainLoader(
             split.train,
             trainer["batch_size"],
@@ -280,6 +288,9 @@ def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:
     """Return the trainer of an experiment, which keeps its checkpoints in `folder`."""
     fabric, config = experiment.fabric, experiment.config
     values = OmegaConf.to_container(config.trainer, resolve=True)
+    optimizer = make(values["optimizer"], "trainer.optimizer")
+    if experiment.method.items.sparse:
+        optimizer = partial(LazyAdam, **optimizer.keywords)
     settings = (
         *("schedule", "warmup_epochs", "plateau", "plateau_factor", "clip"),
         *("monitor", "max_epochs", "eval_every", "patience", "max_minutes", "checkpoint_minutes"),
@@ -292,6 +303,6 @@ def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:
         record,
         open_checkpoints(experiment, folder),
         Progress(values["progress"], values["monitor"]),
-        make(values["optimizer"], "trainer.optimizer"),
+        optimizer,
         **{key: values[key] for key in settings},
     )

@@ -88,6 +88,21 @@ def test_two_runs_with_the_same_seed_give_the_same_bits_and_another_seed_others(
 
 
 @pytest.mark.slow
+def test_two_processes_average_sparse_gradients(tmp_path):
+    losses = []
+    for sparse in ("true", "false"):  # the same where every item is a negative in every step
+        answer = call(
+            *("dataset.users=150", "dataset.items=120", "dim=8", "trainer.max_epochs=2", "trainer.threads=1"),
+            *("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp", f"trainer.sparse={sparse}"),
+            *("loss=sampled_softmax", "loss.negatives=120", f"hydra.run.dir={tmp_path / sparse}"),
+        )
+        assert answer.returncode == 0, answer.stderr
+        lines = (tmp_path / sparse / "history.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["train/loss"] for line in lines])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.slow
 def test_two_processes_train_together(tmp_path):
     parallel = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
     answer = call(
