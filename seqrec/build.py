@@ -16,6 +16,7 @@ from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import Split
 from seqrec.evaluation.evaluator import Evaluator
+from seqrec.loggers.base import make_loggers
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.methods.counts import Counts
@@ -46,8 +47,9 @@ class Experiment:
     scorer: nn.Module  # what is evaluated: the method, or the method fused with counts
 
     def validate(self) -> dict[str, float]:
-        """Return the validation metrics of the method as it is."""
-        return self.evaluator.metrics(self.evaluator.ranks(self.method, self.split.valid, self.fabric.device))
+        """Return the validation metrics of the method as it is; the processes share the users."""
+        ranks = self.evaluator.ranks(self.method, self.split.valid, self.fabric.device, fabric=self.fabric)
+        return self.evaluator.metrics(ranks)
 
 
 def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False) -> None:
@@ -59,6 +61,8 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
         locate(config[group]["_target_"]) if "_target_" in config[group] else None for group in ("loss", "backbone")
     )
     method = locate(config.method["_target_"])
+    if not issubclass(method, Method | Untrained):
+        raise UserError(f"method._target_={config.method['_target_']}: not a class of a method")
     refuse_fusion(config, method)
     reason = method.refuse(loss, backbone)
     if reason:
@@ -66,10 +70,14 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
             f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
         )
     others = {} if resumed else {f"method.{key}": config.method[key] for key in method.finished_runs}
-    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(config.fusion.get("runs", []))}
+    runs = config.fusion.get("runs", OmegaConf.create([]))
+    if not OmegaConf.is_list(runs):
+        raise UserError(f"fusion.runs={runs}: must be a list of run directories, like [DIR,DIR]")
+    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(runs)}
     for key, folder in others.items():
         if folder is not None and not RunDir(Path(folder)).complete:
             raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
+    make_loggers(OmegaConf.to_container(config.logger, resolve=True))
     optimizer = make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
     reason = config.trainer.sparse is True and loss is not None and why_dense(loss, optimizer)
     if reason:
@@ -102,6 +110,7 @@ def build(config: DictConfig) -> Experiment:
     split, noise = make(values["split"], "split")(dataset), {}
     if "_target_" in values["noise"]:
         split, noise = make(values["noise"], "noise")(dataset, split)
+    split = split.with_valid_users(values["eval"]["valid_users"], dataset.user_ids)
     evaluator = make_evaluator(config, dataset, split)
 
     torch.manual_seed(values["seed"])
@@ -155,7 +164,9 @@ def make_fabric(trainer: dict, trained: bool) -> Fabric:
             **{key: trainer[key] for key in ("devices", "strategy", "precision")},
         )
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"trainer.accelerator={accelerator} trainer.devices={trainer['devices']}: {error}") from error
+        chosen = {"accelerator": accelerator, **{key: trainer[key] for key in ("devices", "strategy")}}
+        named = " ".join(f"trainer.{key}={value}" for key, value in chosen.items())
+        raise UserError(f"{named}: {str(error).splitlines()[0]}") from error
     fabric.launch()
     return fabric
 
@@ -180,15 +191,21 @@ def load(folder: Path, **overrides) -> Experiment:
     config.update({"cache_dir": None})  # prepared copies go where the user of today keeps them
     if "url" in config.dataset:
         config.dataset.url = None
-    source_of_run(run_dir, OmegaConf.to_container(config), config.data_dir)
     if (folder / "manifest.json").exists() and run_dir.manifest()["config_hash"] != hash_now:
         raise UserError(f"{folder / 'config.yaml'} was changed after the run; put it back, or run it as one of its own")
+    source_of_run(run_dir, OmegaConf.to_container(config), config.data_dir)
     experiment = replace(build(one_device(config)), config=config)
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)
     if experiment.method.trained:
-        if open_checkpoints(experiment, folder).load_best(experiment.method) is None:
+        epoch = open_checkpoints(experiment, folder).load_best(experiment.method)
+        if epoch is None:
             raise UserError(f"{folder} has no best.pt: the run has not finished an epoch, or the file was removed")
+        best = run_dir.metrics()["best_epoch"] if run_dir.complete else epoch
+        if epoch != best:
+            raise UserError(
+                f"{folder / 'best.pt'} is of epoch {epoch}, the best one was {best}; put the run's own back"
+            )
     else:
         tune_on_validation(experiment)
     if "_target_" in config.fusion:
@@ -239,7 +256,7 @@ def make_fusion(experiment: Experiment) -> "tuple[Fusion, list[nn.Module]]":
         other = load(Path(folder), data_dir=experiment.config.data_dir)
         for what, same in (
             ("data", other.dataset.sha256 == experiment.dataset.sha256),
-            ("split or training noise", other.split.same(experiment.split)),
+            ("split, eval.valid_users or training noise", other.split.same(experiment.split)),
             ("max_len", other.evaluator.max_len == experiment.evaluator.max_len),
         ):
             if not same:
@@ -282,7 +299,7 @@ def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:
         fabric,
         experiment.method,
         experiment.loader,
-        lambda: fabric.broadcast(experiment.validate() if fabric.is_global_zero else None),
+        lambda: fabric.broadcast(experiment.validate()),  # the last bits of a mean may depend on the processor
         record,
         open_checkpoints(experiment, folder),
         Progress(values["progress"], values["monitor"]),

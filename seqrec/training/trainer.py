@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from seqrec.batch import Batch
 from seqrec.data.loader import TrainLoader
 from seqrec.methods.base import Method
 from seqrec.training.progress import Progress
@@ -150,6 +151,13 @@ class Trainer:
             self.optimizers[name].step()
             self.schedulers[name].step()
 
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Make a step on this process's share of a batch; returns the values to log."""
+        if self.fabric.world_size > 1:
+            batch = batch.shard(self.fabric.global_rank, self.fabric.world_size)
+        with self.fabric.autocast():
+            return self.method.optimize(batch.to(self.fabric.device), self.update)
+
     def _train_epoch(self) -> None:
         state, first = self.state, self.state.step
         began = time.monotonic() - state.epoch_seconds
@@ -157,10 +165,7 @@ class Trainer:
         with self.progress.epoch(state.epoch, len(self.loader), first) as bar:
             for batch in self.loader.epoch(state.epoch, first):
                 supervised = int((batch.target > 0).sum())
-                if self.fabric.world_size > 1:
-                    batch = batch.shard(self.fabric.global_rank, self.fabric.world_size)
-                with self.fabric.autocast():
-                    logs = self.method.optimize(batch.to(self.fabric.device), self.update)
+                logs = self.step(batch)
                 for name, value in logs.items():
                     state.sums[name] = state.sums.get(name, 0.0) + float(value.detach())
                 state.step += 1
@@ -243,7 +248,7 @@ class Trainer:
     def _mend_best(self, weights: dict[str, Tensor]) -> None:
         """Make best.pt agree with last.pt, whose `weights` are given, wherever the process before ended.
 
-        Raises UserError if the best weights are lost.
+        Raises UserError if the best weights are lost, and this epoch does not make them again.
         """
         state = self.state
         if state.best is None:  # best.pt is of the stage before, or not there yet
@@ -255,6 +260,11 @@ class Trainer:
         if best is None:
             raise UserError(f"{self.checkpoints.folder / 'best.pt'} is missing; start again with force=true")
         if best.get("epoch") != state.best_epoch and not state.stopped:
+            if best.get("epoch") != state.epoch + 1:
+                raise UserError(
+                    f"{self.checkpoints.folder / 'best.pt'} is of epoch {best.get('epoch')}, the best one was "
+                    f"{state.best_epoch}; start again with force=true"
+                )
             # earlier versions wrote best.pt first; where this epoch comes out as it did, it is the best one again
             log.warning(
                 "warning: the best weights so far are lost; the best epoch is one from epoch %d on", state.epoch + 1
