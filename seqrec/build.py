@@ -179,9 +179,9 @@ def load(folder: Path, **overrides) -> Experiment:
     config.update({"cache_dir": None})  # prepared copies go where the user of today keeps them
     if "url" in config.dataset:
         config.dataset.url = None
+    source_of_run(run_dir, OmegaConf.to_container(config), config.data_dir)
     if (folder / "manifest.json").exists() and run_dir.manifest()["config_hash"] != hash_now:
         raise UserError(f"{folder / 'config.yaml'} was changed after the run; put it back, or run it as one of its own")
-    source_of_run(run_dir, OmegaConf.to_container(config), config.data_dir)
     experiment = replace(build(one_device(config)), config=config)
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)
