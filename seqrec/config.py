@@ -22,6 +22,8 @@ YOUNGER_KEYS = {
     "dataset.header": "auto",
     "dataset.quotes": True,
     "dataset.keep": None,
+    "eval.valid_users": None,
+    "trainer.sparse": "auto",
     "trainer.devices": 1,  # with more devices each process contrasts only its shard of a batch
 }
 # Keys that say where and how a run is done, not what comes out of it.
@@ -33,6 +35,7 @@ NOT_HASHED = (
     "output_dir",
     "force",
     "dry_run",
+    "logger",
     "dataset.url",
     "dataset.home",
     "trainer.accelerator",
@@ -183,6 +186,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
         lambda v: len(v) > 0 and all(map(_positive, v)),
         "a list of whole numbers above 0, like [5,10,20]",
     ),
+    "eval.valid_users": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
     "eval.mask_history": (lambda v: isinstance(v, bool), "true or false"),
     "eval.ties": (lambda v: v in TIES, "expected, pessimistic or optimistic"),
     "trainer.batch_size": (_positive, "a whole number above 0"),
@@ -199,6 +203,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "trainer.progress": (lambda v: v is None or isinstance(v, bool), "null, true or false"),
     "trainer.optimizer": (OmegaConf.is_dict, "a group with _target_ and lr"),
     "trainer.optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "trainer.sparse": (lambda v: v == "auto" or isinstance(v, bool), "auto, true or false"),
     "trainer.prefixes": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.devices": (lambda v: v == "auto" or _positive(v), "auto or a whole number above 0"),
     "trainer.threads": (lambda v: v is None or _positive(v), "null or a whole number above 0"),

@@ -94,7 +94,7 @@ TARGETS = [
         "seqrec.runs.directory.json.loads",
         "seqrec.utils.trust.os.system",
         "seqrec.build.make",
-        "seqrec.training.tensorboard.EventWriter",
+        "seqrec.runs.directory.RunDir",
         "seqrec.api.Model",
         "torch.optim.adam.torch.load",
     ),

@@ -36,6 +36,12 @@ class Dataset:
         """Number of items V, without padding."""
         return len(self.item_ids) - 1
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = (self.items, self.offsets, self.user_ids, self.item_ids, self.times, self.noise, self.attributes)
+        return sum(array.nbytes for array in arrays if array is not None)
+
     def users_of(self, ids: list[str]) -> np.ndarray:
         """Return the users 0..U-1 that have these ids, [R]; raises UserError for an unknown id."""
         index_of = {str(user): index for index, user in enumerate(self.user_ids.tolist())}

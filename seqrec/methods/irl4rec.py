@@ -75,6 +75,13 @@ class Irl4Rec(Method):
             nn.init.zeros_(self.log_variance.weight)
             nn.init.constant_(self.log_variance.bias, FIRST_LOG_VARIANCE)
 
+    @classmethod
+    def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
+        """Return why the method cannot work with this loss or backbone class, or None if it can."""
+        if loss is not None and loss.in_batch:
+            return "its bound needs the loss of a slot when all scores are 0: take a loss without in-batch negatives"
+        return super().refuse(loss, backbone)
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return J of the chosen variant, and its parts."""
         supervised = batch.target > 0
@@ -143,7 +150,7 @@ class Irl4Rec(Method):
     @torch.no_grad()
     def chance_level(self, target: Tensor, negative: Tensor | None) -> Tensor:
         """Return the loss of a slot when all scores are 0 (the first slot of the batch): ln 2 for BPR."""
-        zero = self.items.weight.new_zeros(len(self.items.weight), 1)
+        zero = self.items.weight.new_zeros(1, 1).expand(len(self.items.weight), 1)
         if negative is not None and negative.dim() == 2:
             negative = negative[:1]
         return self.loss.per_slot(zero[:1], target[:1], zero, negative)

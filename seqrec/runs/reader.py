@@ -28,6 +28,8 @@ class LeftOut:
 class Run:
     """One complete run directory; all that is computed of it later is read and checked here, so a damaged file raises something."""
 
+    foreign = False  # whether another system made it
+
     def __init__(self, path: Path, metrics: list[str]):
         """Read the directory, and those of the metrics per user that it has."""
         self.path = path
@@ -105,9 +107,11 @@ def find(folders: list[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
-        for path, _, files in os.walk(folder):
+        for path, below, files in os.walk(folder):
             if TRACES & set(files):
                 found.setdefault(Path(path).resolve(), Path(path))
+                below.clear()  # loggers keep copies of its files there
+            below[:] = [name for name in below if name != "mlruns"]  # and MLflow here
     return sorted(found.values())
 
 

@@ -13,7 +13,9 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.trust import refuse_changes, trusted
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
-PACKAGES = tuple(f"seqrec.{room}." for room in ("augment", "backbones", "data", "fusion", "losses", "methods", "noise"))
+PACKAGES = tuple(
+    f"seqrec.{room}." for room in ("augment", "backbones", "data", "fusion", "loggers", "losses", "methods", "noise")
+)
 OWN_KEYS = ("_target_", "_partial_", "name")
 
 
