@@ -164,8 +164,7 @@ def make_fabric(trainer: dict, trained: bool) -> Fabric:
             **{key: trainer[key] for key in ("devices", "strategy", "precision")},
         )
     except (RuntimeError, ValueError) as error:
-        chosen = {"accelerator": accelerator, **{key: trainer[key] for key in ("devices", "strategy")}}
-        named = " ".join(f"trainer.{key}={value}" for key, value in chosen.items())
+        named = f"trainer.accelerator={accelerator} trainer.devices={trainer['devices']} trainer.strategy={trainer['strategy']}"
         raise UserError(f"{named}: {str(error).splitlines()[0]}") from error
     fabric.launch()
     return fabric

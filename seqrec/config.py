@@ -230,7 +230,7 @@ OF_GROUPS = tuple(f"{group}." for group in GROUPS if group not in ("trainer", "e
 NEEDED = [  # in every configuration
     *(*GROUPS, "dataset._target_", "split._target_", "method._target_"),
     *(f"{group}.name" for group in GROUPS if group != "trainer"),
-    *sorted(key for key in KNOWN - {"variants", "trainer.optimizer.lr"} if not key.startswith(OF_GROUPS)),
+    *sorted(key for key in KNOWN - {"variants", "logger", "trainer.optimizer.lr"} if not key.startswith(OF_GROUPS)),
 ]
 EVALUATION = ("eval.cutoffs", "eval.metrics", "eval.mask_history", "eval.ties")
 ABSENT = object()
@@ -268,10 +268,8 @@ def refuse_incomplete(config: DictConfig) -> None:
 def check_value(config: DictConfig, key: str) -> None:
     """Raise UserError, naming key and value, if the value of a key makes no sense by itself."""
     (rule, wanted), value = RULES[key], OmegaConf.select(config, key, default=ABSENT)
-    if value is ABSENT:  # of a loss, split or backbone that was not chosen
-        return
     try:
-        good = rule(value)
+        good = value is ABSENT or rule(value)  # of a loss, split or backbone that was not chosen
     except TypeError:
         good = False
     if not good:
