@@ -103,7 +103,7 @@ def build(config: DictConfig) -> Experiment:
     facts, loader = {"num_items": dataset.num_items, "max_len": values["max_len"]}, None
     if "_target_" in values["loss"]:
         loss, backbone = make(values["loss"], "loss"), make(values["backbone"], "backbone")
-        facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], **facts)}
+        facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], attributes=dataset.attributes, **facts)}
     method = make(values["method"], "method", **facts)
     if method.trained:
         negatives = make_sampler(method.loss, split, dataset.num_items, values["seed"])

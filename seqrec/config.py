@@ -22,6 +22,11 @@ YOUNGER_KEYS = {
     "dataset.header": "auto",
     "dataset.quotes": True,
     "dataset.keep": None,
+    "dataset.attributes": None,
+    "dataset.attribute_columns": None,
+    "method.confounder": "ids",
+    "method.attributes": None,
+    "method.relative": False,
     "trainer.devices": 1,  # with more devices each process contrasts only its shard of a batch
 }
 # Keys that say where and how a run is done, not what comes out of it.
@@ -90,7 +95,7 @@ def with_younger_keys(config: DictConfig) -> DictConfig:
     """Return the configuration of an earlier run with the keys that came later, at the value of its time."""
     for key, value in YOUNGER_KEYS.items():
         # what is built from a group has the defaults of its class
-        if OmegaConf.select(config, key) is None and not key.startswith("dataset."):
+        if OmegaConf.select(config, key) is None and not key.startswith(("dataset.", "method.")):
             OmegaConf.update(config, key, value, force_add=True)
     return config
 

@@ -17,7 +17,8 @@ from seqrec.utils.files import remove_leftovers, write_atomically
 
 FORMAT = 2  # to be increased whenever a reader or `prepare` returns other arrays for the same file
 
-CONTENT = {"items", "offsets", "user_ids", "item_ids", "counts"}  # of every copy; most have times too
+CONTENT = {"items", "offsets", "user_ids", "item_ids", "counts"}  # of every copy; most have times too, some attributes
+ATTRIBUTES = "attributes/"  # begins the names of these
 
 Arrays = dict[str, np.ndarray]
 
@@ -73,7 +74,10 @@ def _load(path: Path) -> tuple[Arrays | None, str | None]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
-        if arrays.pop("copy", path.stem) != path.stem or set(arrays) - {"times"} != CONTENT:
+        if (
+            arrays.pop("copy", path.stem) != path.stem
+            or {name for name in arrays if not name.startswith(ATTRIBUTES)} - {"times"} != CONTENT
+        ):
             raise ValueError("the copy of something else")
         return arrays, None
     except FileNotFoundError:

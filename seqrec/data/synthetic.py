@@ -66,16 +66,16 @@ class Synthetic:
             "offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             "times": np.concatenate([times[user, step], noise_times])[order],
             "noise": order >= len(items),
-            "attributes": world.attributes,
         }
         digest = hashlib.sha256()
-        for array in arrays.values():
+        for array in (*arrays.values(), world.attributes):
             digest.update(np.ascontiguousarray(array).tobytes())
         return Dataset(
             name=self.name,
             user_ids=np.arange(1, self.users + 1, dtype=np.int64),
             item_ids=np.arange(self.items + 1, dtype=np.int64),
             sha256=digest.hexdigest(),
+            attributes={"cluster": world.attributes[:, :1], "style": world.attributes[:, 1:]},
             **arrays,
         )
 

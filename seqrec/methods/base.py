@@ -3,9 +3,10 @@
 Both have `refuse`, `setup` and `score`; neither inherits from the other.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +25,9 @@ class ModelSpec:
     num_items: int  # V
     dim: int  # D
     max_len: int
+    attributes: Mapping[str, np.ndarray] = field(
+        default_factory=dict
+    )  # kind -> [V + 1, A] values of the items, 0 = none
 
 
 @dataclass(frozen=True)

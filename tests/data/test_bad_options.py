@@ -15,7 +15,7 @@ BAD = {
     "columns for a reader that knows them": (
         b"1 2\n",
         {"user_column": "uid"},
-        "dataset.reader=sequence knows its columns: leave out dataset.*_column, separator, header, quotes, keep",
+        "dataset.reader=sequence knows its columns: leave out dataset.*_column, attribute_columns, separator, header, quotes, keep",
     ),
     "a column that is neither name nor number": (
         b"1 2\n",

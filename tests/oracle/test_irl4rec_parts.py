@@ -155,7 +155,7 @@ def test_style_is_read_from_the_preference_and_from_the_confounder(seed):
     """Items' style goes with their users' in the training part (docs/synthetic.md): from which side can it be read?"""
     shortcut = ("dataset.spurious_strength=0.8", f"dataset.seed={seed}", f"seed={seed}")
     experiment, plain = trained(20, *shortcut), trained(20, *shortcut, method="plain").method
-    style = torch.from_numpy(experiment.dataset.attributes[:, 1])
+    style = torch.from_numpy(experiment.dataset.attributes["style"][:, 0])
     histories = [batch.seq for _, batch in EvalLoader(experiment.split.valid, 256, plain.max_len)]
     of_user = torch.cat([(style[seq] == 2).sum(1) > (style[seq] == 1).sum(1) for seq in histories])
     found = {}
