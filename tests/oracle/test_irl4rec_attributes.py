@@ -97,3 +97,13 @@ def test_independence_that_is_felt(setting, confounder, loss, relative):
 def test_what_cannot_be(setting, keys, message):
     with pytest.raises(UserError, match=message):
         setting(**keys)
+
+
+def test_the_probe_finds_what_is_there_and_nothing_else(script):
+    torch.manual_seed(1)
+    label, noise = torch.randint(3, (400,)), torch.randn(400, 6)
+    probe = script("attribute_probe").accuracy
+    found, chance = probe(noise + 4 * torch.eye(6)[label], label)
+    assert found > 0.95
+    assert 0.25 < chance < 0.45
+    assert abs(probe(noise, label)[0] - chance) < 0.1
