@@ -24,6 +24,8 @@ YOUNGER_KEYS = {
     "dataset.keep": None,
     "dataset.attributes": None,
     "dataset.attribute_columns": None,
+    "method.augmenter_sees": "embeddings",
+    "method.occupancy": False,
     "method.sampler.kind": "transformer",
     "method.reward": "likelihood",
     "method.targets": "kept",
