@@ -22,6 +22,7 @@ YOUNGER_KEYS = {
     "dataset.header": "auto",
     "dataset.quotes": True,
     "dataset.keep": None,
+    "dataset.spurious_drift": 0.0,
     "dataset.attributes": None,
     "dataset.attribute_columns": None,
     "method.augmenter_sees": "embeddings",

@@ -182,6 +182,18 @@ def test_spurious_attribute_follows_style_and_turns_in_the_test_only(strength):
         assert abs(test - (1 - up if flip else up)) < 0.02
 
 
+@pytest.mark.parametrize("drift", [0.0, 1.0, 2.0])
+def test_spurious_correlation_drifts_over_the_events_of_a_user(drift):
+    config = make(
+        users=8000, items=40000, zipf=0, min_length=11, mean_length=11, spurious_strength=0.8, spurious_drift=drift
+    )
+    world, lengths, history, state = simulate(config)
+    match = world.attributes[history, 1] - 1 == state["style"][:, None]
+    assert set(lengths) == {11}
+    for step in (0, 5, 10):
+        assert abs(match[:, step].mean() - (1 + 0.8 * (1 - drift * step / 10)) / 2) < 0.02
+
+
 def test_spurious_correlation_can_be_read_from_the_data_alone():
     for flip in (False, True):
         data = make(spurious_strength=0.8, flip_test=flip).load()
