@@ -33,6 +33,7 @@ YOUNGER_KEYS = {
     "method.confounder": "ids",
     "method.attributes": None,
     "method.relative": False,
+    "method.gap_weight": 0.0,
     "trainer.devices": 1,  # with more devices each process contrasts only its shard of a batch
 }
 # Keys that say where and how a run is done, not what comes out of it.

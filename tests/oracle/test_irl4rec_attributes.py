@@ -107,3 +107,20 @@ def test_the_probe_finds_what_is_there_and_nothing_else(script):
     assert found > 0.95
     assert 0.25 < chance < 0.45
     assert abs(probe(noise, label)[0] - chance) < 0.1
+
+
+@pytest.mark.parametrize("loss", ["bpr", "sampled_softmax"])
+@pytest.mark.parametrize("backbone", ["sasrec", "fmlprec"])
+def test_equal_losses_in_both_halves(setting, loss, backbone):
+    case = setting(loss, backbone, variant="l2", confounder="ids", beta=0.01, gap_weight=0.7)
+    oracle = Oracle(case.method.double(), loss, case.batch)
+    values, halves = iter(oracle.losses[0]), ([], [])
+    for row in (case.batch.target > 0).tolist():
+        count = sum(row)
+        for rank in range(1, count + 1):
+            halves[rank > count / 2].append(next(values))
+    older, newer = halves
+    gap = sum(newer) / len(newer) - sum(older) / len(older) if older else torch.tensor(0.0)
+    logs = case.method.losses(case.batch)
+    check(case, loss, logs, oracle.mean_loss(0) + 0.01 * oracle.penalty() + 0.7 * gap**2, risk_gap=gap)
+    assert (gap == 0) == (backbone == "fmlprec")  # rows of one target have no older half

@@ -60,11 +60,12 @@ class Irl4Rec(Method):
         confounder: str = "ids",
         attributes: list[str] | None = None,
         relative: bool = False,
+        gap_weight: float = 0.0,
     ):
         super().__init__(spec)
         one_of("method.variant", variant, VARIANTS)
         one_of("method.confounder", confounder, CONFOUNDERS)
-        for key, value in (("gamma", gamma), ("alpha", alpha), ("beta", beta)):
+        for key, value in (("gamma", gamma), ("alpha", alpha), ("beta", beta), ("gap_weight", gap_weight)):
             within(f"method.{key}", value, 0)
         if variant == "bottleneck" and gamma > 1:
             raise UserError(
@@ -73,6 +74,7 @@ class Irl4Rec(Method):
         if shared_table and confounder == "attributes":
             raise UserError("method.shared_table=true: with method.confounder=attributes s has a table of its own")
         self.variant, self.gamma, self.alpha, self.beta, self.relative = variant, gamma, alpha, beta, relative
+        self.gap_weight = gap_weight
         self.l2_confounder, self.l2_items, self.shared_table = l2_confounder, l2_items, shared_table
         self.confounder = None if variant == "l2" else Method(spec)
         if shared_table and self.confounder is not None:
@@ -129,6 +131,9 @@ class Irl4Rec(Method):
                 - (self.gamma - self.alpha) * logs["loss_s"]
                 + self.gamma * logs["loss_ts"]
             )
+        if self.gap_weight:
+            logs["risk_gap"] = risk_gap(predict(self.loss.per_slot, t), newer_half(supervised))
+            objective = objective + self.gap_weight * logs["risk_gap"].square()
         return {"loss": objective + self.beta * penalty, **logs}
 
     def felt(self, loss: Tensor, dependence: Tensor, hidden: Tensor) -> tuple[float | Tensor, Tensor]:
@@ -172,6 +177,19 @@ class Irl4Rec(Method):
 def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return KL(N(mean, variance) || N(0, I)), summed over D, averaged over the rest."""
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(-1).mean()
+
+
+def newer_half(supervised: Tensor) -> Tensor:
+    """Return which of the n supervised slots of [B, T] are in the newer half of those of their row, [n] bool."""
+    rank = supervised.cumsum(1)
+    return (2 * rank > rank[:, -1:])[supervised]
+
+
+def risk_gap(losses: Tensor, newer: Tensor) -> Tensor:
+    """Return the mean loss of the newer slots minus that of the older ones, [n] each; 0 where there are no older ones."""
+    older = ~newer
+    gap = (losses * newer).sum() / newer.sum() - (losses * older).sum() / older.sum().clamp(min=1)
+    return gap * older.any()
 
 
 def dependence(t: Tensor, s: Tensor) -> Tensor:
