@@ -99,7 +99,7 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
     keys, evaluator = user_keys(experiment.dataset.user_ids), experiment.evaluator
     weights, valid = fusion.fit(models, experiment.split.valid, keys, evaluator, device)
     manifest["fit_seconds"] = round(time.monotonic() - fitted, 2)
-    log.info("fused: %s", ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items()))
+    log.info("fused: %s", ", ".join(f"{name} {'/'.join(f'{w:.2f}' for w in each)}" for name, each in weights.items()))
     experiment.scorer = fusion.fused(models, weights, evaluator.max_len).to(device)
     test, facts_of_test = rank_test(experiment, run_dir)
     metrics = {"valid": evaluator.metrics(valid), "test": test, **metrics, "fusion": {"weights": weights}}

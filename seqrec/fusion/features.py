@@ -74,8 +74,8 @@ class FeatureSet:
         wanted = [popularity] if POPULARITY in self.names else []
         self.of_items = torch.from_numpy(np.array(wanted, np.float32).reshape(len(wanted), num_items + 1))  # [P, V + 1]
 
-    def each(self, seq: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return, per count feature, the cells row * (V + 1) + item where it is not 0 and its values there; seq [B, T]."""
+    def each(self, seq: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return, per count feature, where it is not 0 (rows, and cells row * (V + 1) + item) and its values there; seq [B, T]."""
         items, found, histories = seq.cpu().numpy(), [], {}
         for feature in self.counted.values():
             key = (feature.decay, feature.newest)
@@ -84,21 +84,20 @@ class FeatureSet:
             product = histories[key] @ self.matrices[feature.matrix]
             row = np.repeat(np.arange(len(items)), np.diff(product.indptr))
             cell = row * (self.num_items + 1) + product.indices
-            found.append(
-                (torch.from_numpy(cell), torch.from_numpy(np.log1p(product.data / np.float32(feature.constant))))
-            )
+            value = np.log1p(product.data / np.float32(feature.constant))
+            found.append((torch.from_numpy(row), torch.from_numpy(cell), torch.from_numpy(value)))
         return found
 
     def aligned(self, seq: Tensor) -> SparseFeatures:
         """Return all count features of seq [B, T] at the same cells."""
         size = len(seq) * (self.num_items + 1)
         found, anywhere = self.each(seq), torch.zeros(size, dtype=torch.bool)
-        for cell, _ in found:
+        for _, cell, _ in found:
             anywhere[cell] = True
         cells = anywhere.nonzero()[:, 0]
         position = torch.empty(size, dtype=torch.int32)
         position[cells] = torch.arange(len(cells), dtype=torch.int32)
         value = torch.zeros(len(cells), len(found))
-        for column, (cell, values) in enumerate(found):
+        for column, (_, cell, values) in enumerate(found):
             value[position[cell].long(), column] = values
         return SparseFeatures(cells, value)

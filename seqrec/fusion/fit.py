@@ -11,6 +11,7 @@ from seqrec.fusion.features import SparseFeatures
 STEPS = 30
 PRECISION = 1e-4  # largest change of a weight in the last step
 RIDGE = 1e-6  # of the mean loss; a feature that is constant would leave the weights undetermined
+PRIOR = 100.0  # users that the weights of all count for in the fit of a group
 
 
 @dataclass(frozen=True)
@@ -105,20 +106,25 @@ def at_target(chunk: Chunk) -> Tensor:
     return chunk.sparse.value[place] * found[:, None]
 
 
-def fit(chunks: Callable[[], Iterable[Chunk]], start: Tensor) -> Tensor:
+def fit(chunks: Callable[[], Iterable[Chunk]], start: Tensor, prior: Tensor | None = None) -> Tensor:
     """Return the weights [K] double that minimise the mean loss over the rows of all chunks, from `start`.
 
     `chunks` is called once per step. Steps are halved until the loss does not rise; without rows the start is returned.
+    With `prior` [K], PRIOR / 2 times the squared distance to it is added to the sum of the losses.
     """
     weights = start.double()
     now = total(chunks, weights)
+    strength, centre = (RIDGE * now.rows, torch.zeros_like(weights)) if prior is None else (PRIOR, prior.double())
+
+    def penalised(at: Moments, weights: Tensor) -> Tensor:
+        return at.loss + strength / 2 * (weights - centre).square().sum()
+
     for _ in range(STEPS if now.rows else 0):
-        ridge = RIDGE * now.rows
-        gradient = now.gradient + ridge * weights
-        step = torch.linalg.solve(now.hessian + ridge * torch.eye(len(weights), dtype=torch.double), gradient)
+        gradient = now.gradient + strength * (weights - centre)
+        step = torch.linalg.solve(now.hessian + strength * torch.eye(len(weights), dtype=torch.double), gradient)
         for _ in range(20):
             after = total(chunks, weights - step)
-            if after.loss <= now.loss + 1e-9 * abs(now.loss):
+            if penalised(after, weights - step) <= penalised(now, weights) + 1e-9 * abs(now.loss):
                 break
             step = step / 2
         weights, now = weights - step, after

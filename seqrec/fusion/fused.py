@@ -10,16 +10,21 @@ from seqrec.fusion.features import FeatureSet
 class Fused(nn.Module):
     """z = sum_m w_m s_m + sum_p w_p q_p + sum_f w_f x_f: scores of models, item features and count features.
 
-    `weights` [M + P + F] come in this order. Count features are added where they are not 0 only.
+    `weights` [G, M + P + F] come in this order, a row for each group of histories: group g has more than lengths[g - 1]
+    and up to lengths[g] items. Count features are added where they are not 0 only.
     """
 
-    def __init__(self, models: list[nn.Module], features: FeatureSet, weights: Tensor, max_len: int):
+    def __init__(
+        self, models: list[nn.Module], features: FeatureSet, weights: Tensor, lengths: list[int], max_len: int
+    ):
         super().__init__()
         self.models, self.features, self.weights, self.max_len = nn.ModuleList(models), features, weights, max_len
-        self.of_models, of_items, self.of_counts = (
-            part.tolist() for part in weights.split([len(models), len(features.of_items), len(features.counted)])
-        )
-        self.register_buffer("of_items", torch.tensor(of_items) @ features.of_items, persistent=False)
+        sizes = [len(models), len(features.of_items), len(features.counted)]
+        of_models, of_items, of_counts = weights.float().split(sizes, 1)
+        self.register_buffer("lengths", torch.tensor(lengths, dtype=torch.long), persistent=False)
+        self.register_buffer("of_models", of_models, persistent=False)  # [G, M]
+        self.register_buffer("of_items", of_items @ features.of_items, persistent=False)  # [G, V + 1]
+        self.register_buffer("of_counts", of_counts, persistent=False)  # [G, F]
 
     @property
     def names(self) -> list[str]:
@@ -28,18 +33,23 @@ class Fused(nn.Module):
 
     def without_models(self) -> "Fused":
         """Return the scorer of the item and count features alone, under the same weights."""
-        return Fused([], self.features, self.weights[len(self.models) :], self.max_len)
+        weights = self.weights[:, len(self.models) :]
+        return Fused([], self.features, weights, self.lengths.tolist(), self.max_len)
 
     @torch.no_grad()
     def score(self, batch: Batch) -> Tensor:
         """Return the fused scores, [B, V + 1]."""
+        group = torch.bucketize((batch.seq > 0).sum(1), self.lengths)  # [B]
+        one = group[:1] if (group == group[0]).all() else group  # of_items is as large as the scores otherwise
+        score = self.of_items[one]
         if not self.models:
-            score = self.of_items.repeat(len(batch.seq), 1)
-        for number, (weight, model) in enumerate(zip(self.of_models, self.models, strict=True)):
+            score = score.expand(len(group), -1).contiguous()
+        for weight, model in zip(self.of_models[one].T, self.models, strict=True):
             own = model.score(batch).float()
-            score = torch.add(score if number else self.of_items, own, alpha=weight, out=own)
-        for weight, (cell, value) in zip(self.of_counts, self.features.each(batch.seq), strict=True):
-            score.view(-1).index_add_(0, cell.to(score.device), value.to(score.device), alpha=weight)
+            score = torch.addcmul(score, own, weight[:, None], out=own)
+        for weight, feature in zip(self.of_counts[group].T, self.features.each(batch.seq), strict=True):
+            row, cell, value = (part.to(score.device) for part in feature)
+            score.view(-1).index_add_(0, cell, value.mul_(weight[row]))
         return score
 
 

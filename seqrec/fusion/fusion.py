@@ -1,8 +1,11 @@
 """Fitting a fused scorer on validation, cross-fitted over two halves of the users."""
 
+import math
+from itertools import chain, pairwise
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seqrec.data.loader import EvalLoader
 from seqrec.data.sequences import Sequences
@@ -11,7 +14,7 @@ from seqrec.evaluation.evaluator import Evaluator, Ranks
 from seqrec.fusion.features import FeatureSet
 from seqrec.fusion.fit import Chunk, fit
 from seqrec.fusion.fused import Fused, weight_names
-from seqrec.utils.errors import within
+from seqrec.utils.errors import UserError, within
 from seqrec.utils.keyed_random import uniform
 
 CELLS = 100_000_000  # scores kept for the fit: 400 MB
@@ -23,8 +26,9 @@ FOLD, SAMPLE = 301, 302  # words of the keys that draw the halves and the users 
 class Fusion:
     """Count features beside the scores of one or more models (docs/fusion.md).
 
-    `fit_users` validation users, drawn by their own ids, fit the weights. `runs` are directories of finished runs; the
-    build layer loads them. The other arguments are those of FeatureSet. Raises UserError as FeatureSet does.
+    `fit_users` validation users, drawn by their own ids, fit the weights. `lengths` part the users into groups of up to so
+    many items in the history, each with weights of its own; [] is one group. `runs` are directories of finished runs;
+    the build layer loads them. The other arguments are those of FeatureSet. Raises UserError as FeatureSet does.
     """
 
     def __init__(
@@ -35,46 +39,53 @@ class Fusion:
         decay: float,
         neighbours: int,
         fit_users: int,
+        lengths: list[int],
         runs: list[str],
     ):
         within("fusion.fit_users", fit_users, 1)
+        if any(not 0 < shorter < longer for shorter, longer in pairwise([*lengths, math.inf])):
+            raise UserError(f"fusion.lengths={lengths}: must be whole numbers above 0, each larger than the one before")
         self.features = FeatureSet(features, library, window, decay, neighbours)
-        self.fit_users, self.runs = fit_users, runs
+        self.fit_users, self.lengths, self.runs = fit_users, lengths, runs
 
     def setup(self, train: Sequences, num_items: int) -> None:
         """Count the training set."""
         self.features.setup(train, num_items)
 
-    def fused(self, models: list[nn.Module], weights: dict[str, float], max_len: int) -> Fused:
-        """Return the scorer with weights by name."""
+    def fused(self, models: list[nn.Module], weights: dict[str, list[float]], max_len: int) -> Fused:
+        """Return the scorer with the weights of each group by name."""
         ordered = [weights[name] for name in weight_names(len(models), self.features)]
-        return Fused(models, self.features, torch.tensor(ordered, dtype=torch.double), max_len)
+        return Fused(models, self.features, torch.tensor(ordered, dtype=torch.double).T, self.lengths, max_len)
 
     def fit(
         self, models: list[nn.Module], valid: EvalSplit, keys: np.ndarray, evaluator: Evaluator, device: torch.device
-    ) -> tuple[dict[str, float], Ranks]:
-        """Return the weights by name, fitted on both halves, and validation ranks of each half under the other's weights.
+    ) -> tuple[dict[str, list[float]], Ranks]:
+        """Return the weights of each group by name, and validation ranks of each half under weights of the other half.
 
         `keys` [U] uint64 are the users' own: a user's half does not depend on who else is there.
         """
         half = uniform(FOLD, keys[valid.user]) < 0.5
+        group = np.searchsorted(self.lengths, np.minimum(valid.inputs.lengths, evaluator.max_len))
         size = min(self.fit_users, max(FEWEST, CELLS // (evaluator.num_items * max(len(models), 1))), len(valid.user))
         sample = np.argsort(uniform(SAMPLE, keys[valid.user]), kind="stable")[:size]
         for model in models:
             model.eval()
-        chunks = [
-            self._chunks(models, valid.take(rows), evaluator, device)
+        first, second = (
+            [
+                self._chunks(models, valid.take(rows[group[rows] == g]), evaluator, device)
+                for g in range(len(self.lengths) + 1)
+            ]
             for rows in (sample[half[sample]], sample[~half[sample]])
-        ]
+        )
         names = weight_names(len(models), self.features)
         start = torch.zeros(len(names), dtype=torch.double)
         start[: len(models)] = 1 / max(len(models), 1)
-        weights = fit(lambda: [*chunks[0], *chunks[1]], start)
+        weights = fit_groups([[*a, *b] for a, b in zip(first, second, strict=True)], start)
         ranks = []
-        for rows, other in ((half, chunks[1]), (~half, chunks[0])):
-            fused = Fused(models, self.features, fit(lambda other=other: other, start), evaluator.max_len).to(device)
+        for rows, other in ((half, second), (~half, first)):
+            fused = Fused(models, self.features, fit_groups(other, start), self.lengths, evaluator.max_len).to(device)
             ranks.append(evaluator.ranks(fused, valid.take(np.flatnonzero(rows)), device))
-        return dict(zip(names, weights.tolist(), strict=True)), joined(ranks, valid)
+        return dict(zip(names, weights.T.tolist(), strict=True)), joined(ranks, valid)
 
     @torch.no_grad()
     def _chunks(
@@ -97,6 +108,14 @@ class Fusion:
                 )
             )
         return chunks
+
+
+def fit_groups(groups: list[list[Chunk]], start: Tensor) -> Tensor:
+    """Return the weights of each group [G, K]: those of all, moved as far as the users of the group speak for it."""
+    of_all = fit(lambda: chain(*groups), start)
+    if len(groups) == 1:
+        return of_all[None]
+    return torch.stack([fit(lambda chunks=chunks: chunks, of_all, prior=of_all) for chunks in groups])
 
 
 def joined(parts: list[Ranks], valid: EvalSplit) -> Ranks:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from seqrec.fusion.features import SparseFeatures
-from seqrec.fusion.fit import Chunk, fit, moments, total
+from seqrec.fusion.fit import PRIOR, Chunk, fit, moments, total
+from seqrec.fusion.fusion import fit_groups
 
 ROWS, WIDTH = 7, 30
 
@@ -113,3 +114,23 @@ def test_chunks_add_up():
     both = total(lambda: parts, weights)
     assert float(both.loss) == pytest.approx(float(one.loss + two.loss))
     assert both.rows == 2 * ROWS
+
+
+def test_a_prior_pulls_the_weights_like_its_number_of_users():
+    made, dense = planted(torch.tensor([0.7, -0.5, 1.2, 0.3]).double(), rows=200)
+    prior = torch.tensor([0.2, 0.1, 0.9, -0.3]).double()
+    weights = fit(lambda: [made], torch.zeros(4), prior).requires_grad_()
+    objective = dense_loss(made, dense, weights) + PRIOR / 2 * ((weights - prior) ** 2).sum()
+    (gradient,) = torch.autograd.grad(objective, weights)
+    assert gradient.abs().max() < 0.05
+
+
+def test_groups_have_the_weights_of_all_where_they_have_no_users_and_their_own_where_they_have_many():
+    truths = [torch.tensor([0.7, -0.5, 1.2, 0.3]).double(), torch.tensor([0.2, 0.4, 0.1, 1.0]).double()]
+    groups = [[planted(truth)[0]] for truth in truths]
+    of_all = fit(lambda: [chunk for chunks in groups for chunk in chunks], torch.zeros(4))
+    weights = fit_groups([*groups, []], torch.zeros(4))
+    for found, truth in zip(weights, truths, strict=False):
+        assert (found - truth).abs().max() < 0.5 * (of_all - truth).abs().max()
+    assert torch.equal(weights[2], of_all)
+    assert torch.equal(fit_groups([groups[0]], torch.zeros(4))[0], fit(lambda: groups[0], torch.zeros(4)))

@@ -19,7 +19,7 @@ from seqrec.config import run_path, without_fusion
 from seqrec.data.loader import EvalLoader
 from seqrec.evaluation.recommend import of_users, recommend
 from seqrec.fusion import fusion as fusion_module
-from seqrec.fusion.fit import fit
+from seqrec.fusion.fusion import fit_groups
 from seqrec.training.trainer import Trainer
 from seqrec.utils.errors import UserError
 from seqrec.utils.keyed_random import uniform, user_keys
@@ -64,23 +64,22 @@ def experiment(fused):
     return experiment
 
 
+def group_of(length, lengths):
+    """The group of a history: the number of bounds that it is longer than."""
+    return sum(length > bound for bound in lengths)
+
+
 def literal(experiment, batch):
-    """The fused score of a batch from its definition: every weight times its feature, densely."""
-    weights = dict(zip(experiment.scorer.names, weights_of(experiment), strict=True))
+    """The fused score of a batch from its definition: every weight of the row's group times its feature, densely."""
+    weights = metrics(Path(experiment.config.output_dir) / run_path(experiment.config))["fusion"]["weights"]
+    groups = [group_of(int(length), experiment.config.fusion.lengths) for length in (batch.seq > 0).sum(1)]
+    column = {name: torch.tensor([each[g] for g in groups])[:, None] for name, each in weights.items()}
     features, rows = experiment.scorer.features, len(batch.seq)
-    score = weights["model"] * experiment.method.score(batch)
-    score = score + weights["popularity"] * features.of_items[0]
-    for name, (cell, value) in zip(features.counted, features.each(batch.seq), strict=True):
-        score = score + weights[name] * torch.zeros(score.numel()).index_copy(0, cell, value).view(rows, -1)
+    score = column["model"] * experiment.method.score(batch)
+    score = score + column["popularity"] * features.of_items[0]
+    for name, (_, cell, value) in zip(features.counted, features.each(batch.seq), strict=True):
+        score = score + column[name] * torch.zeros(score.numel()).index_copy(0, cell, value).view(rows, -1)
     return score
-
-
-def weights_of(experiment):
-    scorer = experiment.scorer
-    of_items = metrics(Path(experiment.config.output_dir) / run_path(experiment.config))["fusion"]["weights"][
-        "popularity"
-    ]
-    return [*scorer.of_models, of_items, *scorer.of_counts]
 
 
 def test_the_run_without_fusion_is_completed_first_and_stays_as_it_is(folder, alone, fused):
@@ -142,12 +141,12 @@ def test_the_weights_that_rank_a_half_do_not_know_its_targets(folder, monkeypatc
     experiment, fusion, models, keys = fitted(configure(*SHORT, "fusion=counts", f"output_dir={folder}"))
     valid, found = experiment.split.valid, []
 
-    def recorded(chunks, start):
-        rows = sum(len(chunk.target) for chunk in chunks())
-        found.append((rows, fit(chunks, start)))
+    def recorded(groups, start):
+        rows = sum(len(chunk.target) for chunks in groups for chunk in chunks)
+        found.append((rows, fit_groups(groups, start)))
         return found[-1][1]
 
-    monkeypatch.setattr(fusion_module, "fit", recorded)
+    monkeypatch.setattr(fusion_module, "fit_groups", recorded)
     half = uniform(fusion_module.FOLD, keys[valid.user]) < 0.5
     fusion.fit(models, valid, keys, experiment.evaluator, CPU)
     for changed, kept in ((half, 1), (~half, 2)):  # the fits: all, the second half, the first half
@@ -177,13 +176,29 @@ def test_features_come_from_the_training_set_alone(folder):
     assert torch.equal(before.value, after.value)
 
 
+def test_each_group_of_histories_is_fitted_on_its_own_users(folder, monkeypatch):
+    experiment, fusion, models, keys = fitted(
+        configure(*SHORT, "fusion=counts", "fusion.lengths=[3,9]", f"output_dir={folder}")
+    )
+    found = []
+    monkeypatch.setattr(
+        fusion_module, "fit_groups", lambda groups, start: found.append(groups) or fit_groups(groups, start)
+    )
+    fusion.fit(models, experiment.split.valid, keys, experiment.evaluator, CPU)
+    expected = [group_of(min(int(length), 50), [3, 9]) for length in experiment.split.valid.inputs.lengths]
+    for groups in found:
+        assert len(groups) == 3
+    assert [sum(len(c.target) for c in chunks) for chunks in found[0]] == [expected.count(g) for g in range(3)]
+
+
 def test_weights_do_not_depend_on_the_order_of_users(folder):
     config = configure(*SHORT, "fusion=counts", f"output_dir={folder}")
     experiment, fusion, models, keys = fitted(config)
     weights, ranks = fusion.fit(models, experiment.split.valid, keys, experiment.evaluator, CPU)
     rows = np.random.default_rng(2).permutation(len(experiment.split.valid.user))
     other, shuffled = fusion.fit(models, experiment.split.valid.take(rows), keys, experiment.evaluator, CPU)
-    assert other == pytest.approx(weights, abs=1e-3)
+    assert list(other) == list(weights)
+    assert np.array(list(other.values())) == pytest.approx(np.array(list(weights.values())), abs=1e-3)
     assert np.abs(shuffled.rank - ranks.rank[rows]).max() <= 1
 
 
@@ -240,6 +255,8 @@ def test_runs_of_something_else_are_refused(folder, alone, overrides, key):
         (("fusion=runs", "fusion.runs=[nowhere]"), r"fusion\.runs\[0\]=nowhere"),
         (("fusion=counts", "fusion.features=[newst]"), r"fusion\.features.*newest"),
         (("fusion=counts", "fusion.fit_users=0"), r"fusion\.fit_users=0"),
+        (("fusion=counts", "fusion.lengths=[8,4]"), r"fusion\.lengths=\[8, 4\]"),
+        (("fusion=counts", "fusion.lengths=[0]"), r"fusion\.lengths=\[0\]"),
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path, overrides, key):
