@@ -93,6 +93,14 @@ class FileDataset:
         return Columns(*roles, self.separator, self.header, self.quotes, self._kept_values)
 
     @property
+    def _described_by(self) -> list[str | int]:
+        return (
+            [self.attribute_columns]
+            if isinstance(self.attribute_columns, str | int)
+            else list(self.attribute_columns or ())
+        )
+
+    @property
     def _kept_values(self) -> dict[str | int, list[str]]:
         if not isinstance(self.keep, Mapping | None):
             raise UserError(f"dataset.keep={self.keep}: must be null or like {{event:[view,addtocart]}}")
@@ -141,7 +149,7 @@ class FileDataset:
         """Return where in the cache folder the prepared copy of the raw file with this hash lies, or would lie."""
         options = {"min_rating": self.min_rating, "k_core": self.k_core, **vars(self.columns)}
         options |= {"keep": list(self.columns.keep.items()), "encoding": self.encoding}
-        options |= {"attribute_columns": list(self.attribute_columns or ())}
+        options |= {"attribute_columns": self._described_by}
         for name, first in YOUNGER.items():  # at these values the copies of earlier versions stay good
             if options[name] == first:
                 del options[name]
@@ -169,9 +177,13 @@ class FileDataset:
         counts = np.array([len(raw.user_ids), len(raw.item_ids), len(raw.user)])
         arrays = prepare(raw, self.min_rating, self.k_core, file) | {"counts": counts}
         pairs = {} if described is None else {"attributes": read_item_values(described)}
-        pairs |= {str(column): self._values(file, column) for column in self.attribute_columns or ()}
+        pairs |= {str(column): self._values(file, column) for column in self._described_by}
         for kind, (items, values) in pairs.items():
             arrays[ATTRIBUTES + kind] = attribute_table(items, values, arrays["item_ids"])
+            if not arrays[ATTRIBUTES + kind].any():
+                raise UserError(
+                    f"dataset.attributes={self.attributes}: it describes no item of {file}; are these its ids?"
+                )
         return arrays
 
     def _values(self, file: RawFile | RawFolder, column: str | int) -> tuple[np.ndarray, np.ndarray]:

@@ -67,6 +67,7 @@ def test_a_file_of_the_items(tmp_path, values):
     [
         ({"attributes": "none.json"}, r"dataset\.attributes=none\.json: there is no such file in "),
         ({"attributes": "bad.json"}, r"bad\.json: must be a JSON object like "),
+        ({"attributes": "other.json"}, r"dataset\.attributes=other\.json: it describes no item of "),
         ({"attributes": "empty.json"}, r"empty\.json has no attributes"),
         ({"attribute_columns": ["brnd"]}, r"dataset\.attribute_columns=brnd: no such column; did you mean 'brand'"),
         ({"attribute_columns": ["kind"], "reader": "sequence"}, "dataset.reader=sequence knows its columns"),
@@ -75,5 +76,6 @@ def test_a_file_of_the_items(tmp_path, values):
 def test_what_cannot_be(tmp_path, options, message):
     (tmp_path / "bad.json").write_text("[1, 2]")
     (tmp_path / "empty.json").write_text("{}")
+    (tmp_path / "other.json").write_text('{"q": ["p"]}')
     with pytest.raises(UserError, match=message):
         load(tmp_path, **options)

@@ -24,13 +24,14 @@ class AttributeItems(nn.Module):
                 "method.confounder=attributes: the data have none; name a file with dataset.attributes, as in "
                 "conf/dataset/beauty.yaml,\nor columns of a table with dataset.attribute_columns"
             )
-        for kind in attributes if kinds is None else kinds:
+        kinds = list(attributes) if kinds is None else [kinds] if isinstance(kinds, str) else kinds
+        for kind in kinds:
             if kind not in attributes:
                 known = ", ".join(attributes)
                 raise UserError(
                     f"method.attributes={kind}: no such attribute{nearest(kind, attributes)}; there are {known}"
                 )
-        tables = [torch.from_numpy(attributes[kind]).long() for kind in (attributes if kinds is None else kinds)]
+        tables = [torch.from_numpy(attributes[kind]).long() for kind in kinds]
         total, shifted = 0, []
         for table in tables:
             shifted.append((table + total).where(table > 0, 0))
