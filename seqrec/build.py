@@ -57,6 +57,8 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
         locate(config[group]["_target_"]) if "_target_" in config[group] else None for group in ("loss", "backbone")
     )
     method = locate(config.method["_target_"])
+    if not issubclass(method, Method | Untrained):
+        raise UserError(f"method._target_={config.method['_target_']}: not a class of a method")
     refuse_fusion(config, method)
     reason = method.refuse(loss, backbone)
     if reason:
@@ -147,7 +149,9 @@ def make_fabric(trainer: dict, trained: bool) -> Fabric:
             **{key: trainer[key] for key in ("devices", "strategy", "precision")},
         )
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"trainer.accelerator={accelerator} trainer.devices={trainer['devices']}: {error}") from error
+        chosen = {"accelerator": accelerator, **{key: trainer[key] for key in ("devices", "strategy")}}
+        named = " ".join(f"trainer.{key}={value}" for key, value in chosen.items())
+        raise UserError(f"{named}: {str(error).splitlines()[0]}") from error
     fabric.launch()
     return fabric
 
@@ -172,9 +176,9 @@ def load(folder: Path, **overrides) -> Experiment:
     config.update({"cache_dir": None})  # prepared copies go where the user of today keeps them
     if "url" in config.dataset:
         config.dataset.url = None
-    source_of_run(run_dir, OmegaConf.to_container(config), config.data_dir)
     if (folder / "manifest.json").exists() and run_dir.manifest()["config_hash"] != hash_now:
         raise UserError(f"{folder / 'config.yaml'} was changed after the run; put it back, or run it as one of its own")
+    source_of_run(run_dir, OmegaConf.to_container(config), config.data_dir)
     experiment = replace(build(one_device(config)), config=config)
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)

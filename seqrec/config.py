@@ -53,8 +53,9 @@ def apply_variant(config: DictConfig) -> DictConfig:
     if config.variant is None:
         return changed
     OmegaConf.set_struct(changed, True)
-    if config.variant not in config.variants:
-        known = f"there are {', '.join(config.variants)}" if config.variants else "choose an experiment that has some"
+    listed = config.variants if OmegaConf.is_dict(config.variants) else {}
+    if config.variant not in listed:
+        known = f"there are {', '.join(listed)}" if listed else "choose an experiment that has some"
         raise UserError(f"variant={config.variant}: no such variant; {known}")
     for key, value in config.variants[config.variant].items():
         old = OmegaConf.select(config, key)
@@ -102,13 +103,20 @@ def flatten(values: dict, prefix: str = "") -> dict[str, object]:
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
 def digest(values: object) -> str:
     """Return 8 hexadecimal digits that differ wherever plain values differ."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(_with_sorted_keys(values)).encode()).hexdigest()[:8]
+
+
+def _with_sorted_keys(node: object) -> object:
+    """Return plain values with the keys in order: numbers first, for json itself cannot sort them among names."""
+    if isinstance(node, dict):
+        return {key: _with_sorted_keys(node[key]) for key in sorted(node, key=lambda key: (isinstance(key, str), key))}
+    return [_with_sorted_keys(value) for value in node] if isinstance(node, list) else node
 
 
 def config_hash(config: DictConfig | dict) -> str:
@@ -143,7 +151,7 @@ def run_path(config: DictConfig) -> str:
     """
     config = apply_variant(config)
     noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
-    model = "-".join(name for name in (config.backbone.name, method_name(config), config.variant) if name)
+    model = "-".join(str(name) for name in (config.backbone.name, method_name(config), config.variant) if name)
     names = (str(config.dataset.name), noise, model, f"seed{config.seed}-{config_hash(config)}")
     for name in names:
         if not PLAIN_NAME.fullmatch(name):
@@ -167,6 +175,8 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "seed": (lambda v: _whole(v) and 0 <= v < 2**63, "a whole number from 0 and below 2^63"),
     "dim": (_positive, "a whole number above 0"),
     "max_len": (_positive, "a whole number above 0"),
+    "data_dir": (lambda v: isinstance(v, str), "a folder"),
+    "cache_dir": (lambda v: v is None or isinstance(v, str), "null or a folder"),
     "force": (lambda v: isinstance(v, bool), "true or false"),
     "dry_run": (lambda v: isinstance(v, bool), "true or false"),
     "eval.cutoffs": (
@@ -210,13 +220,25 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 # Of the groups that nothing is built from as a whole.
 KNOWN = {"eval.name", "eval.metrics", "trainer.monitor", *NOT_HASHED, *RULES}
+GROUPS = ("dataset", "split", "noise", "backbone", "loss", "method", "fusion", "trainer", "eval")
+NEEDED = (  # in every configuration
+    *GROUPS,
+    *(f"{group}.name" for group in GROUPS if group != "trainer"),
+    *("dataset._target_", "split._target_", "method._target_"),
+    *sorted(
+        key
+        for key in KNOWN - {"variants", "trainer.optimizer.lr"}
+        if key.partition(".")[0] not in GROUPS or key.startswith(("trainer.", "eval."))
+    ),
+)
 EVALUATION = ("eval.cutoffs", "eval.metrics", "eval.mask_history", "eval.ties")
 ABSENT = object()
 UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")
 
 
 def check(config: DictConfig) -> None:
-    """Raise UserError, naming the key and the value, if a value makes no sense by itself or beside the others."""
+    """Raise UserError, naming the key and the value, if a value makes no sense by itself or beside the others, or one is missing."""
+    refuse_incomplete(config)
     for key in (f"{group}.{name}" for group in ("trainer", "eval") for name in config[group]):
         if key not in KNOWN:
             raise UserError(f"{key}: no such key{nearest(key, KNOWN)}")
@@ -230,6 +252,16 @@ def check(config: DictConfig) -> None:
         raise UserError(f"dim={config.dim} cannot be shared by backbone.heads={config.backbone.heads}: take a multiple")
     check_names(config.eval.metrics)
     check_monitor(config.trainer.monitor, config.eval.metrics, config.eval.cutoffs)
+
+
+def refuse_incomplete(config: DictConfig) -> None:
+    """Raise UserError for a group that is none, and for a key of conf/config.yaml, trainer or eval that is missing."""
+    for key in NEEDED:
+        value = OmegaConf.select(config, key, default=ABSENT)
+        if value is ABSENT:
+            raise UserError(f"{key} is missing: keep it, and set another value if need be")
+        if key in GROUPS and not OmegaConf.is_dict(value):
+            raise UserError(f"{key}={value}: must be a group, like those in conf/{key}")
 
 
 def check_value(config: DictConfig, key: str) -> None:

@@ -1,6 +1,5 @@
 """Time an experiment, alone or beside others. docs/benchmark.md explains what is measured."""
 
-import argparse
 import json
 import sys
 import tempfile
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from seqrec.cli import above_zero, compose_config, file_to_write, set_up_logging
+from seqrec.cli import Parser, above_zero, compose_config, file_to_write, set_up_logging
 from seqrec.config import apply_variant, check
 from seqrec.utils.errors import UserError
 
@@ -26,7 +25,7 @@ FLOOR_LOSSES = {"bce": "backbone.attention_dropout=.5", "cross_entropy": "backbo
 
 def main(arguments: list[str] | None = None) -> None:
     """Time, print the table, and write it as JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("overrides", nargs="*", help="as for training, like dataset=beauty loss=bce")
     parser.add_argument(
         "--epochs", type=above_zero, default=3, help="epochs to time, after one that warms up (default 3)"

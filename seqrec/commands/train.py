@@ -1,26 +1,39 @@
 """Run one experiment, or a sweep with -m."""
 
+import functools
 import logging
 import os
 import sys
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.cli import JobFailed, conf_folder, set_up_logging
+from seqrec.cli import JobFailed, Parser, conf_folder, set_up_logging
 from seqrec.config import apply_variant, check, run_path
 from seqrec.evaluation.metrics import METRICS
 from seqrec.runs.directory import RunDir, remove_if_empty
 from seqrec.runs.summary import results_table
 from seqrec.utils.errors import UserError
+from seqrec.utils.orphans import end_with_parent
 
 log = logging.getLogger("seqrec")
 INTERRUPTED = "interrupted; the same command, without force=true, goes on from the last checkpoint"
 
-OmegaConf.register_new_resolver("run_path", lambda *, _root_: run_path(_root_), replace=True)
+
+def path_of_job(*, _root_: DictConfig) -> str:
+    """Return the path of a run, which Hydra wants to know before the configuration is checked."""
+    try:
+        return run_path(_root_)
+    except Exception:  # there is no end to what a wrong value makes of it, and the check names the value
+        check(apply_variant(_root_))
+        raise
+
+
+OmegaConf.register_new_resolver("run_path", path_of_job, replace=True)
 OmegaConf.register_new_resolver("names", ",".join, replace=True)
 OmegaConf.register_new_resolver("metric_names", lambda: ", ".join(METRICS), replace=True)
 
@@ -29,6 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the jobs that the arguments (those of the process by default) describe."""
     if arguments is not None:
         sys.argv[1:] = arguments  # where Hydra looks for them
+    parser = get_args_parser()
+    parser.error = functools.partial(Parser.error, parser)  # Hydra's own prints its usage and exits
+    parser.parse_args()
     hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(run_job)()
 
 
@@ -38,6 +54,7 @@ def run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
+        end_with_parent()
         try:
             return job(config, folder, multirun=True)
         except UserError as error:

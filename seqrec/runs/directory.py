@@ -12,7 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.config import config_hash, training_hash
+from seqrec.config import config_hash, refuse_incomplete, training_hash, with_younger_keys
 from seqrec.utils.addresses import current_address
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import remove_leftovers, write_atomically, write_json
@@ -136,8 +136,8 @@ class RunDir:
         path = self.path / "config.yaml"
         try:
             config = OmegaConf.create(read_plain(path))
+            refuse_incomplete(with_younger_keys(config.copy()))
             config_hash(config)
-            _ = [config[key] for key in ("data_dir", "cache_dir", "output_dir")]  # not in the hash
         except Exception as error:  # a damaged or foreign file fails in any way
             detail = str(error).removeprefix(f"{path}: ") if isinstance(error, UserError) else type(error).__name__
             raise UserError(

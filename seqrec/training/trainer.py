@@ -241,7 +241,7 @@ class Trainer:
     def _mend_best(self, weights: dict[str, Tensor]) -> None:
         """Make best.pt agree with last.pt, whose `weights` are given, wherever the process before ended.
 
-        Raises UserError if the best weights are lost.
+        Raises UserError if the best weights are lost, and this epoch does not make them again.
         """
         state = self.state
         if state.best is None:  # best.pt is of the stage before, or not there yet
@@ -253,6 +253,11 @@ class Trainer:
         if best is None:
             raise UserError(f"{self.checkpoints.folder / 'best.pt'} is missing; start again with force=true")
         if best.get("epoch") != state.best_epoch and not state.stopped:
+            if best.get("epoch") != state.epoch + 1:
+                raise UserError(
+                    f"{self.checkpoints.folder / 'best.pt'} is of epoch {best.get('epoch')}, the best one was "
+                    f"{state.best_epoch}; start again with force=true"
+                )
             # earlier versions wrote best.pt first; where this epoch comes out as it did, it is the best one again
             log.warning(
                 "warning: the best weights so far are lost; the best epoch is one from epoch %d on", state.epoch + 1
