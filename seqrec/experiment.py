@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -144,14 +145,18 @@ def begin(experiment: Experiment, run_dir: RunDir) -> dict:
     return manifest
 
 
-def train(experiment: Experiment, run_dir: RunDir) -> State:
-    """Train the method, or resume from the last checkpoint, and leave it at its best epoch."""
+def train(experiment: Experiment, run_dir: RunDir, watch: Callable[[list[dict]], None] = lambda history: None) -> State:
+    """Train the method, or resume from the last checkpoint, and leave it at its best epoch.
+
+    `watch` sees the history after every epoch, and all of it when training goes on; what it raises ends training.
+    """
     with closing(EventWriter(run_dir.path / "tensorboard")) as events:
 
         def record(history: list[dict]) -> None:
             if experiment.fabric.is_global_zero:
                 run_dir.write_history(history)
                 events.write(history)
+                watch(history)
 
         state = make_trainer(experiment, run_dir.path, record).fit()
     log.info("training ended: %s", state.stopped)

@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -12,13 +13,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from seqrec.commands import sweep
 from seqrec.cli import JobFailed, Parser, conf_folder, set_up_logging
 from seqrec.config import apply_variant, check, run_path
 from seqrec.evaluation.metrics import METRICS
 from seqrec.runs.directory import RunDir, remove_if_empty
 from seqrec.runs.summary import results_table
-from seqrec.utils.errors import UserError
-from seqrec.utils.orphans import end_with_parent
+from seqrec.tuning.choice import choices
+from seqrec.tuning.study import is_trial
+from seqrec.tuning.trial import run_trial
 
 log = logging.getLogger("seqrec")
 INTERRUPTED = "interrupted; the same command, without force=true, goes on from the last checkpoint"
@@ -45,7 +48,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = get_args_parser()
     parser.error = functools.partial(Parser.error, parser)  # Hydra's own prints its usage and exits
     parser.parse_args()
-    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(run_job)()
+    entry = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(run_job)
+    records = sweep.run(entry)
+    sweep.refuse_failures(records)
+    for chosen in choices(records, sys.argv[1:]):
+        sys.argv[1:] = chosen.arguments
+        records = sweep.run(entry)
+        chosen.keep([record["directory"] for record in records])
+        sweep.refuse_failures(records)
 
 
 def run_job(config: DictConfig) -> float | None:
@@ -54,12 +64,8 @@ def run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
-        end_with_parent()
-        try:
-            return job(config, folder, multirun=True)
-        except UserError as error:
-            log.error("failed: %s\n  %s", folder, error)  # at the end Hydra names the first alone
-            raise
+        run_it = run_trial if is_trial(config) else partial(job, multirun=True)
+        return sweep.in_own_process(lambda: run_it(config, folder), config)
     try:
         return job(config, folder)
     except Exception as error:
@@ -90,7 +96,7 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         return None
     if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # a further process of a data-parallel run: the first one writes
         return run(config, run_dir)
-    with run_dir.lock():
+    with run_dir.lock(patience=5 if multirun else 0):  # a killed sweep takes its jobs along, but not at once
         if config.force:
             run_dir.set_aside()
         run_dir.refuse_another(config)

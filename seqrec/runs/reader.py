@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seqrec.config import digest, flatten, hashed_values, method_name
+from seqrec.config import STUDY_FOLDER, digest, flatten, hashed_values, method_name
 from seqrec.evaluation.metrics import DEFAULT, per_user, settle_ties, summarise
 from seqrec.runs.directory import DONE, TRACES, read_position_profile
 from seqrec.utils.errors import UserError
@@ -100,12 +100,16 @@ def noise_of(config: dict) -> dict[str, object]:
 
 
 def find(folders: list[Path]) -> list[Path]:
-    """Return the run directories at or below the folders, sorted, each once; raises UserError for a missing folder."""
+    """Return the run directories at or below the folders, sorted, each once, without the trials of studies.
+
+    Raises UserError for a missing folder.
+    """
     found = {}
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
-        for path, _, files in os.walk(folder):
+        for path, below, files in os.walk(folder):
+            below[:] = [name for name in below if not name.startswith(STUDY_FOLDER)]
             if TRACES & set(files):
                 found.setdefault(Path(path).resolve(), Path(path))
     return sorted(found.values())
