@@ -145,7 +145,7 @@ def begin(experiment: Experiment, run_dir: RunDir) -> dict:
     return manifest
 
 
-def train(experiment: Experiment, run_dir: RunDir, watch: Callable[[list[dict]], None] = lambda history: None) -> State:
+def train(experiment: Experiment, run_dir: RunDir, watch: Callable[[list[dict]], None] = lambda _: None) -> State:
     """Train the method, or resume from the last checkpoint, and leave it at its best epoch.
 
     `watch` sees the history after every epoch, and all of it when training goes on; what it raises ends training.

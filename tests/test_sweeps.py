@@ -15,7 +15,7 @@ from seqrec.runs.summary import sweep_table
 from seqrec.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8", "backbone.layers=1")
+SMALL = ("dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8")
 EPOCHS = (150, 2, 3)
 LOCAL = {
     "basic": (),
@@ -137,7 +137,7 @@ def test_a_launcher_that_breaks_is_called_again_as_long_as_jobs_begin(tmp_path, 
     assert found["status"] == "complete"
     assert len(calls) == breaks + 1
     sweep.refuse_failures([found])
-    with pytest.raises(UserError, match="1 of 1 runs .* out of luck"):
+    with pytest.raises(UserError, match=r"1 of 1 runs .* out of luck"):
         sweep.refuse_failures([found | {"status": "killed", "error": "out of luck"}])
 
 

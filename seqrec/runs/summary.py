@@ -27,7 +27,8 @@ def results_table(metrics: dict, path: Path) -> str:
 def sweep_table(records: list[dict]) -> str:
     """Return a line per job of a sweep as aligned text, and the reasons of those that are not complete.
 
-    A record has `overrides`, `status`, `monitor`, `directory`, the `state` of a trial, and a `value` or an `error`. Overrides that all jobs share are not shown.
+    A record has `overrides`, `status`, `monitor`, `directory`, the `state` of a trial, and a `value` or an `error`. Overrides
+    that all jobs share are not shown.
     """
     shared = set.intersection(*(set(record["overrides"]) for record in records)) if len(records) > 1 else set()
     names = [" ".join(part for part in record["overrides"] if part not in shared) for record in records]

@@ -41,9 +41,9 @@ def run_trial(config: DictConfig, folder: Path) -> float:
     for key in TUNE_RULES:
         check_value(config, key, TUNE_RULES)
     tune, number = config.tune, int(config.tune.trial)
+    refuse(config, folder.parent)
     space, config = search_space(config), apply_variant(config)
     check(config)
-    refuse(config, folder.parent)
     run_dir = RunDir(folder)
     with run_dir.lock(patience=5):
         describe_study(folder.parent, space, tune, config.trainer.monitor)
