@@ -16,7 +16,7 @@ from seqrec.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8")
-EPOCHS = (150, 2, 3)
+EPOCHS = (60, 2, 3)
 LOCAL = {
     "basic": (),
     "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
@@ -93,7 +93,6 @@ def test_a_killed_job_is_named_the_others_go_on_and_the_same_command_completes_i
     assert statuses(output) == dict(zip(names, ("killed", "complete", "complete"), strict=True)), output
     assert f"killed: {names[0]}: " in output
     assert len(list(tmp_path.rglob("DONE"))) == 2
-    epochs = len((run_dir / "history.jsonl").read_text().splitlines())
 
     again = start(tmp_path, *arguments)
     output, errors = again.communicate()
@@ -101,7 +100,7 @@ def test_a_killed_job_is_named_the_others_go_on_and_the_same_command_completes_i
     assert set(statuses(output).values()) == {"complete"}
     assert len(list(tmp_path.rglob("DONE"))) == 3
     if launcher == "basic":
-        assert output.count("epoch ") < EPOCHS[0] + 2 - epochs  # it went on from its checkpoint
+        assert 0 < output.count("\nepoch ") < EPOCHS[0]  # it went on from its checkpoint
         assert output.count("complete already") == 2
 
 
