@@ -1,4 +1,4 @@
-"""docs/extending.md and examples/own_method, carried out word for word in a copy of the repository."""
+"""The pages of docs/extending/ and examples/own_method, carried out word for word in a copy of the repository."""
 
 import os
 import re
@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "extending.md").read_text()
+PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "extending").glob("*.md"))}
 FILE = re.compile(r"^(At the end of )?`([^`\n]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^    (python .*)$", re.MULTILINE)
-SECTIONS = {text.partition("\n")[0]: text for text in PAGE.split("\n## ")[1:] if FILE.search(text)}
 TINY = "dataset.users=100 dataset.items=100 dataset.clusters=4 dataset.max_length=20"
 SHORT = "dim=8 max_len=10 trainer.max_epochs=1 trainer.progress=false"
 
@@ -29,8 +28,8 @@ def copy(tmp_path):
     return tmp_path
 
 
-def write_files(section, folder):
-    for appended, path, text in FILE.findall(section):
+def write_files(page, folder):
+    for appended, path, text in FILE.findall(page):
         file = folder / path
         assert file.exists() == bool(appended), path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,12 +57,13 @@ def shortened(command):
     return f"{command} {SHORT} {'' if 'dataset=' in command else TINY}"
 
 
-def test_the_table_lists_the_files_of_every_section():
-    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.*?) \|$", PAGE.partition("\n## ")[0], re.MULTILINE)[1:]
-    named = {kind: re.findall("`([^`]+)`", files + test) for kind, files, test in rows}
+def test_the_table_lists_the_files_of_every_page():
+    index = (ROOT / "docs" / "extending.md").read_text()
+    rows = re.findall(r"^\| \[.+?\]\(extending/(.+?)\.md\) \| (.+?) \| (.*?) \|$", index, re.MULTILINE)
+    named = {name: re.findall("`([^`]+)`", files + test) for name, files, test in rows}
     shown = {
-        heading.removeprefix("A "): [path for _, path, _ in FILE.findall(text) if not path.startswith("data/")]
-        for heading, text in SECTIONS.items()
+        name: [path for _, path, _ in FILE.findall(page) if not path.startswith("data/")]
+        for name, page in PAGES.items()
     }
     assert named == shown
     assert all(len(paths) <= 4 for paths in named.values())
@@ -71,18 +71,18 @@ def test_the_table_lists_the_files_of_every_section():
 
 def test_everything_at_once(copy):
     """One run with all additions; each alone, with its tests, is slow."""
-    for section in SECTIONS.values():
-        write_files(section, copy)
+    for page in PAGES.values():
+        write_files(page, copy)
     choices = "method=itemdrop backbone=decay loss=hinge noise=stutter eval.metrics=[HR,NDCG,RBP]"
     output = execute(f"python train.py {choices} {SHORT} {TINY}", copy)
     assert "RBP@10" in output
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SECTIONS)
-def test_a_section_word_for_word(name, copy):
-    write_files(SECTIONS[name], copy)
-    commands = COMMAND.findall(SECTIONS[name])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_word_for_word(name, copy):
+    write_files(PAGES[name], copy)
+    commands = COMMAND.findall(PAGES[name])
     assert commands
     for command in commands:
         output = execute(shortened(command), copy)
@@ -102,8 +102,6 @@ def test_the_example_word_for_word(copy):
 
 
 def test_the_example_is_the_method_of_the_page():
-    for path, text in [
-        (path, text) for _, path, text in FILE.findall(SECTIONS["A method"]) if "itemdrop.md" not in path
-    ]:
+    for path, text in [(path, text) for _, path, text in FILE.findall(PAGES["method"]) if "itemdrop.md" not in path]:
         own = ROOT / "examples" / "own_method" / path.replace("seqrec/methods", "mylab")
         assert path.startswith("tests/") or own.read_text() == text.replace("seqrec.methods.itemdrop", "mylab.itemdrop")

@@ -19,20 +19,21 @@ class Wanted:
     def __init__(self, path: Path):
         content = yaml.safe_load(path.read_text())
         self.noises, self.settings = content.get("noises", {}), content.get("settings", {})
+        self.commands = content.get("commands", {})
         self.tables = {
-            name: spec | {"rows": [self._row(row) for row in spec["rows"]]} for name, spec in content["tables"].items()
+            name: spec | {"rows": [self.row(row) for row in spec["rows"]]} for name, spec in content["tables"].items()
         }
 
-    def _row(self, row: str | dict) -> dict:
+    def row(self, row: str | dict) -> dict:
+        """Return a row of a table, or a setting by its name, completed from the named settings; raises UserError for an unknown name."""
         row = {"run": row} if isinstance(row, str) else row
-        named = self.settings[self._known(row["run"])] if "run" in row else {}
-        row = {"against": (), "reported": ""} | named | row
-        return row | {"against": [self.settings[self._known(name)] for name in row["against"]]}
+        row = {"against": (), "reported": ""} | (self._known(row["run"]) if "run" in row else {}) | row
+        return row | {"against": [self._known(name) for name in row["against"]]}
 
-    def _known(self, name: str) -> str:
+    def _known(self, name: str) -> dict:
         if name not in self.settings:
             raise UserError(f"results/tables.yaml: {name}: no such name under settings")
-        return name
+        return self.settings[name]
 
     def noise(self, spec: dict, ratio: float) -> tuple[str, str]:
         """Return the hash of the noise and the ratio as runs.csv has them; clean data are ratio 0 of any noise."""
@@ -82,8 +83,9 @@ class Results:
         return found[found.configuration.isin(runs.configuration)]
 
     def command(self, setting: str) -> str:
-        """Return the arguments of train.py with which a setting was first run, as a cell of a table."""
-        return f"`{self.commands[setting]}`" if self.commands.get(setting) else ""
+        """Return arguments of train.py as a cell of a table: those of tables.yaml, or those of the first run of the setting."""
+        command = self.wanted.commands.get(setting) or self.commands.get(setting)
+        return f"`{command}`" if command else ""
 
     def gain(self, setting: str, against: str, noise: tuple[str, str], metric: str) -> dict[str, str] | None:
         """Return the row of gains.csv that compares two settings, its `note` naming the seeds where both sides have more."""

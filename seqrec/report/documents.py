@@ -37,6 +37,11 @@ def shown_gain(row: dict[str, str] | None) -> str:
     return f"{gain} [{low}, {high}]{row['note']}"
 
 
+def chosen(frame: pd.DataFrame, spec: dict) -> str:
+    """Return a table as Markdown: its first column and those that the spec names, all of them if it names none."""
+    return markdown(frame[[frame.columns[0], *spec["columns"]]] if "columns" in spec else frame)
+
+
 def epochs(runs: pd.DataFrame) -> str:
     """Return the number of epochs of each run, and its best one."""
     pairs = zip(runs["epochs"], runs["best_epoch"], strict=True)
@@ -71,7 +76,7 @@ def table_of_runs(results: Results, spec: dict) -> str:
         lines.append(line | {"NDCG@10 against": "; ".join(gains), "reported (HR@10 / NDCG@10)": row["reported"]})
     frame = pd.DataFrame(lines)
     optional = ("NDCG@10 against", "reported (HR@10 / NDCG@10)")
-    return markdown(frame.drop(columns=[name for name in optional if not frame[name].any()]))
+    return chosen(frame.drop(columns=[name for name in optional if not frame[name].any()]), spec)
 
 
 def table_of_trials(results: Results, spec: dict) -> str:
@@ -109,8 +114,7 @@ def table_of_ratios(results: Results, spec: dict) -> str:
             | {f"{spec['metric']} at {ratio:g}": shown for ratio, shown in found.shown.items()}
             | {f"retained at {spec['ratios'][-1]:g}": NOT_RUN if np.isnan(kept) else f"{100 * kept:.0f} %"}
         )
-    frame = pd.DataFrame(lines)
-    return markdown(frame if spec.get("commands", True) else frame.drop(columns="`python train.py ...`"))
+    return chosen(pd.DataFrame(lines), spec)
 
 
 def table_of_gains(results: Results, spec: dict) -> str:
@@ -135,6 +139,18 @@ def table_of_gains(results: Results, spec: dict) -> str:
     return markdown(pd.DataFrame(lines, columns=["", *(f"{spec['metric']} at {ratio:g}" for ratio in spec["ratios"])]))
 
 
+def table_of_methods(results: Results, spec: dict) -> str:
+    """Return a table with a line per method: texts, and its gain over the setting that it is first compared with, under each heading."""
+    lines = []
+    for row in spec["rows"]:
+        line = {"method": row["label"], **row["texts"]}
+        for heading, name in row["gains"].items():
+            ours = results.wanted.row(name)
+            line[heading] = shown_gain(results.gain(ours["setting"], ours["against"][0]["setting"], CLEAN, "NDCG@10"))
+        lines.append(line)
+    return markdown(pd.DataFrame(lines))
+
+
 def table_of_cells(results: Results, spec: dict) -> str:
     """Return a table with a line per setting and a column per perturbation of finished runs."""
     metric, lines = spec["metric"], []
@@ -149,7 +165,7 @@ def table_of_cells(results: Results, spec: dict) -> str:
                 shown += f" ({mean(hits[f'{metric} drop'], lambda drop: f'{-100 * drop:+.0f} %')})"
             line[f"{metric}, {cell.get('name', cell['attack'])}"] = shown
         lines.append(line)
-    return markdown(pd.DataFrame(lines))
+    return chosen(pd.DataFrame(lines), spec)
 
 
 def table_of_fields(results: Results, spec: dict) -> str:
@@ -192,6 +208,7 @@ KINDS = {
     "trials": table_of_trials,
     "ratios": table_of_ratios,
     "gains": table_of_gains,
+    "methods": table_of_methods,
     "cells": table_of_cells,
     "fields": table_of_fields,
 }

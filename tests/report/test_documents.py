@@ -82,6 +82,30 @@ tables:
     assert table(0.026)[2] == "| a | +10.0 % [+0.0 %, +20.0 %] | +20.0 % [+10.0 %, +30.0 %] |"
 
 
+def test_a_table_of_methods_has_texts_and_the_gain_over_what_is_compared_first(results):
+    gains = {"setting": "a", "against": "b", "noise_setting": "", "ratio": 0, "metric": "NDCG@10", "seeds": "1"}
+    text = """
+settings: {mine: {setting: a, label: A, against: [base, other]}, base: {setting: b, label: B}, other: {setting: c, label: C}}
+tables: {here: {kind: methods, rows: [{label: M, texts: {paper: P}, gains: {BCE: mine}}]}}
+"""
+    found = results([{"setting": name} for name in "abc"], [gains | {"gain": 0.1, "low": 0, "high": 0.2}], text)
+    lines = documents.table_of_methods(found, found.wanted.tables["here"]).splitlines()
+    assert lines[0] == "| method | paper | BCE |"
+    assert lines[2] == "| M | P | +10.0 % [+0.0 %, +20.0 %] |"
+
+
+def test_a_table_has_the_columns_that_are_asked_for(results):
+    text = """
+settings: {a: {setting: a, label: A}}
+commands: {a: short}
+tables: {here: {kind: ratios, metric: NDCG@10, noise: insert, ratios: [0], columns: [retained at 0, "`python train.py ...`"], rows: [a]}}
+"""
+    found = results([{"setting": "a", "command": "as it was run", "test NDCG@10": 0.5}], text=text)
+    lines = documents.table_of_ratios(found, found.wanted.tables["here"]).splitlines()
+    assert lines[0] == "|  | retained at 0 | `python train.py ...` |"
+    assert lines[2] == "| A | 100 % | `short` |"
+
+
 def test_a_mean_over_seeds_has_an_unsigned_deviation():
     values = pd.Series(["0.1", "0.3"])
     assert mean(values) == ".2000 ± .1414"
@@ -239,6 +263,29 @@ def test_committed_files_are_consistent(committed):
     assert set(committed.wanted.noises.values()) == set(runs.noise_setting) - {""}
 
 
+def setting_of(command, runs):
+    """The setting that arguments of train.py stand for, on the data of its runs."""
+    config = OmegaConf.to_container(apply_variant(configure(*command.split())), resolve=True)
+    assert noise_of(config) == {"name": "none"}
+    trained = runs.parameters.iloc[0] != "0"
+    return setting_hash(settings_of(config, trained), runs.data_sha256.iloc[0])
+
+
+def short_commands():
+    """The short commands of results/tables.yaml; all but the first of each experiment are slow to compose."""
+    seen = set()
+    for setting, command in Wanted(ROOT / "results" / "tables.yaml").commands.items():
+        first = command.split()[0]
+        yield pytest.param(setting, command, marks=[pytest.mark.slow] if first in seen or "/" not in first else [])
+        seen.add(first)
+
+
+@pytest.mark.parametrize(("setting", "command"), list(short_commands()))
+def test_a_short_command_gives_its_setting(setting, command, committed):
+    runs = committed.files["runs"]
+    assert setting_of(command, runs[runs.setting == setting]) == setting
+
+
 def test_the_documents_are_those_of_the_committed_results(committed):
     used = set()
     for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
@@ -286,6 +333,4 @@ def test_a_strongest_setting_of_sasrec_is_the_best_of_the_committed_results(name
     ]
     chosen = chosen[chosen.backbone.str.startswith("sasrec")]
     best = chosen.groupby("setting")["valid NDCG@10"].agg(lambda values: values.astype(float).mean()).idxmax()
-    config = OmegaConf.to_container(apply_variant(configure(f"experiment={name}")), resolve=True)
-    assert noise_of(config) == {"name": "none"}
-    assert setting_hash(settings_of(config, trained=True), chosen.data_sha256.iloc[0]) == best
+    assert setting_of(f"experiment={name}", chosen) == best
