@@ -41,7 +41,6 @@ NOT_HASHED = (
     "trainer.progress",
     "trainer.checkpoint_minutes",
 )
-STUDY_FOLDER = "study-"  # begins the name of a folder of trials
 PLAIN_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,200}")
 
 
@@ -146,20 +145,14 @@ def method_name(config: DictConfig | dict) -> str:
 
 
 def run_path(config: DictConfig) -> str:
-    """Return <dataset>/<noise>/<backbone>-<method>[-<variant>]/seed<k>-<hash>, of a trial .../study-<hash>/trial-<k>.
+    """Return <dataset>/<noise>/<backbone>-<method>[-<variant>]/seed<k>-<hash>.
 
     Raises UserError for a name that would lead elsewhere.
     """
-    tune = OmegaConf.to_container(config.tune, resolve=True) if "tune" in config else {"trial": None}
     config = apply_variant(config)
     noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
     model = "-".join(str(name) for name in (config.backbone.name, method_name(config), config.variant) if name)
-    last = [f"seed{config.seed}-{config_hash(config)}"]
-    if tune["trial"] is not None:
-        searched = {key: tune[key] for key in ("space", "startup", "prune_from")}
-        searched["backbone"] = tune["backbones"].get(config.backbone.name)
-        last = [f"{STUDY_FOLDER}{digest([hashed_values(config), searched])}", f"trial-{tune['trial']:03d}"]
-    names = (str(config.dataset.name), noise, model, *last)
+    names = (str(config.dataset.name), noise, model, f"seed{config.seed}-{config_hash(config)}")
     for name in names:
         if not PLAIN_NAME.fullmatch(name):
             raise UserError(f"{name!r}: a name becomes a folder; give names without /, \\ and control characters")
@@ -271,15 +264,9 @@ def refuse_incomplete(config: DictConfig) -> None:
             raise UserError(f"{key}={value}: must be a group, like those in conf/{key}")
 
 
-TUNE_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
-    **dict.fromkeys(("tune.trials", "tune.startup", "tune.prune_from"), (_positive, "a whole number above 0")),
-    "tune.seeds": (lambda v: len(v) > 0 and all(map(_whole, v)), "a list of whole numbers, like [1,2,3]"),
-}
-
-
-def check_value(config: DictConfig, key: str, rules: dict = RULES) -> None:
+def check_value(config: DictConfig, key: str) -> None:
     """Raise UserError, naming key and value, if the value of a key makes no sense by itself."""
-    (rule, wanted), value = rules[key], OmegaConf.select(config, key, default=ABSENT)
+    (rule, wanted), value = RULES[key], OmegaConf.select(config, key, default=ABSENT)
     if value is ABSENT:  # of a loss, split or backbone that was not chosen
         return
     try:

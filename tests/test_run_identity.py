@@ -12,6 +12,7 @@ from job_setting import configure
 
 from seqrec.build import load
 from seqrec.commands import train
+from seqrec.config import run_path
 from seqrec.report.write import collect
 from seqrec.utils.addresses import FIRST_ADDRESS, current_address
 from seqrec.utils.instantiate import locate
@@ -48,7 +49,7 @@ FIRST_RUNS = {
 
 @pytest.mark.parametrize("directory", FIRST_RUNS)
 def test_a_run_directory_that_was_given_out_never_changes(directory):
-    assert train.run_path(configure(*FIRST_RUNS[directory])) == directory
+    assert run_path(configure(*FIRST_RUNS[directory])) == directory
 
 
 @pytest.mark.parametrize(("now", "first"), FIRST_ADDRESS.items())
@@ -94,7 +95,7 @@ def test_a_run_of_earlier_code_is_resumed_to_the_same_ranks(directory, tmp_path)
 @pytest.mark.parametrize("directory", RUNS)
 def test_a_run_of_earlier_code_is_found_complete_and_evaluated_again(directory, tmp_path):
     finished = EARLIER / "finished" / directory
-    assert train.run_path(configure(*SMALL, *RUNS[directory])) == directory
+    assert run_path(configure(*SMALL, *RUNS[directory])) == directory
     folder = shutil.copytree(finished, tmp_path / "run")
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     train.job(configure(*SMALL, *RUNS[directory]), folder)

@@ -104,6 +104,16 @@ def test_a_killed_job_is_named_the_others_go_on_and_the_same_command_completes_i
         assert output.count("complete already") == 2
 
 
+def test_a_job_without_a_path_is_refused_and_the_others_go_on(tmp_path):
+    job = start(tmp_path, "method=popularity", "dataset.name=a,b/c,d")
+    output, errors = job.communicate()
+    assert job.returncode == 1
+    assert set(statuses(output).values()) == {"complete", "failed"}
+    assert "a name becomes a folder" in errors
+    assert len(list(tmp_path.rglob("DONE"))) == 2
+    assert not list(tmp_path.rglob(".refused"))
+
+
 def test_the_table_shows_what_differs_and_why_a_run_is_missing(tmp_path):
     good, bad = (
         {"overrides": ["dim=8", f"seed={seed}"], "directory": str(tmp_path), "monitor": "NDCG@10", "state": "complete"}

@@ -37,8 +37,8 @@ def trial(tmp_path, monkeypatch):
 
     def run(number: int, *overrides: str) -> Path:
         config = configure(*SHORT, "tune=plain", f"tune.trial={number}", *TINY, f"output_dir={tmp_path}", *overrides)
-        run_trial(config, tmp_path / run_path(config))
-        return tmp_path / run_path(config)
+        run_trial(config, tmp_path / study.place(config))
+        return tmp_path / study.place(config)
 
     return run
 
@@ -201,7 +201,7 @@ def test_what_cannot_be_tuned_is_refused(tmp_path, overrides, message):
 def test_the_search_space_is_no_part_of_a_runs_hash():
     tuned, plain = configure("tune=plain", "tune.trials=7"), configure()
     assert config_hash(apply_variant(tuned)) == config_hash(apply_variant(plain))
-    assert run_path(tuned) == run_path(plain)
+    assert study.place(tuned) == run_path(plain)
 
 
 def command(folder: Path) -> list[str]:

@@ -15,28 +15,39 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqrec.cli import JobFailed, Parser, conf_folder, set_up_logging
 from seqrec.commands import sweep
-from seqrec.config import apply_variant, check, run_path
+from seqrec.config import apply_variant, check
 from seqrec.evaluation.metrics import METRICS
 from seqrec.runs.directory import RunDir, remove_if_empty
 from seqrec.runs.summary import results_table
 from seqrec.tuning.choice import choices
-from seqrec.tuning.study import is_trial
+from seqrec.tuning.study import is_trial, place
 from seqrec.tuning.trial import run_trial
 
 log = logging.getLogger("seqrec")
+REFUSED = ".refused"  # stands for the path of a job that has none
 INTERRUPTED = "interrupted; the same command, without force=true, goes on from the last checkpoint"
 
 
-def path_of_job(*, _root_: DictConfig) -> str:
-    """Return the path of a run, which Hydra wants to know before the configuration is checked."""
+def path_of_job(config: DictConfig) -> str:
+    """Return the path of a run or trial, which Hydra wants to know before the configuration is checked."""
     try:
-        return run_path(_root_)
+        return place(config)
     except Exception:  # there is no end to what a wrong value makes of it, and the check names the value
-        check(apply_variant(_root_))
+        check(apply_variant(config))
         raise
 
 
-OmegaConf.register_new_resolver("run_path", path_of_job, replace=True)
+def path_in_sweep(*, _root_: DictConfig) -> str:
+    """Return the path of a run; in a sweep that of a job without one is refused later, by the job, so that the others go on."""
+    try:
+        return path_of_job(_root_)
+    except Exception:
+        if sweep.VARIABLE in os.environ:
+            return REFUSED
+        raise
+
+
+OmegaConf.register_new_resolver("run_path", path_in_sweep, replace=True)
 OmegaConf.register_new_resolver("names", ",".join, replace=True)
 OmegaConf.register_new_resolver("metric_names", lambda: ", ".join(METRICS), replace=True)
 
@@ -64,12 +75,19 @@ def run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
-        run_it = run_trial if is_trial(config) else partial(job, multirun=True)
-        return sweep.in_own_process(lambda: run_it(config, folder), config)
+        return sweep.in_own_process(partial(job_of_sweep, config, folder), config)
     try:
         return job(config, folder)
     except Exception as error:
         raise JobFailed from error
+
+
+def job_of_sweep(config: DictConfig, folder: Path) -> float | None:
+    """Run one job of a sweep: a trial or an experiment. Raises UserError where it has no path."""
+    if folder.name == REFUSED:
+        remove_if_empty(folder)
+        path_of_job(config)
+    return run_trial(config, folder) if is_trial(config) else job(config, folder, multirun=True)
 
 
 def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from seqrec.config import STUDY_FOLDER
 from seqrec.report.analysis import Report
 from seqrec.report.grids import Grid
 from seqrec.report.training import Panel, conditions
+from seqrec.runs.directory import STUDY_FOLDER
 from seqrec.tuning.study import COMPLETE, DIVERGED, PRUNED, STUDY, ended_trials
 
 

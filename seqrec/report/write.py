@@ -20,7 +20,7 @@ DEFAULT_BASELINE = "plain"
 PAGE = "index.html"
 PANELS_A_SHEET = 24
 OWN = (
-    *("table-*", "robustness-*", "gain-*", "significance-*", "slices-*", "maps.csv"),
+    *("table-*", "robustness-*", "gain-*", "significance-*", "slices-*", "tuning.csv", "maps.csv"),
     *(f"figures/{name}-*" for name in ("curve", "training", "own", "search", "positions", "places", "maps")),
 )
 
@@ -74,7 +74,12 @@ def report(
         ]
         for table in found.tables
     }
-    general = [grids.noise_floor(found), *by_slice, tuning.grid(searched), grids.left_out(found)]
+    general = [
+        grids.noise_floor(found),
+        *by_slice,
+        *([tuning.grid(searched)] if searched else []),
+        grids.left_out(found),
+    ]
 
     (output / "figures").mkdir(parents=True, exist_ok=True)
     if target.exists():  # files of an earlier report on other noise would look like this one's

@@ -19,6 +19,7 @@ from seqrec.utils.files import remove_leftovers, write_atomically, write_json
 from seqrec.utils.plain_yaml import read_plain
 
 DONE = "DONE"
+STUDY_FOLDER = "study-"  # begins the name of a folder of trials
 POSITION_PROFILE = "position_profile.npz"
 FROM_FILE = "seqrec.data.source.FileDataset"
 WRITTEN = (  # by the run itself

@@ -6,8 +6,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqrec.config import STUDY_FOLDER, config_hash
-from seqrec.runs.directory import RunDir
+from seqrec.config import config_hash
+from seqrec.runs.directory import STUDY_FOLDER, RunDir
 from seqrec.tuning.study import COMPLETE, STUDY, ended_trials, flat
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_json

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.config import digest
+from seqrec.config import digest, run_path
+from seqrec.runs.directory import STUDY_FOLDER
 from seqrec.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +21,30 @@ RUNNING, COMPLETE, PRUNED, DIVERGED = "running", "complete", "pruned", "diverged
 def is_trial(config: DictConfig) -> bool:
     """Return whether a configuration is that of a trial: trained and validated, but not tested."""
     return "tune" in config and config.tune.trial is not None
+
+
+def place(config: DictConfig) -> str:
+    """Return the path of a run, or .../study-<hash>/trial-<k> for a trial; the hash covers configuration and search space."""
+    path = run_path(config)
+    if not is_trial(config):
+        return path
+    tune = OmegaConf.to_container(config.tune, resolve=True)
+    model, _, run = path.rpartition("/")
+    searched = [
+        run,
+        tune["backbones"].get(config.backbone.name),
+        *(tune[key] for key in ("space", "startup", "prune_from")),
+    ]
+    return f"{model}/{STUDY_FOLDER}{digest(searched)}/trial-{tune['trial']:03d}"
+
+
+def check_tune(tune: DictConfig) -> None:
+    """Raise UserError, naming the key, for a value of `tune` that makes no sense."""
+    for key in ("trials", "startup", "prune_from"):
+        if not (isinstance(tune[key], int) and tune[key] > 0):
+            raise UserError(f"tune.{key}={tune[key]}: must be a whole number above 0")
+    if not (OmegaConf.is_list(tune.seeds) and tune.seeds and all(isinstance(seed, int) for seed in tune.seeds)):
+        raise UserError(f"tune.seeds={tune.seeds}: must be a list of whole numbers, like [1,2,3]")
 
 
 def read_trial(folder: Path) -> dict:

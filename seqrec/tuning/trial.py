@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.config import TUNE_RULES, apply_variant, check, check_value
+from seqrec.config import apply_variant, check
 from seqrec.runs.directory import RunDir
 from seqrec.tuning.study import (
     COMPLETE,
@@ -18,6 +18,7 @@ from seqrec.tuning.study import (
     STUDY,
     TRIAL,
     Search,
+    check_tune,
     ended_trials,
     read_trial,
     search_space,
@@ -38,8 +39,7 @@ def run_trial(config: DictConfig, folder: Path) -> float:
 
     Raises UserError for a method without training, for fusion, and for other data than the trials before had.
     """
-    for key in TUNE_RULES:
-        check_value(config, key, TUNE_RULES)
+    check_tune(config.tune)
     tune, number = config.tune, int(config.tune.trial)
     refuse(config, folder.parent)
     space, config = search_space(config), apply_variant(config)
