@@ -66,7 +66,10 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
             f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
         )
     others = {} if resumed else {f"method.{key}": config.method[key] for key in method.finished_runs}
-    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(config.fusion.get("runs", []))}
+    runs = config.fusion.get("runs", OmegaConf.create([]))
+    if not OmegaConf.is_list(runs):
+        raise UserError(f"fusion.runs={runs}: must be a list of run directories, like [DIR,DIR]")
+    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(runs)}
     for key, folder in others.items():
         if folder is not None and not RunDir(Path(folder)).complete:
             raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
@@ -183,8 +186,14 @@ def load(folder: Path, **overrides) -> Experiment:
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)
     if experiment.method.trained:
-        if open_checkpoints(experiment, folder).load_best(experiment.method) is None:
+        epoch = open_checkpoints(experiment, folder).load_best(experiment.method)
+        if epoch is None:
             raise UserError(f"{folder} has no best.pt: the run has not finished an epoch, or the file was removed")
+        best = run_dir.metrics()["best_epoch"] if run_dir.complete else epoch
+        if epoch != best:
+            raise UserError(
+                f"{folder / 'best.pt'} is of epoch {epoch}, the best one was {best}; put the run's own back"
+            )
     else:
         tune_on_validation(experiment)
     if "_target_" in config.fusion:

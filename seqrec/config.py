@@ -221,16 +221,12 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
 # Of the groups that nothing is built from as a whole.
 KNOWN = {"eval.name", "eval.metrics", "trainer.monitor", *NOT_HASHED, *RULES}
 GROUPS = ("dataset", "split", "noise", "backbone", "loss", "method", "fusion", "trainer", "eval")
-NEEDED = (  # in every configuration
-    *GROUPS,
+OF_GROUPS = tuple(f"{group}." for group in GROUPS if group not in ("trainer", "eval"))
+NEEDED = [  # in every configuration
+    *(*GROUPS, "dataset._target_", "split._target_", "method._target_"),
     *(f"{group}.name" for group in GROUPS if group != "trainer"),
-    *("dataset._target_", "split._target_", "method._target_"),
-    *sorted(
-        key
-        for key in KNOWN - {"variants", "trainer.optimizer.lr"}
-        if key.partition(".")[0] not in GROUPS or key.startswith(("trainer.", "eval."))
-    ),
-)
+    *sorted(key for key in KNOWN - {"variants", "trainer.optimizer.lr"} if not key.startswith(OF_GROUPS)),
+]
 EVALUATION = ("eval.cutoffs", "eval.metrics", "eval.mask_history", "eval.ties")
 ABSENT = object()
 UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")

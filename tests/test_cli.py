@@ -41,29 +41,6 @@ def test_help_lists_groups_and_common_keys_without_torch():
     assert "torch imported: False" in answer.stdout
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("trainer.max_epoch=3", "trainer.max_epoch: no such key; did you mean 'trainer.max_epochs'?"),
-        ("bakbone=gru4rec", "bakbone: no such key; did you mean 'backbone'?"),
-        ("backbone=sasrecc", "backbone=sasrecc: no such choice; did you mean 'sasrec'?"),
-        ("dataset=beuty", "dataset=beuty: no such choice; did you mean 'beauty'?"),
-        ("experiment=lma4rec/papr", "experiment=lma4rec/papr: no such choice; did you mean 'lma4rec/paper'?"),
-        ("trainer.lr=.1", "trainer.lr: no such key; did you mean 'trainer.optimizer.lr'?"),
-        ("trainer.batch_size=-3", "trainer.batch_size=-3: must be a whole number above 0"),
-        ("output_dir=/dev/null/runs", "/dev/null/runs"),
-        ("seed=[1", "LexerNoViableAltException|missing|mismatched|no viable"),
-    ],
-)
-def test_a_mistake_is_answered_in_two_lines_without_torch(override, message):
-    answer = call(override, code=WITHOUT_TORCH)
-    lines = answer.stderr.strip().splitlines()
-    assert 1 <= len(lines) <= 2
-    assert any(part in lines[0] for part in message.split("|")), answer.stderr
-    assert answer.returncode == 1
-    assert "torch imported: False" in answer.stdout
-
-
 def test_full_error_shows_the_traceback():
     answer = call("trainer.batch_size=-3", HYDRA_FULL_ERROR="1")
     assert answer.returncode != 0

@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from seqrec.build import build
 from seqrec.commands import train
 from seqrec.config import apply_variant, check, flatten, run_path
-from seqrec.utils.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/*/*.yaml"))
@@ -92,20 +91,3 @@ def test_a_variant_changes_what_it_says_and_nothing_else():
     assert plain.pop("variant") == "full"
     assert changed == plain
     assert "/sasrec-cat-level_1/seed1-" in run_path(variants[0])
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["variant=full"], "variant=full: no such variant; choose an experiment that has some"),
-        (["experiment=cat/ablation", "variant=ful"], "variant=ful: no such variant; there are full, level_1"),
-        (["variant=a", "+variants.a={method.lamda: 1}"], r"variants.a.method.lamda: no such key"),
-        (["variant=a", "+variants.a={method: plain}"], r"variants.a.method: a variant changes single keys"),
-        (["variant=a", "+variants.a={variant: b}"], r"variants.a.variant: a variant changes single keys"),
-    ],
-)
-def test_a_wrong_variant_is_refused(overrides, message):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides)
-    with pytest.raises(UserError, match=message):
-        apply_variant(config)

@@ -169,17 +169,17 @@ def test_scoring_costs_what_the_backbone_costs(case, method, batch):
 
 
 def test_only_a_backbone_that_is_not_causal_may_leave_out_what_older_slots_need(case, method, batch):
-    asked, run = [], method.backbone.run
-    method.backbone.run = lambda x, positions, layout: asked.append(layout.newest) or run(x, positions, layout)
+    newest, run = [], method.backbone.run
+    method.backbone.run = lambda x, positions, layout: newest.append(layout.newest) or run(x, positions, layout)
     scores(method, batch)
-    assert all(asked)
-    asked.clear()
+    assert all(newest)
+    newest.clear()
     method.train().losses(batch)
-    assert asked
+    assert newest
     if method.backbone.causal:
-        assert not any(asked)
+        assert not any(newest)
     elif not hasattr(method, "contrast"):  # which compares all slots
-        assert asked[0]
+        assert newest[0]
 
 
 def test_a_saved_state_gives_the_same_scores(case, method, batch):

@@ -11,7 +11,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from seqrec.data.synthetic import Synthetic
-from seqrec.utils.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset" / "synthetic.yaml"
 
@@ -217,43 +216,3 @@ def test_users_overlap_in_time():
     has_early = np.bincount(users_of(data), ~late) > 0
     assert (has_late & has_early).sum() > 100
     assert (~has_late & has_early).sum() > 1000
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "hint"),
-    [
-        ("noise_share", 1.0, "below 1"),
-        ("noise_share", -0.1, "from 0"),
-        ("noise_share", float("nan"), "a number"),
-        ("noise_share", "much", "a number"),
-        ("noise_source", "unifrom", "did you mean 'uniform'?"),
-        ("noise_source", "popular", "did you mean 'popularity'?"),
-        ("noise_source", "qqq", "there are: uniform, popularity"),
-        ("items", 63, "dataset.clusters=32"),
-        ("items", 99, "at least 100"),
-        ("items", 900.5, "a whole number"),
-        ("users", 0, "at least 1"),
-        ("users", True, "a whole number"),
-        ("min_length", 2, "at least 3"),
-        ("mean_length", 4.5, "from 5 to 50"),
-        ("mean_length", 51, "from 5 to 50"),
-        ("max_length", 4, "at least 5"),
-        ("drift", 1.5, "from 0 to 1"),
-        ("memory", 1, "below 1"),
-        ("spurious_strength", -0.5, "from 0 to 1"),
-        ("flip_test", "yes", "true or false"),
-        ("seed", -1, "at least 0"),
-        ("zipf", float("inf"), "at least 0"),
-    ],
-)
-def test_bad_values_name_key_value_and_way_out(key, value, hint):
-    with pytest.raises(UserError) as caught:
-        make(**{key: value})
-    assert f"dataset.{key}={value} " in str(caught.value)
-    assert str(caught.value).count("\n") < 2
-    assert hint in str(caught.value)
-
-
-def test_noise_needs_enough_items():
-    with pytest.raises(UserError, match=r"dataset.items=900 .* dataset.noise_share=0.9 needs at least 1000 items"):
-        make(noise_share=0.9)

@@ -14,6 +14,7 @@ from pathlib import Path
 import bad_commands
 import bad_configurations
 import bad_data_files
+import bad_values
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,11 +29,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def rows(table):
-    """Return (arguments, what the message names) of each row of a table of configurations."""
-    for row in table:
-        line, *named = row if isinstance(row, tuple) else (row,)
-        arguments = shlex.split(line)
-        yield arguments, named or arguments[-1:]
+    """Return (arguments, what the message names) of each row of a table."""
+    split = [
+        (shlex.split(line), named) for line, *named in (row if isinstance(row, tuple) else (row,) for row in table)
+    ]
+    return [(arguments, named or arguments[-1:]) for arguments, named in split]
 
 
 @functools.cache
@@ -58,7 +59,8 @@ def answer(monkeypatch, capsys):
     def call(entry, arguments=(), guard=guarded):
         monkeypatch.setattr(sys, "argv", ["seqrec", *map(str, arguments)])
         for variable in ("HYDRA_FULL_ERROR", "SEQREC_SHORT_ERROR"):
-            monkeypatch.delenv(variable, raising=False)
+            monkeypatch.setenv(variable, "")  # so that what the call sets is taken back
+            monkeypatch.delenv(variable)
         assert guard(entry) == 1
         return capsys.readouterr().err
 
@@ -67,7 +69,7 @@ def answer(monkeypatch, capsys):
 
 def check(message, named):
     lines = message.rstrip("\n").split("\n")
-    assert lines[0].startswith("error: ")
+    assert any(line.startswith("error: ") for line in lines), message
     assert len(lines) <= 2, message
     assert len(message) < 800, message
     for word in named:
@@ -81,9 +83,9 @@ def test_a_configuration_is_refused_before_data_are_read(answer, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("arguments", "named"), rows(bad_configurations.BUILT), ids=lambda value: " ".join(value))
+@pytest.mark.parametrize(("arguments", "named"), rows(bad_values.BUILT), ids=lambda value: " ".join(value))
 def test_a_configuration_is_refused_when_it_is_built(answer, tmp_path, arguments, named):
-    arguments = [*bad_configurations.SMALL.split(), f"output_dir={tmp_path}", *arguments]
+    arguments = [*bad_values.SMALL.split(), f"output_dir={tmp_path}", *arguments]
     check(answer(lambda: train.job(configuration(arguments), tmp_path / "run"), arguments), named)
     assert not list(tmp_path.rglob("DONE"))
 
@@ -111,7 +113,7 @@ def test_a_file_of_data_is_refused(answer, tmp_path, name):
 def places(tmp_path_factory):
     """Words of the table of commands -> paths."""
     folder = tmp_path_factory.mktemp("places")
-    small = [*bad_configurations.SMALL.split(), "eval.cutoffs=[5,10]"]
+    small = [*bad_values.SMALL.split(), "eval.cutoffs=[5,10]"]
     train.job(configuration([*small, "method=markov"]), folder / "markov")
     (folder / "half").mkdir()
     OmegaConf.save(configuration([*small, "backbone.layers=1"]), folder / "half" / "config.yaml", resolve=True)
@@ -127,10 +129,10 @@ def places(tmp_path_factory):
         shutil.copytree(folder / "markov", folder / name)
         text = (folder / name / "config.yaml").read_text()
         (folder / name / "config.yaml").write_text(text.replace(old, new))
-    return {name: str(folder / name) for name in (*CONTENTS, *PLACES)}
+    return {name: str(folder / name) for name in (*CONTENTS, *PLACES)} | {"out": "out"}
 
 
-PLACES = ("markov", "half", "folder", "none", "out", "results", "data_run", "changed", "nameless")
+PLACES = ("markov", "half", "folder", "none", "results", "data_run", "changed", "nameless")
 EVENTS = "".join(f"u{user},i{(user * step) % 17}\n" for user in range(1, 30) for step in range(1, 8))
 CONTENTS = {
     "file": b"some text\n",
@@ -183,14 +185,14 @@ for line in json.load(sys.stdin):
 
 def test_the_whole_command_answers_without_torch(tmp_path):
     """One process for all rows, for each start of Python costs more than the answer."""
-    table = list(rows(bad_configurations.HYDRA))
+    table = rows(bad_configurations.HYDRA)
     given = json.dumps([arguments for arguments, _ in table])
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
     answers = subprocess.run(
         [sys.executable, "-c", QUIET], input=given, capture_output=True, text=True, cwd=tmp_path, env=variables
     ).stdout.splitlines()
     for (arguments, named), (code, message, torch) in zip(table, map(json.loads, answers), strict=True):
-        assert (code, torch) == (1, "-m" in arguments), (arguments, message)
+        assert (code, torch) == (1, False), (arguments, message)
         check(message, named)
 
 
@@ -214,13 +216,13 @@ def test_a_process_answers_in_two_lines(tmp_path, command, named):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    rows([*bad_configurations.REFUSED, *bad_configurations.BUILT]),
+    rows([*bad_configurations.REFUSED, *bad_values.BUILT]),
     ids=lambda value: " ".join(value),
 )
 def test_a_configuration_is_refused_by_the_whole_command(answer, tmp_path, monkeypatch, arguments, named):
     """The tests of the default suite compose in a faster way."""
     monkeypatch.chdir(tmp_path)
-    small = bad_configurations.SMALL.split() if (arguments, named) in list(rows(bad_configurations.BUILT)) else []
+    small = bad_values.SMALL.split() if (arguments, named) in rows(bad_values.BUILT) else []
     check(answer(train.main, [*small, *arguments]), named)
 
 

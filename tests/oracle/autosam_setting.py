@@ -99,7 +99,7 @@ def oracle(method, batch, probability, kept):
         chosen = [t for t in range(n) if a[t]]
 
         def moved(places, predicts):
-            """FMLP-Rec is asked with the slot before the predicted one last."""
+            """FMLP-Rec is run with the slot before the predicted one last."""
             return places if causal else [q + method.max_len - predicts for q in places]
 
         # L_rec

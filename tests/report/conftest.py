@@ -34,7 +34,7 @@ def writer(root):
     `changes` are dotted keys of the configuration; `level` moves all ranks down, so lower is better.
     """
 
-    def write(name, changes=None, *, level=8.0, untrained=False, better=None, equal=None, questions=None, history=None):
+    def write(name, changes=None, *, level=8.0, untrained=False, better=None, equal=None, targets=None, history=None):
         config = copy.deepcopy(CONFIG)
         if untrained:
             config["backbone"], config["loss"] = {"name": "none"}, {"name": "none"}
@@ -44,7 +44,7 @@ def writer(root):
             for group in groups:
                 node = node[group]
             node[last] = value
-        user, target = questions or (np.arange(USERS), np.arange(USERS) % ITEMS + 1)
+        user, target = targets or (np.arange(USERS), np.arange(USERS) % ITEMS + 1)
         if better is None:
             generator = np.random.default_rng([config["seed"], int(level * 10)])
             better = generator.poisson(level, len(user))
