@@ -22,9 +22,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from seqrec.cli import explain, set_up_logging
-from seqrec.runs.directory import DONE
 from seqrec.runs.summary import sweep_table
-from seqrec.tuning.study import TRIAL, read_trial
+from seqrec.tuning.study import read_trial
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_json
 from seqrec.utils.orphans import end_with_parent
@@ -103,8 +102,6 @@ def in_own_process(job: Callable[[], float | None], config: DictConfig) -> float
         overrides, starts = list(hydra_config.overrides.task), record.get("starts", 0) + 1
         record = {"overrides": overrides, "directory": str(folder), "monitor": config.trainer.monitor, "starts": starts}
         write_json(path, record)
-        if not ((folder / DONE).exists() or (folder / TRIAL).exists()):
-            import seqrec.experiment  # noqa: F401  # once for all jobs of this worker; it brings torch
         process = multiprocessing.get_context("fork").Process(target=_child, args=(job, path, record))
         process.start()
         try:

@@ -1,9 +1,9 @@
 """Run one experiment, or a sweep with -m."""
 
-import functools
 import logging
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from seqrec.cli import JobFailed, Parser, conf_folder, set_up_logging
 from seqrec.commands import sweep
 from seqrec.config import apply_variant, check
 from seqrec.evaluation.metrics import METRICS
-from seqrec.runs.directory import RunDir, remove_if_empty
+from seqrec.runs.directory import DONE, RunDir, remove_if_empty
 from seqrec.runs.summary import results_table
 from seqrec.tuning.choice import choices
-from seqrec.tuning.study import is_trial, place
+from seqrec.tuning.study import TRIAL, is_trial, place
 from seqrec.tuning.trial import run_trial
 
 log = logging.getLogger("seqrec")
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments is not None:
         sys.argv[1:] = arguments  # where Hydra looks for them
     parser = get_args_parser()
-    parser.error = functools.partial(Parser.error, parser)  # Hydra's own prints its usage and exits
+    parser.error = partial(Parser.error, parser)  # Hydra's own prints its usage and exits
     parser.parse_args()
     entry = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(run_job)
     records = sweep.run(entry)
@@ -75,11 +75,20 @@ def run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
+        import_once(config, folder)
         return sweep.in_own_process(partial(job_of_sweep, config, folder), config)
     try:
         return job(config, folder)
     except Exception as error:
         raise JobFailed from error
+
+
+def import_once(config: DictConfig, folder: Path) -> None:
+    """Import torch for all jobs of this worker, unless this one needs none; what is wrong with it, it says itself."""
+    if not ((folder / DONE).exists() or (folder / TRIAL).exists()):
+        with suppress(Exception):
+            check(apply_variant(config))
+            import seqrec.experiment  # noqa: F401
 
 
 def job_of_sweep(config: DictConfig, folder: Path) -> float | None:
