@@ -60,11 +60,11 @@ PLAIN_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,200}")
 
 
 def apply_variant(config: DictConfig) -> DictConfig:
-    """Return the configuration with the changes that `variant` stands for, and without the list of variants.
+    """Return the configuration with the changes that `variant` stands for, and without the list of variants and the search space.
 
     Raises UserError for a variant that is not listed, or that changes a key that is not there.
     """
-    changed = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "variants")])
+    changed = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "variants", "tune")])
     if config.variant is None:
         return changed
     OmegaConf.set_struct(changed, True)
