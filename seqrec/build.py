@@ -53,10 +53,7 @@ class Experiment:
 
 
 def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False) -> None:
-    """Raise UserError for a combination that cannot work, before any data is read.
-
-    A `resumed` run has taken what it needs of other runs.
-    """
+    """Raise UserError for a combination that cannot work, before any data is read. A `resumed` run needs no other runs."""
     loss, backbone = (
         locate(config[group]["_target_"]) if "_target_" in config[group] else None for group in ("loss", "backbone")
     )
@@ -64,23 +61,18 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
     if not issubclass(method, Method | Untrained):
         raise UserError(f"method._target_={config.method['_target_']}: not a class of a method")
     refuse_fusion(config, method)
-    reason = method.refuse(loss, backbone)
-    if reason:
+    if reason := method.refuse(loss, backbone):
         raise UserError(
             f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
         )
     others = {} if resumed else {f"method.{key}": config.method[key] for key in method.finished_runs}
-    runs = config.fusion.get("runs", OmegaConf.create([]))
-    if not OmegaConf.is_list(runs):
-        raise UserError(f"fusion.runs={runs}: must be a list of run directories, like [DIR,DIR]")
-    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(runs)}
+    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(config.fusion.get("runs", []))}
     for key, folder in others.items():
         if folder is not None and not RunDir(Path(folder)).complete:
             raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
     make_loggers(OmegaConf.to_container(config.logger, resolve=True))
     optimizer = make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
-    reason = config.trainer.sparse is True and loss is not None and why_dense(loss, optimizer)
-    if reason:
+    if reason := config.trainer.sparse is True and loss is not None and why_dense(loss, optimizer):
         raise UserError(f"trainer.sparse=true: {reason}")
     if multirun and config.trainer.devices != 1:
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
