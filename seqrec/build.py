@@ -111,7 +111,8 @@ def build(config: DictConfig) -> Experiment:
         loss, backbone = make(values["loss"], "loss"), make(values["backbone"], "backbone")
         optimizer = make(trainer["optimizer"], "trainer.optimizer")
         loss.sparse = has_sparse_rows(trainer["sparse"], loss, optimizer, dataset.num_items)
-        facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], sparse=loss.sparse, **facts)}
+        known = {"sparse": loss.sparse, "attributes": dataset.attributes}
+        facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], **known, **facts)}
     method = make(values["method"], "method", **facts)
     if method.trained:
         negatives = make_sampler(method.loss, split, dataset.num_items, values["seed"])

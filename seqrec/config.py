@@ -24,6 +24,18 @@ YOUNGER_KEYS = {
     "dataset.keep": None,
     "eval.valid_users": None,
     "trainer.sparse": "auto",
+    "dataset.spurious_drift": 0.0,
+    "dataset.attributes": None,
+    "dataset.attribute_columns": None,
+    "method.augmenter_sees": "embeddings",
+    "method.occupancy": False,
+    "method.sampler.kind": "transformer",
+    "method.reward": "likelihood",
+    "method.targets": "kept",
+    "method.confounder": "ids",
+    "method.attributes": None,
+    "method.relative": False,
+    "method.gap_weight": 0.0,
     "trainer.devices": 1,  # with more devices each process contrasts only its shard of a batch
 }
 # Keys that say where and how a run is done, not what comes out of it.
@@ -48,11 +60,11 @@ PLAIN_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,200}")
 
 
 def apply_variant(config: DictConfig) -> DictConfig:
-    """Return the configuration with the changes that `variant` stands for, and without the list of variants.
+    """Return the configuration with the changes that `variant` stands for, and without the list of variants and the search space.
 
     Raises UserError for a variant that is not listed, or that changes a key that is not there.
     """
-    changed = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "variants")])
+    changed = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "variants", "tune")])
     if config.variant is None:
         return changed
     OmegaConf.set_struct(changed, True)
@@ -94,7 +106,7 @@ def with_younger_keys(config: DictConfig) -> DictConfig:
     """Return the configuration of an earlier run with the keys that came later, at the value of its time."""
     for key, value in YOUNGER_KEYS.items():
         # what is built from a group has the defaults of its class
-        if OmegaConf.select(config, key) is None and not key.startswith("dataset."):
+        if OmegaConf.select(config, key) is None and not key.startswith(("dataset.", "method.")):
             OmegaConf.update(config, key, value, force_add=True)
     return config
 

@@ -122,6 +122,7 @@ def test_a_step_moves_history_targets_and_negatives_and_no_other_row(method, los
     batch = next(experiment.loader.epoch(0))
     before = method.items.weight.detach().clone()
     method.optimize(batch, trainer.update)
+    assert method.items.weight.grad.is_sparse
     touched = torch.cat([batch.seq.flatten(), batch.target.flatten(), batch.negative.flatten()]).unique()
     moved = (method.items.weight != before).any(1).nonzero()[:, 0]
     assert moved.tolist() == [row for row in touched.tolist() if row]

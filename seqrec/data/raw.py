@@ -234,7 +234,27 @@ class RawFolder:
         return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def stamp(file: RawFile | RawFolder) -> list[list]:
+@dataclass(frozen=True)
+class WithAttributes:
+    """A file or folder of interactions, and the file with the attributes of their items."""
+
+    interactions: RawFile | RawFolder
+    attributes: RawFile
+
+    @property
+    def parts(self) -> tuple[RawFile, ...]:
+        """All files that the data come from."""
+        return (*self.interactions.parts, self.attributes)
+
+    def __str__(self):
+        return str(self.interactions)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of both hashes, as 64 hexadecimal digits."""
+        return hashlib.sha256(f"{self.interactions.sha256()} {self.attributes.sha256()}".encode()).hexdigest()
+
+
+def stamp(file: RawFile | RawFolder | WithAttributes) -> list[list]:
     """Return path, size in bytes and time of change in ns of each part: while they stay, the SHA-256 does."""
     found = [(part.path, part.path.stat()) for part in file.parts]
     return [[str(path), status.st_size, status.st_mtime_ns] for path, status in found]
