@@ -61,6 +61,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "loss.chunk": (_positive, "a whole number above 0"),
     "loss.power": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "loss.calibration": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),
+    "fusion.runs": (OmegaConf.is_list, "a list of run directories, like [DIR,DIR]"),
     "split.quantile": (lambda v: _number(v) and 0 < v < 1, "a number above 0 and below 1"),
     "backbone.layers": (_positive, "a whole number above 0"),
     "backbone.heads": (_positive, "a whole number above 0"),
