@@ -4,14 +4,13 @@ One row per user, one matrix per view: the soft matrix in grey, a dot where the 
 are targets, oldest item first; the lines part the candidates from the history. No noise is added. Needs matplotlib.
 """
 
-import argparse
 import io
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from seqrec.cli import file_to_write, guarded
+from seqrec.cli import Parser, file_to_write, guarded
 
 
 def matrices(method, train, user: int):
@@ -31,7 +30,7 @@ def matrices(method, train, user: int):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("users", nargs="+", help="user ids as they stand in the raw data")
     parser.add_argument("--output", type=file_to_write, default=Path("matrices.png"), help="picture (png)")

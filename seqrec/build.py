@@ -1,6 +1,7 @@
 """From the configuration to objects; no other module knows both."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.methods.counts import Counts
 from seqrec.runs.directory import RunDir
+from seqrec.training.lazy_adam import LazyAdam, has_sparse_rows, why_dense
 from seqrec.training.progress import Progress
 from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints
@@ -45,8 +47,9 @@ class Experiment:
     scorer: nn.Module  # what is evaluated: the method, or the method fused with counts
 
     def validate(self) -> dict[str, float]:
-        """Return the validation metrics of the method as it is."""
-        return self.evaluator.metrics(self.evaluator.ranks(self.method, self.split.valid, self.fabric.device))
+        """Return the validation metrics of the method as it is; the processes share the users."""
+        ranks = self.evaluator.ranks(self.method, self.split.valid, self.fabric.device, fabric=self.fabric)
+        return self.evaluator.metrics(ranks)
 
 
 def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False) -> None:
@@ -58,6 +61,8 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
         locate(config[group]["_target_"]) if "_target_" in config[group] else None for group in ("loss", "backbone")
     )
     method = locate(config.method["_target_"])
+    if not issubclass(method, Method | Untrained):
+        raise UserError(f"method._target_={config.method['_target_']}: not a class of a method")
     refuse_fusion(config, method)
     reason = method.refuse(loss, backbone)
     if reason:
@@ -65,12 +70,18 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
             f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
         )
     others = {} if resumed else {f"method.{key}": config.method[key] for key in method.finished_runs}
-    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(config.fusion.get("runs", []))}
+    runs = config.fusion.get("runs", OmegaConf.create([]))
+    if not OmegaConf.is_list(runs):
+        raise UserError(f"fusion.runs={runs}: must be a list of run directories, like [DIR,DIR]")
+    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(runs)}
     for key, folder in others.items():
         if folder is not None and not RunDir(Path(folder)).complete:
             raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
     make_loggers(OmegaConf.to_container(config.logger, resolve=True))
-    make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
+    optimizer = make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
+    reason = config.trainer.sparse is True and loss is not None and why_dense(loss, optimizer)
+    if reason:
+        raise UserError(f"trainer.sparse=true: {reason}")
     if multirun and config.trainer.devices != 1:
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
 
@@ -99,18 +110,23 @@ def build(config: DictConfig) -> Experiment:
     split, noise = make(values["split"], "split")(dataset), {}
     if "_target_" in values["noise"]:
         split, noise = make(values["noise"], "noise")(dataset, split)
+    split = split.with_valid_users(values["eval"]["valid_users"], dataset.user_ids)
     evaluator = make_evaluator(config, dataset, split)
 
     torch.manual_seed(values["seed"])
     facts, loader = {"num_items": dataset.num_items, "max_len": values["max_len"]}, None
     if "_target_" in values["loss"]:
         loss, backbone = make(values["loss"], "loss"), make(values["backbone"], "backbone")
-        facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], **facts)}
+        optimizer = make(trainer["optimizer"], "trainer.optimizer")
+        loss.sparse = has_sparse_rows(trainer["sparse"], loss, optimizer, dataset.num_items)
+        known = {"sparse": loss.sparse, "attributes": dataset.attributes}
+        facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], **known, **facts)}
     method = make(values["method"], "method", **facts)
     if method.trained:
         negatives = make_sampler(method.loss, split, dataset.num_items, values["seed"])
         if negatives is not None:
             method.loss.setup(torch.from_numpy(negatives.log_proposal).float())
+        method.loss.count(torch.from_numpy(split.train.item_counts(dataset.num_items)))
         loader = TrainLoader(
             split.train,
             trainer["batch_size"],
@@ -149,7 +165,8 @@ def make_fabric(trainer: dict, trained: bool) -> Fabric:
             **{key: trainer[key] for key in ("devices", "strategy", "precision")},
         )
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"trainer.accelerator={accelerator} trainer.devices={trainer['devices']}: {error}") from error
+        named = f"trainer.accelerator={accelerator} trainer.devices={trainer['devices']} trainer.strategy={trainer['strategy']}"
+        raise UserError(f"{named}: {str(error).splitlines()[0]}") from error
     fabric.launch()
     return fabric
 
@@ -181,8 +198,14 @@ def load(folder: Path, **overrides) -> Experiment:
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)
     if experiment.method.trained:
-        if open_checkpoints(experiment, folder).load_best(experiment.method) is None:
+        epoch = open_checkpoints(experiment, folder).load_best(experiment.method)
+        if epoch is None:
             raise UserError(f"{folder} has no best.pt: the run has not finished an epoch, or the file was removed")
+        best = run_dir.metrics()["best_epoch"] if run_dir.complete else epoch
+        if epoch != best:
+            raise UserError(
+                f"{folder / 'best.pt'} is of epoch {epoch}, the best one was {best}; put the run's own back"
+            )
     else:
         tune_on_validation(experiment)
     if "_target_" in config.fusion:
@@ -233,7 +256,7 @@ def make_fusion(experiment: Experiment) -> "tuple[Fusion, list[nn.Module]]":
         other = load(Path(folder), data_dir=experiment.config.data_dir)
         for what, same in (
             ("data", other.dataset.sha256 == experiment.dataset.sha256),
-            ("split or training noise", other.split.same(experiment.split)),
+            ("split, eval.valid_users or training noise", other.split.same(experiment.split)),
             ("max_len", other.evaluator.max_len == experiment.evaluator.max_len),
         ):
             if not same:
@@ -265,6 +288,9 @@ def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:
     """Return the trainer of an experiment, which keeps its checkpoints in `folder`."""
     fabric, config = experiment.fabric, experiment.config
     values = OmegaConf.to_container(config.trainer, resolve=True)
+    optimizer = make(values["optimizer"], "trainer.optimizer")
+    if experiment.method.items.sparse:
+        optimizer = partial(LazyAdam, **optimizer.keywords)
     settings = (
         *("schedule", "warmup_epochs", "plateau", "plateau_factor", "clip"),
         *("monitor", "max_epochs", "eval_every", "patience", "max_minutes", "checkpoint_minutes"),
@@ -273,10 +299,10 @@ def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:
         fabric,
         experiment.method,
         experiment.loader,
-        lambda: fabric.broadcast(experiment.validate() if fabric.is_global_zero else None),
+        lambda: fabric.broadcast(experiment.validate()),  # the last bits of a mean may depend on the processor
         record,
         open_checkpoints(experiment, folder),
         Progress(values["progress"], values["monitor"]),
-        make(values["optimizer"], "trainer.optimizer"),
+        optimizer,
         **{key: values[key] for key in settings},
     )

@@ -7,10 +7,11 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,6 +22,7 @@ from seqrec.utils.trust import take_flag
 log = logging.getLogger("seqrec")
 PACKAGE = Path(__file__).parent
 hydra_node.install()
+LAUNCHERS = {"joblib": "sweep", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}  # by extra
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc", re.IGNORECASE)
 
 
@@ -66,6 +68,20 @@ def file_to_write(text: str) -> Path:
     return path
 
 
+class Parser(argparse.ArgumentParser):
+    """Parses the arguments of a command and shows its description as it is written.
+
+    Raises UserError, which names the argument, where argparse would print the usage and exit.
+    """
+
+    def __init__(self, description: str):
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError with the message."""
+        raise UserError(f"{message} ({self.prog} --help lists all arguments)")
+
+
 class JobFailed(BaseException):
     """Carries the error of a single run past Hydra, which would print its own line before it."""
 
@@ -105,14 +121,25 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
         return _unknown_choice(str(error))
     if isinstance(error, ConfigCompositionException):
         return _unknown_key(str(error), overrides)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {error.message.splitlines()[0]}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.strerror}: free some space, or take another output_dir"
+    if isinstance(error, ValueError) and str(error).startswith(
+        "Config group override must be"
+    ):  # Hydra does not say which
+        groups = [override for override in overrides if (conf_folder() / override.partition("=")[0]).is_dir()]
+        return f"{' '.join(groups)}: a group takes the name of a choice, as in method=plain; --help lists them"
     if isinstance(error, ValueError) and str(error) == "embedded null byte":
         return "a name in the configuration, of which a path is made, holds a NUL character; take it out"
+    if isinstance(error, RuntimeError) and "Connection closed by peer" in str(error):
+        return (
+            "another process of this run has ended; if it does not say why, it was killed, perhaps for want of memory"
+        )
     if isinstance(error, MemoryError | RuntimeError) and (
         isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))
     ):
@@ -128,7 +155,7 @@ def _unknown_choice(message: str) -> str:
     choices = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
     if not choices:  # Hydra lists files only, and a group may hold nothing but folders
         group, choice, choices = _choices_below(wanted.group(1))
-    hint = "; pip install hydra-joblib-launcher adds joblib" if group == "hydra/launcher" else ""
+    hint = f"; pip install 'seqrec[{LAUNCHERS[choice]}]' adds {choice}" if choice in LAUNCHERS else ""
     return f"{group}={choice}: no such choice{nearest(choice, choices)}\n  there are: {', '.join(choices)}{hint}"
 
 
@@ -144,6 +171,8 @@ def _unknown_key(message: str, overrides: list[str]) -> str:
     if wanted is None:
         return message.splitlines()[0]
     key, keys = wanted.group(1), known_keys(overrides)
+    if key in keys:
+        return " ".join(message.split("\n")[:2])
     namesakes = [known for known in keys if known.rpartition(".")[2] == key.rpartition(".")[2]]
     return f"{key}: no such key{nearest(key, namesakes or keys)} (--cfg job shows all)"
 
@@ -156,7 +185,7 @@ def known_keys(overrides: list[str]) -> list[str]:
 
     def walk(node: DictConfig, prefix: str) -> None:
         for name in node:
-            keys.append(prefix + name)
+            keys.append(f"{prefix}{name}")
             child = node._get_node(name)
             if OmegaConf.is_dict(child) and not child._is_none():
                 walk(child, f"{prefix}{name}.")

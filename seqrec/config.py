@@ -22,6 +22,20 @@ YOUNGER_KEYS = {
     "dataset.header": "auto",
     "dataset.quotes": True,
     "dataset.keep": None,
+    "eval.valid_users": None,
+    "trainer.sparse": "auto",
+    "dataset.spurious_drift": 0.0,
+    "dataset.attributes": None,
+    "dataset.attribute_columns": None,
+    "method.augmenter_sees": "embeddings",
+    "method.occupancy": False,
+    "method.sampler.kind": "transformer",
+    "method.reward": "likelihood",
+    "method.targets": "kept",
+    "method.confounder": "ids",
+    "method.attributes": None,
+    "method.relative": False,
+    "method.gap_weight": 0.0,
     "trainer.devices": 1,  # with more devices each process contrasts only its shard of a batch
 }
 # Keys that say where and how a run is done, not what comes out of it.
@@ -46,16 +60,17 @@ PLAIN_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,200}")
 
 
 def apply_variant(config: DictConfig) -> DictConfig:
-    """Return the configuration with the changes that `variant` stands for, and without the list of variants.
+    """Return the configuration with the changes that `variant` stands for, and without the list of variants and the search space.
 
     Raises UserError for a variant that is not listed, or that changes a key that is not there.
     """
-    changed = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "variants")])
+    changed = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "variants", "tune")])
     if config.variant is None:
         return changed
     OmegaConf.set_struct(changed, True)
-    if config.variant not in config.variants:
-        known = f"there are {', '.join(config.variants)}" if config.variants else "choose an experiment that has some"
+    listed = config.variants if OmegaConf.is_dict(config.variants) else {}
+    if config.variant not in listed:
+        known = f"there are {', '.join(listed)}" if listed else "choose an experiment that has some"
         raise UserError(f"variant={config.variant}: no such variant; {known}")
     for key, value in config.variants[config.variant].items():
         old = OmegaConf.select(config, key)
@@ -91,7 +106,7 @@ def with_younger_keys(config: DictConfig) -> DictConfig:
     """Return the configuration of an earlier run with the keys that came later, at the value of its time."""
     for key, value in YOUNGER_KEYS.items():
         # what is built from a group has the defaults of its class
-        if OmegaConf.select(config, key) is None and not key.startswith("dataset."):
+        if OmegaConf.select(config, key) is None and not key.startswith(("dataset.", "method.")):
             OmegaConf.update(config, key, value, force_add=True)
     return config
 
@@ -103,13 +118,20 @@ def flatten(values: dict, prefix: str = "") -> dict[str, object]:
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
 def digest(values: object) -> str:
     """Return 8 hexadecimal digits that differ wherever plain values differ."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(_with_sorted_keys(values)).encode()).hexdigest()[:8]
+
+
+def _with_sorted_keys(node: object) -> object:
+    """Return plain values with the keys in order: numbers first, for json itself cannot sort them among names."""
+    if isinstance(node, dict):
+        return {key: _with_sorted_keys(node[key]) for key in sorted(node, key=lambda key: (isinstance(key, str), key))}
+    return [_with_sorted_keys(value) for value in node] if isinstance(node, list) else node
 
 
 def config_hash(config: DictConfig | dict) -> str:
@@ -144,7 +166,7 @@ def run_path(config: DictConfig) -> str:
     """
     config = apply_variant(config)
     noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
-    model = "-".join(name for name in (config.backbone.name, method_name(config), config.variant) if name)
+    model = "-".join(str(name) for name in (config.backbone.name, method_name(config), config.variant) if name)
     names = (str(config.dataset.name), noise, model, f"seed{config.seed}-{config_hash(config)}")
     for name in names:
         if not PLAIN_NAME.fullmatch(name):
@@ -168,12 +190,15 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "seed": (lambda v: _whole(v) and 0 <= v < 2**63, "a whole number from 0 and below 2^63"),
     "dim": (_positive, "a whole number above 0"),
     "max_len": (_positive, "a whole number above 0"),
+    "data_dir": (lambda v: isinstance(v, str), "a folder"),
+    "cache_dir": (lambda v: v is None or isinstance(v, str), "null or a folder"),
     "force": (lambda v: isinstance(v, bool), "true or false"),
     "dry_run": (lambda v: isinstance(v, bool), "true or false"),
     "eval.cutoffs": (
         lambda v: len(v) > 0 and all(map(_positive, v)),
         "a list of whole numbers above 0, like [5,10,20]",
     ),
+    "eval.valid_users": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
     "eval.mask_history": (lambda v: isinstance(v, bool), "true or false"),
     "eval.ties": (lambda v: v in TIES, "expected, pessimistic or optimistic"),
     "trainer.batch_size": (_positive, "a whole number above 0"),
@@ -190,6 +215,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "trainer.progress": (lambda v: v is None or isinstance(v, bool), "null, true or false"),
     "trainer.optimizer": (OmegaConf.is_dict, "a group with _target_ and lr"),
     "trainer.optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "trainer.sparse": (lambda v: v == "auto" or isinstance(v, bool), "auto, true or false"),
     "trainer.prefixes": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.devices": (lambda v: v == "auto" or _positive(v), "auto or a whole number above 0"),
     "trainer.threads": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
@@ -211,13 +237,21 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 # Of the groups that nothing is built from as a whole.
 KNOWN = {"eval.name", "eval.metrics", "trainer.monitor", *NOT_HASHED, *RULES}
+GROUPS = ("dataset", "split", "noise", "backbone", "loss", "method", "fusion", "trainer", "eval")
+OF_GROUPS = tuple(f"{group}." for group in GROUPS if group not in ("trainer", "eval"))
+NEEDED = [  # in every configuration
+    *(*GROUPS, "dataset._target_", "split._target_", "method._target_"),
+    *(f"{group}.name" for group in GROUPS if group != "trainer"),
+    *sorted(key for key in KNOWN - {"variants", "logger", "trainer.optimizer.lr"} if not key.startswith(OF_GROUPS)),
+]
 EVALUATION = ("eval.cutoffs", "eval.metrics", "eval.mask_history", "eval.ties")
 ABSENT = object()
 UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")
 
 
 def check(config: DictConfig) -> None:
-    """Raise UserError, naming the key and the value, if a value makes no sense by itself or beside the others."""
+    """Raise UserError, naming the key and the value, if a value makes no sense by itself or beside the others, or one is missing."""
+    refuse_incomplete(config)
     for key in (f"{group}.{name}" for group in ("trainer", "eval") for name in config[group]):
         if key not in KNOWN:
             raise UserError(f"{key}: no such key{nearest(key, KNOWN)}")
@@ -233,13 +267,21 @@ def check(config: DictConfig) -> None:
     check_monitor(config.trainer.monitor, config.eval.metrics, config.eval.cutoffs)
 
 
+def refuse_incomplete(config: DictConfig) -> None:
+    """Raise UserError for a group that is none, and for a key of conf/config.yaml, trainer or eval that is missing."""
+    for key in NEEDED:
+        value = OmegaConf.select(config, key, default=ABSENT)
+        if value is ABSENT:
+            raise UserError(f"{key} is missing: keep it, and set another value if need be")
+        if key in GROUPS and not OmegaConf.is_dict(value):
+            raise UserError(f"{key}={value}: must be a group, like those in conf/{key}")
+
+
 def check_value(config: DictConfig, key: str) -> None:
     """Raise UserError, naming key and value, if the value of a key makes no sense by itself."""
     (rule, wanted), value = RULES[key], OmegaConf.select(config, key, default=ABSENT)
-    if value is ABSENT:  # of a loss, split or backbone that was not chosen
-        return
     try:
-        good = rule(value)
+        good = value is ABSENT or rule(value)  # of a loss, split or backbone that was not chosen
     except TypeError:
         good = False
     if not good:

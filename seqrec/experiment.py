@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from seqrec.loggers.base import LoggedRun, Loggers, make_loggers
 from seqrec.runs.directory import POSITION_PROFILE, RunDir
 from seqrec.runs.manifest import environment, parameter_count, peak_memory
 from seqrec.runs.summary import results_table
+from seqrec.training.estimate import estimate
 from seqrec.training.progress import validation_metrics
 from seqrec.training.trainer import State
 from seqrec.utils.errors import UserError
@@ -67,13 +69,13 @@ def run_logged(experiment: Experiment, run_dir: RunDir, loggers: Loggers, began:
     twin = run_dir.twin(config, experiment.dataset.sha256) if reused else None
     if twin is None:
         state = (
-            train(experiment, run_dir, loggers)
+            train(experiment, run_dir, loggers.write)
             if trained
             else State(stopped=tune_on_validation(experiment) or "not trained")
         )
-    if not first:
-        return state.best if twin is None else twin.metrics()["valid"][config.trainer.monitor]
     metrics, found = evaluate(experiment, state, run_dir) if twin is None else evaluate_twin(experiment, twin, run_dir)
+    if not first:
+        return metrics["valid"][config.trainer.monitor]
     if trained:
         size, device = config.trainer.batch_size, experiment.fabric.device
         profile = position_profile(experiment.method, experiment.split.train, config.max_len, size, device)
@@ -164,13 +166,16 @@ def begin(experiment: Experiment, run_dir: RunDir) -> dict:
     return manifest
 
 
-def train(experiment: Experiment, run_dir: RunDir, loggers: Loggers) -> State:
-    """Train the method, or resume from the last checkpoint, and leave it at its best epoch."""
+def train(experiment: Experiment, run_dir: RunDir, watch: Callable[[list[dict]], None]) -> State:
+    """Train the method, or resume from the last checkpoint, and leave it at its best epoch.
+
+    `watch` sees the history after every epoch, and all of it when training goes on; what it raises ends training.
+    """
 
     def record(history: list[dict]) -> None:
         if experiment.fabric.is_global_zero:
             run_dir.write_history(history)
-            loggers.write(history)
+            watch(history)
 
     state = make_trainer(experiment, run_dir.path, record).fit()
     log.info("training ended: %s", state.stopped)
@@ -184,7 +189,7 @@ def train(experiment: Experiment, run_dir: RunDir, loggers: Loggers) -> State:
 
 
 def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dict, dict]:
-    """Return metrics.json and facts about training and test for the manifest; writes the test set's ranks.
+    """Return metrics.json and facts about training and test for the manifest; the first process writes the test set's ranks.
 
     The validation metrics are those of the best epoch as they were measured in training.
     """
@@ -203,10 +208,10 @@ def evaluate_twin(experiment: Experiment, twin: RunDir, run_dir: RunDir) -> tupl
     """Return and write what `evaluate` does, with the best weights of a run with the same training."""
     log.info("trained already, in %s", twin.path)
     epoch = open_checkpoints(experiment, twin.path, twin.config()).load_best(experiment.method)
-    open_checkpoints(experiment, run_dir.path).save(
-        "best.pt", {"model": experiment.method.state_dict(), "epoch": epoch}
-    )
-    run_dir.take(twin, "history.jsonl")
+    if experiment.fabric.is_global_zero:
+        best = {"model": experiment.method.state_dict(), "epoch": epoch}
+        open_checkpoints(experiment, run_dir.path).save("best.pt", best)
+        run_dir.take(twin, "history.jsonl")
     valid = experiment.validate()
     metrics, found = rank_test(experiment, run_dir)
     found |= {key: twin.manifest()[key] for key in TRAINING_FACTS} | {"trained_in": twin.path.name}
@@ -214,12 +219,13 @@ def evaluate_twin(experiment: Experiment, twin: RunDir, run_dir: RunDir) -> tupl
 
 
 def rank_test(experiment: Experiment, run_dir: RunDir) -> tuple[dict[str, float], dict]:
-    """Return the test metrics, and facts for the manifest; writes the test set's ranks."""
-    evaluator, split = experiment.evaluator, experiment.split
+    """Return the test metrics, and facts for the manifest; the first process writes the test set's ranks."""
+    evaluator, split, fabric = experiment.evaluator, experiment.split, experiment.fabric
     began = time.monotonic()
-    ranks = evaluator.ranks(experiment.scorer, split.test, experiment.fabric.device, lists=True)
+    ranks = evaluator.ranks(experiment.scorer, split.test, fabric.device, lists=True, fabric=fabric)
     seconds = time.monotonic() - began
-    run_dir.write_ranks("ranks_test.npz", ranks, experiment.dataset.user_ids, experiment.dataset.item_ids)
+    if fabric.is_global_zero:
+        run_dir.write_ranks("ranks_test.npz", ranks, experiment.dataset.user_ids, experiment.dataset.item_ids)
     test = {
         "test_questions": len(ranks.user),
         "test_targets_in_history": round(split.test.target_in_history().mean(), 6),
@@ -246,6 +252,7 @@ def facts(experiment: Experiment) -> dict:
             "mask_history": config.eval.mask_history,
             "ties": config.eval.ties,
             "cutoffs": list(config.eval.cutoffs),
+            "valid_users": len(experiment.split.valid.user),
         },
         "parameters": parameter_count(experiment.method),
         "device": str(experiment.fabric.device),
@@ -279,8 +286,14 @@ def rate(history: list[dict]) -> int | None:
 
 
 def dry_run(config: DictConfig) -> None:
-    """Print the resolved configuration, the statistics of the data and the number of parameters."""
+    """Print the resolved configuration, the statistics of the data, the number of parameters, and what the run will take."""
     experiment = build(config)
     log.info("%s", OmegaConf.to_yaml(config, resolve=True))
     log.info("data: %s", experiment.dataset.statistics())
     describe(experiment)
+    trainer = make_trainer(experiment, Path(), lambda _: None) if experiment.method.trained else None
+    data, split = experiment.dataset.nbytes, experiment.split
+    for line in estimate(
+        trainer, experiment.scorer, experiment.evaluator, split.valid, split.test, data, experiment.fabric.device
+    ):
+        log.info("%s", line)

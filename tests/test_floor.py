@@ -27,13 +27,13 @@ def sequences(count, longest, num_items, seed=0):
 def floor(script):
     torch.manual_seed(0)
     rows = sequences(40, 12, 30)
-    asked = sequences(300, 12, 30, seed=1)
+    histories = sequences(300, 12, 30, seed=1)
     target = np.random.default_rng(2).integers(1, 31, 300)
     shape = {"dim": 8, "layers": 2, "heads": 2, "feedforward": 4, "dropout": 0.0, "attention_dropout": 0.0}
-    made = script("floor").Floor(rows, asked, target, 30, 8, 16, "cross_entropy", 1e-3, **shape)
+    made = script("floor").Floor(rows, histories, target, 30, 8, 16, "cross_entropy", 1e-3, **shape)
     for parameter in made.network.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    made.rows, made.asked, made.target = rows, asked, target
+    made.rows, made.histories, made.target = rows, histories, target
     return made
 
 
@@ -85,14 +85,14 @@ def test_packing_does_not_change_the_floors_loss_or_gradient(floor, loss):
 
 def test_the_floors_ranks_are_those_of_a_slow_count(floor):
     counts = torch.cat(floor.better()).tolist()
-    order = np.argsort([min(len(items), 8) for items in floor.asked], kind="stable")
+    order = np.argsort([min(len(items), 8) for items in floor.histories], kind="stable")
     table = floor.network.items.weight
-    for question, count in zip(order, counts, strict=True):
-        history = torch.from_numpy(floor.asked[question])
+    for row, count in zip(order, counts, strict=True):
+        history = torch.from_numpy(floor.histories[row])
         shown = history[-8:][None]
         with torch.no_grad():
             score = (floor.network(shown, torch.arange(shown.shape[1])[None], None)[0, -1] @ table.T).tolist()
-        own = score[floor.target[question]]
+        own = score[floor.target[row]]
         better = [i for i in range(1, 31) if score[i] > own + 1e-5 and i not in history.tolist()]
         surely = [i for i in range(1, 31) if score[i] > own - 1e-5 and i not in history.tolist()]
         assert len(better) <= count <= len(surely)

@@ -72,15 +72,15 @@ def test_places_that_few_histories_reach_have_no_mean():
 
 
 def test_a_sample_of_a_large_training_part_is_taken():
-    train, asked = training_part(3000), []
+    train, sizes = training_part(3000), []
 
     class Counting(Fake):
         def position_profile(self, batch):
-            asked.append(len(batch.user))
+            sizes.append(len(batch.user))
             return {}
 
     assert position_profile(Counting(), train, MAX_LEN, 300, torch.device("cpu")) == {}
-    assert asked == [300] * 7  # the first number of batches that holds 2,048
+    assert sizes == [300] * 7  # the first number of batches that holds 2,048
 
 
 SMALL = (

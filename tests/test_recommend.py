@@ -109,12 +109,3 @@ def test_a_sequence_without_any_known_item_is_named(dataset, sequence, items):
 def test_files_of_sequences(tmp_path, name, text, names, sequences):
     (tmp_path / name).write_text(text, encoding="utf-8", newline="")
     assert read_sequences(tmp_path / name) == (names, sequences)
-
-
-@pytest.mark.parametrize(
-    ("name", "text"), [("a.csv", "user,item\na\n"), ("a.jsonl", "[1]\n{}\n"), ("a.jsonl", "[1]\n[1,\n")]
-)
-def test_a_bad_line_is_named(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=rf"{name}:2: "):
-        read_sequences(tmp_path / name)

@@ -10,8 +10,8 @@ from robustness_setting import CPU, Case, Recorder, lists_of, plain_case
 
 from seqrec.data.split import EvalSplit
 from seqrec.evaluation import perturbation as robustness
-from seqrec.evaluation.attacks import check, newest
-from seqrec.evaluation.perturbation import Outcome, PerturbedEvaluator, changed, noise_cells, top_lists
+from seqrec.evaluation.attacks import newest
+from seqrec.evaluation.perturbation import Outcome, PerturbedEvaluator, changed, top_lists
 from seqrec.noise.plan import corrupt
 from seqrec.noise.registry import OPERATORS, NoiseSettings
 from seqrec.utils.errors import UserError
@@ -68,47 +68,47 @@ def test_changed_rows(sequences_of):
 @pytest.mark.parametrize("name", ["markov", "plain"])
 def test_the_clean_outcome_is_the_evaluators(name, request):
     case = request.getfixturevalue(name)
-    ranks = case.evaluator.ranks(case.method, case.questions, CPU)
-    clean = case.examiner.clean
+    ranks = case.evaluator.ranks(case.method, case.test, CPU)
+    clean = case.perturbed.clean
     assert np.array_equal(clean.better, ranks.better)
     assert np.array_equal(clean.equal, ranks.equal)
     assert np.array_equal(clean.rank, ranks.rank)
-    cell = case.examiner.cell({}, [case.questions.inputs])
+    cell = case.perturbed.cell({}, [case.test.inputs])
     for metric in ("HR@5", "NDCG@5"):
         assert cell["mean"][metric] == case.evaluator.metrics(ranks)[metric]
 
 
 def test_only_inputs_are_perturbed_and_only_changed_rows_are_asked_again(markov):
     recorder = Recorder(markov.method)
-    examiner = PerturbedEvaluator(markov.evaluator, recorder, CPU, markov.questions, 5)
+    perturbed = PerturbedEvaluator(markov.evaluator, recorder, CPU, markov.test, 5)
     recorder.batches.clear()
-    inputs = corrupt(markov.questions.inputs, markov.keys, NoiseSettings(["replace"], 0.1), 0, markov.foreign).rows
-    outcome, rows = examiner.after(inputs)
+    inputs = corrupt(markov.test.inputs, markov.keys, NoiseSettings(["replace"], 0.1), 0, markov.foreign).rows
+    outcome, rows = perturbed.after(inputs)
     visible = lists_of(newest(inputs, 7))
-    expected = [r for r, items in enumerate(lists_of(newest(markov.questions.inputs, 7))) if items != visible[r]]
+    expected = [r for r, items in enumerate(lists_of(newest(markov.test.inputs, 7))) if items != visible[r]]
     assert rows.tolist() == expected
     assert 0 < len(rows) < len(markov.keys)
-    of_user = {user: row for row, user in enumerate(markov.questions.user.tolist())}
-    asked = []
+    of_user = {user: row for row, user in enumerate(markov.test.user.tolist())}
+    scored = []
     for batch in recorder.batches:
         seen = [set(batch.seen[1][batch.seen[0] == b].tolist()) for b in range(len(batch.user))]
         for b, user in enumerate(batch.user.tolist()):
             row = of_user[user]
-            asked.append(row)
-            assert batch.target[b, -1] == markov.questions.target[row]
-            assert seen[b] == set(lists_of(markov.questions.history)[row])
+            scored.append(row)
+            assert batch.target[b, -1] == markov.test.target[row]
+            assert seen[b] == set(lists_of(markov.test.history)[row])
             assert batch.seq[b][batch.seq[b] > 0].tolist() == visible[row]
-    assert sorted(asked) == rows.tolist()
-    whole = replace(markov.questions, inputs=inputs)
+    assert sorted(scored) == rows.tolist()
+    whole = replace(markov.test, inputs=inputs)
     assert same(outcome, PerturbedEvaluator(markov.evaluator, markov.method, CPU, whole, 5).clean)
 
 
 def test_measures_are_those_of_their_definitions(markov):
-    inputs = corrupt(markov.questions.inputs, markov.keys, NoiseSettings(["insert"], 0.3), 1, markov.foreign).rows
-    outcome, rows = markov.examiner.after(inputs)
-    found = markov.examiner.measures(outcome, rows)
-    clean = markov.evaluator.ranks(markov.method, markov.questions, CPU)
-    after = markov.evaluator.ranks(markov.method, replace(markov.questions, inputs=inputs), CPU)
+    inputs = corrupt(markov.test.inputs, markov.keys, NoiseSettings(["insert"], 0.3), 1, markov.foreign).rows
+    outcome, rows = markov.perturbed.after(inputs)
+    found = markov.perturbed.measures(outcome, rows)
+    clean = markov.evaluator.ranks(markov.method, markov.test, CPU)
+    after = markov.evaluator.ranks(markov.method, replace(markov.test, inputs=inputs), CPU)
 
     def metrics(ranks, r):
         places = [ranks.better[r] + 1 + i for i in range(ranks.equal[r])]
@@ -136,7 +136,7 @@ def test_measures_are_those_of_their_definitions(markov):
     worst = sorted(users, key=lambda r: (new_gains[r] - gains[r], new_gains[r]))[: math.ceil(number / 10)]
     assert found["tail NDCG@5"] == pytest.approx(sum(new_gains[r] for r in worst) / len(worst))
     assert found["tail loss@5"] == pytest.approx(sum(gains[r] - new_gains[r] for r in worst) / len(worst))
-    lists = list(zip(markov.examiner.clean.lists.tolist(), outcome.lists.tolist(), strict=True))
+    lists = list(zip(markov.perturbed.clean.lists.tolist(), outcome.lists.tolist(), strict=True))
     slow = [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in lists]
     assert found["Jaccard@5"] == pytest.approx(np.mean(slow))
     overlap = [sum(0.9 ** (d - 1) * len(set(a[:d]) & set(b[:d])) / d for d in range(1, 6)) for a, b in lists]
@@ -146,10 +146,10 @@ def test_measures_are_those_of_their_definitions(markov):
 @pytest.mark.parametrize("name", ["markov", "plain"])
 def test_ratio_zero_is_the_clean_evaluation_bit_by_bit(name, request):
     case = request.getfixturevalue(name)
-    inputs = corrupt(case.questions.inputs, case.keys, NoiseSettings(list(OPERATORS), 0.0), 3, case.foreign).rows
-    asked = PerturbedEvaluator(case.evaluator, case.method, CPU, replace(case.questions, inputs=inputs), 5)
-    assert same(asked.clean, case.examiner.clean)
-    clean = case.examiner.cell({}, [case.questions.inputs])
+    inputs = corrupt(case.test.inputs, case.keys, NoiseSettings(list(OPERATORS), 0.0), 3, case.foreign).rows
+    again = PerturbedEvaluator(case.evaluator, case.method, CPU, replace(case.test, inputs=inputs), 5)
+    assert same(again.clean, case.perturbed.clean)
+    clean = case.perturbed.cell({}, [case.test.inputs])
     cells = case.noise(*OPERATORS, "insert+delete", ratios=[0.0], draws=3)
     assert len(cells) == len(OPERATORS) + 1
     assert all(flat(cell, clean) for cell in cells)
@@ -158,7 +158,7 @@ def test_ratio_zero_is_the_clean_evaluation_bit_by_bit(name, request):
 
 def test_most_popular_is_flat_under_everything():
     case = Case("popularity")
-    clean = case.examiner.cell({}, [case.questions.inputs])
+    clean = case.perturbed.cell({}, [case.test.inputs])
     cells = case.noise(*OPERATORS, ratios=[0.3, 1.0]) + case.attacks("first", "random", "-2", counts=(1, 3), worst=4)
     assert all(flat(cell, clean) for cell in cells)
     assert min(cell["mean"]["changed"] for cell in cells) > 0.3
@@ -172,19 +172,17 @@ def test_markov_falls_under_shuffle_and_replaced_last_items_only(markov):
     last, older = markov.attacks("last", "-2", draws=3)
     assert last["mean"]["NDCG@5 drop"] > 0.3
     assert older["mean"]["changed"] > 0.9
-    clean = markov.examiner.cell({}, [markov.questions.inputs])
+    clean = markov.perturbed.cell({}, [markov.test.inputs])
     assert flat(older, clean)  # it scores by the newest item alone
 
 
 def test_the_order_of_users_changes_nothing(markov):
     order = np.random.default_rng(0).permutation(len(markov.keys))
     other = Case("markov")
-    asked = markov.questions
-    other.questions = EvalSplit(
-        asked.user[order], asked.target[order], asked.inputs.take(order), asked.history.take(order)
-    )
+    test = markov.test
+    other.test = EvalSplit(test.user[order], test.target[order], test.inputs.take(order), test.history.take(order))
     other.keys = markov.keys[order]
-    other.examiner = PerturbedEvaluator(other.evaluator, other.method, CPU, other.questions, 5)
+    other.perturbed = PerturbedEvaluator(other.evaluator, other.method, CPU, other.test, 5)
     grids = [
         case.noise("insert", "shuffle", "swap+replace", ratios=[0.2, 0.7])
         + case.attacks("last", "random", counts=(1, 2), worst=3)
@@ -210,7 +208,7 @@ def test_noise_at_test_time_is_not_that_of_training(markov, monkeypatch):
     made = []
     monkeypatch.setattr(robustness, "corrupt", lambda *given: made.append(corrupt(*given)) or made[-1])
     markov.noise("replace", ratios=[0.5], draws=1, seed=1)
-    inputs = markov.questions.inputs
+    inputs = markov.test.inputs
     trained = corrupt(inputs, markov.keys, NoiseSettings(["replace"], 0.5), 1, markov.foreign)
     clean, one, other = (np.concatenate(lists_of(rows)) for rows in (inputs, trained.rows, made[-1].rows))
     both = (one != clean) & (other != clean)
@@ -225,25 +223,13 @@ def test_noise_goes_where_it_is_told(markov):
 
 
 def test_the_log_score_is_the_log_softmax_over_the_candidates(plain):
-    asked, clean = plain.questions, plain.examiner.clean
+    test, clean = plain.test, plain.perturbed.clean
     plain.method.eval()
     for row in (0, 17, 101):
-        seen = lists_of(asked.history)[row]
+        seen = lists_of(test.history)[row]
         with torch.no_grad():
             state = plain.method.encode(torch.tensor([seen[-7:]]))[0, -1].double()
         candidates = [item for item in range(1, 121) if item not in seen]
         logits = plain.method.items.weight.double().detach()[candidates] @ state
-        value = logits.log_softmax(0)[candidates.index(asked.target[row])]
+        value = logits.log_softmax(0)[candidates.index(test.target[row])]
         assert clean.log_score[row] == pytest.approx(float(value), rel=1e-4)
-
-
-def test_mistakes_are_answered_before_the_grid(markov):
-    with pytest.raises(UserError, match=r"no operator 'delte'.*did you mean 'delete'"):
-        next(noise_cells(markov.examiner, markov.keys, 0, markov.foreign, ["insert", "delte"], [0.1], 1))
-    with pytest.raises(UserError, match=r"ratio=1.5"):
-        next(noise_cells(markov.examiner, markov.keys, 0, markov.foreign, ["insert"], [0.1, 1.5], 1))
-    with pytest.raises(UserError, match="Markov has no item embeddings"):
-        check(["last"], markov.method)
-    for cutoff in (0, 121):
-        with pytest.raises(UserError, match=f"--cutoff {cutoff}: must be from 1 to the number of items, 120"):
-            PerturbedEvaluator(markov.evaluator, markov.method, CPU, markov.questions, cutoff)

@@ -25,7 +25,7 @@ def plain():
 @pytest.mark.parametrize("name", ["markov", "plain"])
 def test_the_worst_candidate_of_each_user_is_chosen(name, request):
     case = request.getfixturevalue(name)
-    outcomes = [case.examiner.after(case.attacked("random", 1, seed=draw))[0] for draw in range(6)]
+    outcomes = [case.perturbed.after(case.attacked("random", 1, seed=draw))[0] for draw in range(6)]
     scores = np.stack([outcome.log_score for outcome in outcomes])
     lowest = outcomes[0]
     for outcome in outcomes[1:]:
@@ -39,7 +39,7 @@ def test_the_worst_candidate_of_each_user_is_chosen(name, request):
     random, worst = case.attacks("random", draws=6, worst=6)
     assert worst["attack"] == "worst of 6"
     assert worst["draws"] == 1
-    assert worst["mean"] == case.examiner.measures(lowest, np.arange(len(case.keys)))
+    assert worst["mean"] == case.perturbed.measures(lowest, np.arange(len(case.keys)))
     assert lowest.log_score.mean() < scores.mean(1).min()
     assert worst["mean"]["NDCG@5"] < random["mean"]["NDCG@5"]
     more = case.attacks("random", draws=2, worst=12)[1]
@@ -55,22 +55,22 @@ def test_the_gradient_hurts_more_than_chance(plain):
 
 def test_rows_without_an_item_at_the_position_stay(markov):
     (cell,) = markov.attacks("-6", draws=1)
-    length = newest(markov.questions.inputs, 7).lengths
+    length = newest(markov.test.inputs, 7).lengths
     assert 0 < (length >= 6).mean() < 1
     assert cell["mean"]["changed"] == (length >= 6).mean()
 
 
 def test_no_replacement_is_in_the_history_nor_in_a_noisy_input(markov):
     """The input of a run that was trained on noise may have items that the history has not, and the other way round."""
-    noisy = corrupt(markov.questions.inputs, markov.keys, NoiseSettings(["replace"], 0.8), 0, markov.foreign).rows
+    noisy = corrupt(markov.test.inputs, markov.keys, NoiseSettings(["replace"], 0.8), 0, markov.foreign).rows
     recorder = Recorder(markov.method)
-    examiner = PerturbedEvaluator(markov.evaluator, recorder, CPU, replace(markov.questions, inputs=noisy), 5)
-    of_user = {user: row for row, user in enumerate(markov.questions.user.tolist())}
+    perturbed = PerturbedEvaluator(markov.evaluator, recorder, CPU, replace(markov.test, inputs=noisy), 5)
+    of_user = {user: row for row, user in enumerate(markov.test.user.tolist())}
     recorder.batches.clear()
-    for _ in attack_cells(examiner, markov.keys, 0, markov.foreign, ["last"], [3], 40, 0, False):
+    for _ in attack_cells(perturbed, markov.keys, 0, markov.foreign, ["last"], [3], 40, 0, False):
         pass
     assert len(recorder.batches) >= 40
-    histories, inputs = lists_of(markov.questions.history), lists_of(noisy)
+    histories, inputs = lists_of(markov.test.history), lists_of(noisy)
     for batch in recorder.batches:
         for user, seq in zip(batch.user.tolist(), batch.seq.tolist(), strict=True):
             row = of_user[user]

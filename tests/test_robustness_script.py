@@ -9,7 +9,6 @@ from robustness_setting import configure
 
 from seqrec.commands import train
 from seqrec.commands.robustness import main, printed, write
-from seqrec.utils.errors import UserError
 
 CELLS = [
     {
@@ -119,14 +118,3 @@ def test_the_script_asks_the_validation_part_with_another_cutoff(runs, capsys):
     assert [cell["attack"] for cell in written["cells"]] == ["clean", "random", "gradient"]
     assert written["cells"][0]["mean"]["NDCG@20"] == metrics["NDCG@20"]
     assert f"{runs[0]}, valid" in capsys.readouterr().out
-
-
-def test_the_script_refuses_what_cannot_be(runs, capsys):
-    with pytest.raises(UserError, match="Markov has no item embeddings"):
-        call(runs[1], "--positions=last", "--gradient")
-    with pytest.raises(UserError, match=r"position 'lats'.*did you mean 'last'"):
-        call(runs[1], "--positions=lats")
-    for alone in (["--worst", "3"], ["--gradient"], ["--k", "2"]):
-        with pytest.raises(SystemExit):
-            call(runs[1], *alone)
-    assert "--k, --worst and --gradient replace items at --positions: give some" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Runs keep their directories: hashes that were given out never change, and runs of earlier code are read and resumed."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from job_setting import configure
 
 from seqrec.build import load
 from seqrec.commands import train
+from seqrec.config import config_hash, digest, run_path
 from seqrec.report.write import collect
 from seqrec.utils.addresses import FIRST_ADDRESS, current_address
 from seqrec.utils.instantiate import locate
@@ -48,7 +50,23 @@ FIRST_RUNS = {
 
 @pytest.mark.parametrize("directory", FIRST_RUNS)
 def test_a_run_directory_that_was_given_out_never_changes(directory):
-    assert train.run_path(configure(*FIRST_RUNS[directory])) == directory
+    assert run_path(configure(*FIRST_RUNS[directory])) == directory
+
+
+def test_columns_to_keep_by_name_and_by_number_have_a_hash_of_their_own():
+    def hashed(keep):
+        return config_hash(configure("dataset=file", "dataset.path=x", f"dataset.keep={keep}"))
+
+    assert hashed("{event:[view],2:[1]}") == hashed("{2:[1],event:[view]}")
+    different = {hashed(keep) for keep in ("{event:[view],2:[1]}", "{event:[view],2:[2]}", "{event:[view]}", "{2:[1]}")}
+    assert len(different) == 4
+
+
+@pytest.mark.parametrize(
+    "values", [{"b": {"d": 1, "c": [{"z": 1, "a": None}]}, "a": 2.5}, {10: "x", 2: {"b": [], "a": True}}]
+)
+def test_hashes_of_keys_of_one_kind_are_those_of_sorted_json(values):
+    assert digest(values) == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @pytest.mark.parametrize(("now", "first"), FIRST_ADDRESS.items())
@@ -94,7 +112,7 @@ def test_a_run_of_earlier_code_is_resumed_to_the_same_ranks(directory, tmp_path)
 @pytest.mark.parametrize("directory", RUNS)
 def test_a_run_of_earlier_code_is_found_complete_and_evaluated_again(directory, tmp_path):
     finished = EARLIER / "finished" / directory
-    assert train.run_path(configure(*SMALL, *RUNS[directory])) == directory
+    assert run_path(configure(*SMALL, *RUNS[directory])) == directory
     folder = shutil.copytree(finished, tmp_path / "run")
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     train.job(configure(*SMALL, *RUNS[directory]), folder)

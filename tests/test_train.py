@@ -196,13 +196,6 @@ def test_patience_begins_where_the_method_says(tmp_path):
         assert manifest["epochs"] == epochs, method
 
 
-def test_divergence_ends_with_advice(tmp_path):
-    config = configure(*SHORT, "trainer.optimizer.lr=1e30")
-    with pytest.raises(UserError, match=r"training diverged: the loss is .* Try a lower trainer.optimizer.lr"):
-        train.job(config, tmp_path / "run")
-    assert not (tmp_path / "run" / "DONE").exists()
-
-
 @pytest.mark.parametrize("lost", [False, True])
 def test_best_weights_of_another_epoch_are_made_again_from_the_last_ones_or_refused(tmp_path, lost):
     config = configure(*SHORT)

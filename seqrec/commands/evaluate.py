@@ -1,12 +1,13 @@
 """Evaluate the best epoch of a finished run again, also in another way: `evaluate.py DIR eval.cutoffs=[1,50] eval.ties=pessimistic`."""
 
-import argparse
 from pathlib import Path
+
+from seqrec.cli import Parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the metrics of a run."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument(
         "overrides", nargs="*", metavar="eval.KEY=VALUE", help="other cutoffs, metrics, mask_history or ties"

@@ -1,16 +1,17 @@
 """Why fusion works: `python scripts/fusion_study.py RUN ...` compares model, counts and both on finished runs with fusion."""
 
-import argparse
 from pathlib import Path
 
 import numpy as np
+
+from seqrec.cli import Parser
 
 SCORERS = ("model", "counts", "fused")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables of docs/fusion.md for each run directory."""
-    parser = argparse.ArgumentParser(prog="fusion_study", description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="complete run directory of fusion=counts")
     parser.add_argument("--data-dir", help="folder of the raw data, if it has moved")
     given = parser.parse_args(arguments)

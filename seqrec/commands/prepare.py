@@ -1,20 +1,25 @@
 """Load a data set, prepared if need be, and print its statistics."""
 
-import argparse
 import sys
 
 from omegaconf import OmegaConf
 
-from seqrec.cli import compose_config
+from seqrec.cli import Parser, compose_config
+from seqrec.config import check_value, refuse_incomplete
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the statistics, hash and warnings of a data set."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("dataset", help="a name of conf/dataset, like beauty")
     parser.add_argument("overrides", nargs="*", help="as for training, like dataset.k_core=5 or data_dir=/data")
     given = parser.parse_args(arguments)
-    config = compose_config([f"dataset={given.dataset}", *given.overrides])
+    overrides = [f"dataset={given.dataset}", *given.overrides]
+    sys.argv[1:] = overrides  # by which an error is explained
+    config = compose_config(overrides)
+    refuse_incomplete(config)
+    for key in ("data_dir", "cache_dir"):
+        check_value(config, key)
 
     from seqrec.data.cache import cache_folder
     from seqrec.data.source import FileDataset

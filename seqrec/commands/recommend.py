@@ -4,19 +4,19 @@ A .csv file holds one sequence of item ids per line, oldest first, or the column
 header. A .jsonl file holds one JSON list of item ids per line. Lists for sequences begin with the user or the line number.
 """
 
-import argparse
 import csv
+import io
 import json
 import sys
 from pathlib import Path
 
-from seqrec.cli import above_zero
+from seqrec.cli import Parser, above_zero
 from seqrec.utils.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print a list per user or sequence."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("users", nargs="*", help="user ids as in the raw data")
     parser.add_argument(
@@ -46,13 +46,22 @@ def main(arguments: list[str] | None = None) -> None:
 
 def read_sequences(path: Path) -> tuple[list, list[list]]:
     """Return names (users or line numbers) and sequences of item ids. Raises UserError, with the line, for bad content."""
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        lines = (
-            [_json_list(path, *line) for line in enumerate(stream, 1)]
-            if path.suffix == ".jsonl"
-            else list(csv.reader(stream))
-        )
-    if path.suffix == ".jsonl" or lines[:1] != [["user", "item"]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is no text in UTF-8") from None
+    if not text.strip():
+        raise UserError(f"{path}: is empty; there must be a sequence of item ids per line")
+    stream = io.StringIO(text, newline="")
+    if path.suffix == ".jsonl":
+        lines = [_json_list(path, *line) for line in enumerate(stream, 1)]
+    else:
+        reader = csv.reader(stream, strict=True)
+        try:
+            lines = list(reader)
+        except csv.Error as error:
+            raise UserError(f"{path}:{reader.line_num}: {error}") from None
+    if path.suffix == ".jsonl" or lines[0] != ["user", "item"]:
         return list(range(1, len(lines) + 1)), lines
     by_user: dict[str, list[str]] = {}
     for number, row in enumerate(lines[1:], 2):
@@ -65,8 +74,8 @@ def read_sequences(path: Path) -> tuple[list, list[list]]:
 def _json_list(path: Path, number: int, line: str) -> list:
     try:
         value = json.loads(line)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         value = None
-    if not isinstance(value, list):
+    if not isinstance(value, list) or not all(isinstance(item, str | int) for item in value):
         raise UserError(f"{path}:{number}: must be a JSON list of item ids")
     return value

@@ -6,14 +6,15 @@ perturbed.csv, a noise_detection.csv rows of detection.csv. The comparisons that
 made where the runs of both sides are among the folders. Files of `scripts/benchmark.py --json` give rows of benchmarks.csv.
 """
 
-import argparse
 import sys
 from pathlib import Path
+
+from seqrec.cli import Parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Record the run directories and benchmark files that the arguments name."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("folders", nargs="*", type=Path, help="folders with run directories at or below them")
     parser.add_argument("--benchmarks", nargs="+", type=Path, default=[], metavar="FILE", help="timings to add")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the CSV files (results)")

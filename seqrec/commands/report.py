@@ -3,13 +3,14 @@
 All complete run directories at or below the given folders are read; docs/report.md says what is made of them.
 """
 
-import argparse
 from pathlib import Path
+
+from seqrec.cli import Parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Write a report and print the path of its page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="folders with run directories at or below them")
     parser.add_argument("--output", type=Path, default=Path("report"), help="folder to write")
     parser.add_argument("--metrics", nargs="+", default=["HR@10", "NDCG@10"], help="columns of the table")

@@ -4,13 +4,12 @@ Each run gives a Markdown table, and robustness.json and robustness.csv in its d
 measures. Without --noise and --positions: insert, replace, delete and swap.
 """
 
-import argparse
 import itertools
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from seqrec.cli import above_zero
+from seqrec.cli import Parser, above_zero
 from seqrec.utils.files import write_json
 
 SETTING = ("attack", "position", "k", "ratio", "draws")  # what tells the cells of a grid apart
@@ -33,7 +32,7 @@ def counts(text: str) -> list[int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print and write the grid of each run that the arguments name."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run directories")
     noise = parser.add_argument_group("noise")
     noise.add_argument("--noise", type=words, help="operators; insert+delete is a mix")

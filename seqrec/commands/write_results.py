@@ -5,13 +5,14 @@ results/leaderboard.json is written too.
 A table is between <!-- results: NAME --> and <!-- end of results -->, NAME being an entry of results/tables.yaml.
 """
 
-import argparse
 from pathlib import Path
+
+from seqrec.cli import Parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Rewrite the documents and pictures that have changed, and print their paths."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="folder with results/, README.md and docs/ (here)")
     root = parser.parse_args(arguments).root
 

@@ -13,22 +13,24 @@ from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
-from seqrec.data.text import utf8
+from seqrec.data.text import blank, typed_ids, utf8, whole_lines
 from seqrec.utils.errors import UserError, nearest
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ALWAYS_UNPACKED, LARGEST_RATIO = 2**30, 100  # bytes; unpacked over packed size: tables of clicks reach 3 to 30
 CHUNK = 2**20
+BLOCK = 2**24  # bytes of text that are read at once
 
 
-@dataclass(frozen=True)
+@dataclass
 class Raw:
     """Interactions in file order; ids are numbered, and every id of the two lists occurs at least once."""
 
-    user: np.ndarray  # [N] int64, index into user_ids
-    item: np.ndarray  # [N] int64, index into item_ids
+    user: np.ndarray  # [N] int32, index into user_ids
+    item: np.ndarray  # [N] int32, index into item_ids
     user_ids: np.ndarray  # int64 or str, distinct, in any order
     item_ids: np.ndarray  # int64 or str, distinct, in any order
     time: np.ndarray | None = None  # [N] float64, finite; None: the file's order is the order in time
@@ -36,33 +38,55 @@ class Raw:
     found: str = ""  # what the reader found out by itself, for the log
 
 
-def joined(parts: list[Raw]) -> Raw:
-    """Return the interactions of all parts, one part behind the other, with the ids numbered anew."""
-    parts = [part for part in parts if len(part.user)] or parts[:1]
-    if len(parts) == 1:
-        return parts[0]
-    user, user_ids = _numbered_anew([(part.user, part.user_ids) for part in parts])
-    item, item_ids = _numbered_anew([(part.item, part.item_ids) for part in parts])
-    times, ratings = [part.time for part in parts], [part.rating for part in parts]
-    return Raw(
-        user,
-        item,
-        user_ids,
-        item_ids,
-        None if any(time is None for time in times) else np.concatenate(times),
-        None if any(rating is None for rating in ratings) else np.concatenate(ratings),
-        "; ".join(dict.fromkeys(part.found for part in parts)),
-    )
+class Gathered:
+    """The interactions that readers add, a block at a time; ids are numbered in the order of their first appearance."""
+
+    def __init__(self):
+        self.users, self.items = {}, {}  # id -> number
+        self.columns = {"user": [], "item": [], "time": [], "rating": []}
+        self.found = []
+
+    def add(self, user, item, time: np.ndarray | None = None, rating: np.ndarray | None = None) -> bool:
+        """Add a block: ids (Series or array) and numbers, [N] each. Returns whether all ids consist of more than blanks."""
+        if not len(user):
+            return True
+        of_user, good_users = _numbered(user, self.users)
+        of_item, good_items = _numbered(item, self.items)
+        for name, values in (("user", of_user), ("item", of_item), ("time", time), ("rating", rating)):
+            self.columns[name].append(values)
+        return good_users and good_items
+
+    def raw(self) -> Raw:
+        """Return all that was added, and forget it."""
+        user, user_ids = _with_ids(self._column("user"), self.users)
+        item, item_ids = _with_ids(self._column("item"), self.items)
+        time, rating = (
+            None if any(part is None for part in self.columns[name]) else self._column(name)
+            for name in ("time", "rating")
+        )
+        return Raw(user, item, user_ids, item_ids, time, rating, "; ".join(dict.fromkeys(self.found)))
+
+    def _column(self, name: str) -> np.ndarray:
+        blocks = self.columns.pop(name)
+        return np.concatenate(blocks) if blocks else np.zeros(0, np.int32)
 
 
-def _numbered_anew(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Join (codes, ids) pairs; the ids become text unless they are integers in all parts."""
-    ids = [ids for _, ids in parts]
-    if len({array.dtype.kind for array in ids}) > 1:
-        ids = [array.astype(str) for array in ids]
-    number, distinct = pd.factorize(np.concatenate(ids))
-    first = np.cumsum([0] + [len(array) for array in ids[:-1]])
-    return number[np.concatenate([codes + at for (codes, _), at in zip(parts, first, strict=True)])], distinct
+def _numbered(column, numbers: dict) -> tuple[np.ndarray, bool]:
+    """Return the number of each id, new ids entered into `numbers`, and whether all new ids consist of more than blanks."""
+    codes, distinct = pd.factorize(column)
+    known, distinct = len(numbers), np.asarray(distinct, dtype=object)
+    of_distinct = np.fromiter((numbers.setdefault(value, len(numbers)) for value in distinct), np.int32, len(distinct))
+    return of_distinct[codes], not blank(distinct[of_distinct >= known].astype(str)).any()
+
+
+def _with_ids(codes: np.ndarray, numbers: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes and their ids, which are integers if all of them are."""
+    ids = np.array(list(numbers), dtype=object).astype(str)
+    if len(set(map(type, numbers))) > 1:  # 1 in one file is "1" in another
+        again, distinct = pd.factorize(ids.astype(object))
+        codes, ids = again.astype(np.int32)[codes], distinct.astype(str)
+    numbers.clear()
+    return codes, typed_ids(ids)
 
 
 class _Bounded(io.RawIOBase):
@@ -110,6 +134,12 @@ class RawFile:
     def __str__(self):
         return str(self.path) if self.member is None else f"{self.path}:{self.member}"
 
+    @property
+    def plain(self) -> bool:
+        """Whether the file on the disk is the content itself."""
+        with self.stored() as stream:
+            return self.member is None and stream.read(2) != GZIP
+
     @contextmanager
     def stored(self) -> Iterator[BinaryIO]:
         """Open what the checksum is of: the bytes on the disk, or those of the zip archive's member."""
@@ -146,6 +176,34 @@ class RawFile:
         """Return the content in UTF-8; raises UserError if it is empty, damaged or no text."""
         return utf8(self.read(), self.encoding, self)
 
+    def text_blocks(self, quoted: bool = False) -> Iterator[bytes]:
+        """Yield the content in UTF-8, whole lines of it at a time, none of them blank alone; raises UserError as `text` does.
+
+        With `quoted` a line does not end within "...". Text in another encoding comes as one block.
+        """
+        if self.encoding != "utf-8":
+            yield self.text()
+            return
+        rest, line, goes_on, empty = b"", 0, True, True
+        size = self.path.stat().st_size if self.plain else None
+        with self.open() as stream, progress(self.path.name, size, "B") as bar:
+            while goes_on:
+                wanted = max(BLOCK, len(rest))
+                piece = stream.read(wanted)
+                goes_on = len(piece) == wanted
+                bar.update(len(piece))
+                content = rest + piece
+                end = whole_lines(content, quoted) if goes_on else len(content)
+                if content[:end].isspace() or not end:
+                    rest = content
+                    continue
+                empty = False
+                yield utf8(content[:end], self.encoding, self, line)
+                line += content.count(b"\n", 0, end)
+                rest = content[end:]
+        if empty:
+            raise UserError(f"{self} is empty; get the file again")
+
     def lines(self) -> Iterator[bytes]:
         """Yield the lines in UTF-8, which is not checked if it is the file's own encoding."""
         if self.encoding != "utf-8":
@@ -176,10 +234,35 @@ class RawFolder:
         return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def stamp(file: RawFile | RawFolder) -> list[list]:
+@dataclass(frozen=True)
+class WithAttributes:
+    """A file or folder of interactions, and the file with the attributes of their items."""
+
+    interactions: RawFile | RawFolder
+    attributes: RawFile
+
+    @property
+    def parts(self) -> tuple[RawFile, ...]:
+        """All files that the data come from."""
+        return (*self.interactions.parts, self.attributes)
+
+    def __str__(self):
+        return str(self.interactions)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of both hashes, as 64 hexadecimal digits."""
+        return hashlib.sha256(f"{self.interactions.sha256()} {self.attributes.sha256()}".encode()).hexdigest()
+
+
+def stamp(file: RawFile | RawFolder | WithAttributes) -> list[list]:
     """Return path, size in bytes and time of change in ns of each part: while they stay, the SHA-256 does."""
     found = [(part.path, part.path.stat()) for part in file.parts]
     return [[str(path), status.st_size, status.st_mtime_ns] for path, status in found]
+
+
+def progress(name: str, total: int | None, unit: str) -> tqdm:
+    """Return a bar for reading a file, shown on terminals only."""
+    return tqdm(desc=f"reading {name}", total=total, unit=unit, unit_scale=True, leave=False, disable=None)
 
 
 @contextmanager

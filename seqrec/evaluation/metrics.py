@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.errors import UserError, must_take, nearest
 
 TIES = ("expected", "pessimistic", "optimistic")
 DEFAULT = ("HR", "NDCG", "MRR")
@@ -133,15 +133,18 @@ def novelty(lists: np.ndarray, counts: np.ndarray) -> float:
 
 
 def check_names(names: object) -> None:
-    """Raise UserError unless `eval.metrics` is a list of different metrics of the registry."""
+    """Raise UserError unless `eval.metrics` is a list of different metrics of the registry whose functions can be called."""
     if isinstance(names, str) or not isinstance(names, Iterable) or not list(names):
         raise UserError(f"eval.metrics={names}: must be a list, like [{','.join(DEFAULT)}]")
     names = list(names)
     for name in names:
-        if name not in METRICS:
+        if not isinstance(name, str) or name not in METRICS:
             raise UserError(
                 f"eval.metrics: no metric '{name}'; there are {', '.join(METRICS)}{nearest(str(name), METRICS)}"
             )
+        metric = METRICS[name]
+        wanted = ("better", "equal", *["k"] * metric.cutoff) if metric.of_ranks else ("lists", "counts")
+        must_take(f"eval.metrics={name}", metric.of_ranks or metric.of_lists, *wanted)
     if len(set(names)) < len(names):
         raise UserError(f"eval.metrics={names}: a metric is listed twice")
 

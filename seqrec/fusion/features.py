@@ -1,5 +1,6 @@
 """Count features of a batch: sparse in the catalogue, a function of the input sequences alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,10 @@ class FeatureSet:
         within("fusion.window", window, 1)
         within("fusion.decay", decay, 0, 1)
         within("fusion.neighbours", neighbours, 1)
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise UserError(f"fusion.features={names}: must be a list, like [newest,recent]")
+        if not isinstance(library, dict):
+            raise UserError(f"fusion.library={library}: must be a group of features, as in conf/fusion/counts.yaml")
         for name in names:
             if name != POPULARITY and name not in library:
                 known = [*library, POPULARITY]
@@ -52,13 +57,18 @@ class FeatureSet:
                 )
         if len(set(names)) < len(names):
             raise UserError(f"fusion.features={list(names)}: a feature is listed twice")
-        self.counted = {name: CountFeature(**library[name]) for name in names if name != POPULARITY}
-        for name, feature in self.counted.items():
-            key = f"fusion.library.{name}"
+        self.counted = {}
+        for name in names:
+            if name == POPULARITY:
+                continue
+            key, entry = f"fusion.library.{name}", library[name]
+            if not isinstance(entry, dict) or entry.keys() != CountFeature.__annotations__.keys():
+                raise UserError(f"{key}={entry}: must have {', '.join(CountFeature.__annotations__)}, and nothing else")
+            feature = self.counted[name] = CountFeature(**entry)
             one_of(f"{key}.matrix", feature.matrix, tuple(MATRICES))
             within(f"{key}.decay", feature.decay, 0, 1)
             within(f"{key}.newest", feature.newest, 1)
-            if not feature.constant > 0:
+            if not isinstance(feature.constant, int | float) or feature.constant <= 0:
                 raise UserError(f"{key}.constant={feature.constant}: must be a number above 0")
         self.names = [*self.counted, *([POPULARITY] if POPULARITY in names else [])]
         self.window, self.decay, self.neighbours = window, decay, neighbours

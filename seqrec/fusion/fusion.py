@@ -43,8 +43,11 @@ class Fusion:
         runs: list[str],
     ):
         within("fusion.fit_users", fit_users, 1)
-        if any(not 0 < shorter < longer for shorter, longer in pairwise([*lengths, math.inf])):
-            raise UserError(f"fusion.lengths={lengths}: must be whole numbers above 0, each larger than the one before")
+        whole = isinstance(lengths, list) and all(isinstance(length, int) for length in lengths)
+        if not whole or any(not 0 < shorter < longer for shorter, longer in pairwise([*lengths, math.inf])):
+            raise UserError(
+                f"fusion.lengths={lengths}: must be a list of whole numbers above 0, each larger than the one before"
+            )
         self.features = FeatureSet(features, library, window, decay, neighbours)
         self.fit_users, self.lengths, self.runs = fit_users, lengths, runs
 

@@ -9,17 +9,20 @@ from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
 from seqrec.data.similarity import Similarity
 from seqrec.methods.base import Untrained
+from seqrec.utils.errors import within
 
 
 class ItemKNN(Untrained):
     """Scores an item by its summed cosine similarity to the items of the history.
 
     Similarity is kept for the `neighbours` nearest of each item; `shrink` is added to the product of the norms and damps pairs
-    with few common users.
+    with few common users. Raises UserError, naming the key, for a value that makes no sense.
     """
 
     def __init__(self, num_items: int, max_len: int, neighbours: int, shrink: float):
         super().__init__(num_items, max_len)
+        within("method.neighbours", neighbours, 1)
+        within("method.shrink", shrink, 0)
         self.neighbours, self.shrink = neighbours, shrink
 
     def setup(self, train: Sequences) -> None:

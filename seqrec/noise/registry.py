@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.errors import UserError, must_take, nearest
 
 WHERE = ("anywhere", "begin", "middle", "end", "last")
 NUMBERS = range(100)  # other random keys of seqrec have larger words
@@ -55,12 +55,15 @@ class NoiseSettings:
 
     def __post_init__(self):
         names = self.operators
-        if isinstance(names, str) or not names or len(set(names)) < len(names):
+        if isinstance(names, str) or not names or len(set(map(str, names))) < len(names):
             raise UserError(f"noise.operators={names}: must be a list of different operators, like [insert,delete]")
         for name in names:
-            if name not in OPERATORS:
+            if not isinstance(name, str) or name not in OPERATORS:
                 known = ", ".join(OPERATORS)
-                raise UserError(f"noise.operators: no operator '{name}'; there are {known}{nearest(name, OPERATORS)}")
+                raise UserError(
+                    f"noise.operators: no operator '{name}'; there are {known}{nearest(str(name), OPERATORS)}"
+                )
+            must_take(f"noise.operators={name}", OPERATORS[name].act, "plan")
         if self.where not in WHERE:
             raise UserError(f"noise.where={self.where}: there are {', '.join(WHERE)}{nearest(str(self.where), WHERE)}")
         if not isinstance(self.ratio, int | float) or not 0 <= self.ratio <= 1:

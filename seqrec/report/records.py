@@ -119,9 +119,13 @@ def rounded(values: dict[str, float | None]) -> dict[str, float | None]:
 def benchmark_rows(path: Path) -> list[dict[str, object]]:
     """Return the rows of a file of `scripts/benchmark.py --json`, for benchmarks.csv: a row per system.
 
-    Its ratios are those of the first system to this one.
+    Its ratios are those of the first system to this one. Raises UserError for another file.
     """
-    result = json.loads(path.read_text())
+    try:
+        result = json.loads(path.read_text())
+        _ = result["systems"], result["ratios"], result["arguments"]
+    except (LookupError, TypeError, ValueError):
+        raise UserError(f"{path}: no file that scripts/benchmark.py --json has written") from None
     facts = {
         "machine": machine_of(result),
         "threads": result["threads"],

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqrec.config import digest, flatten, hashed_values, method_name
 from seqrec.evaluation.metrics import DEFAULT, per_user, settle_ties, summarise
-from seqrec.runs.directory import DONE, TRACES, read_position_profile
+from seqrec.runs.directory import DONE, STUDY_FOLDER, TRACES, read_position_profile
 from seqrec.utils.errors import UserError
 from seqrec.utils.plain_yaml import read_plain
 
@@ -103,7 +103,10 @@ def noise_of(config: dict) -> dict[str, object]:
 
 
 def find(folders: list[Path]) -> list[Path]:
-    """Return the run directories at or below the folders, sorted, each once; raises UserError for a missing folder."""
+    """Return the run directories at or below the folders, sorted, each once, without the trials of studies.
+
+    Raises UserError for a missing folder.
+    """
     found = {}
     for folder in folders:
         if not folder.is_dir():
@@ -111,7 +114,7 @@ def find(folders: list[Path]) -> list[Path]:
         for path, below, files in os.walk(folder):
             if TRACES & set(files):
                 found.setdefault(Path(path).resolve(), Path(path))
-            below[:] = [name for name in below if name not in COPIES]
+            below[:] = [name for name in below if name not in COPIES and not name.startswith(STUDY_FOLDER)]
     return sorted(found.values())
 
 

@@ -6,18 +6,25 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from seqrec.batch import Batch
 from seqrec.data.loader import TrainLoader
 from seqrec.methods.base import Method
 from seqrec.training.progress import Progress
 from seqrec.training.schedules import SCHEDULES
 from seqrec.utils.checkpoint import Checkpoints, random_state, restore_random_state
 from seqrec.utils.errors import UserError
+from seqrec.utils.gradients import clip
 
 log = logging.getLogger("seqrec")
 SMALLEST_LR_SCALE = 0.01  # plateaus lower the learning rate to no less than this fraction
+
+
+class Diverged(UserError):
+    """The loss is no longer a finite number."""
 
 
 @dataclass
@@ -131,9 +138,9 @@ class Trainer:
         self.begin_stage()
 
     def update(self, loss: Tensor, *groups: str) -> None:
-        """Step the optimisers of `groups` (default: all) down the gradient of `loss`; raises UserError if it is not finite."""
+        """Step the optimisers of `groups` (default: all) down the gradient of `loss`; raises Diverged if it is not finite."""
         if not torch.isfinite(loss):
-            raise UserError(
+            raise Diverged(
                 f"training diverged: the loss is {float(loss.detach())} in epoch {self.state.epoch + 1}, step {self.state.step + 1}. "
                 "Try a lower trainer.optimizer.lr, trainer.clip=1, or trainer.precision=32-true"
             )
@@ -144,9 +151,16 @@ class Trainer:
         for name in names:
             self._average_over_processes(self.parameters[name])
             if self.clips[name] is not None:
-                torch.nn.utils.clip_grad_norm_(self.parameters[name], self.clips[name])
+                clip(self.parameters[name], self.clips[name])
             self.optimizers[name].step()
             self.schedulers[name].step()
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Make a step on this process's share of a batch; returns the values to log."""
+        if self.fabric.world_size > 1:
+            batch = batch.shard(self.fabric.global_rank, self.fabric.world_size)
+        with self.fabric.autocast():
+            return self.method.optimize(batch.to(self.fabric.device), self.update)
 
     def _train_epoch(self) -> None:
         state, first = self.state, self.state.step
@@ -155,10 +169,7 @@ class Trainer:
         with self.progress.epoch(state.epoch, len(self.loader), first) as bar:
             for batch in self.loader.epoch(state.epoch, first):
                 supervised = int((batch.target > 0).sum())
-                if self.fabric.world_size > 1:
-                    batch = batch.shard(self.fabric.global_rank, self.fabric.world_size)
-                with self.fabric.autocast():
-                    logs = self.method.optimize(batch.to(self.fabric.device), self.update)
+                logs = self.step(batch)
                 for name, value in logs.items():
                     state.sums[name] = state.sums.get(name, 0.0) + float(value.detach())
                 state.step += 1
@@ -241,7 +252,7 @@ class Trainer:
     def _mend_best(self, weights: dict[str, Tensor]) -> None:
         """Make best.pt agree with last.pt, whose `weights` are given, wherever the process before ended.
 
-        Raises UserError if the best weights are lost.
+        Raises UserError if the best weights are lost, and this epoch does not make them again.
         """
         state = self.state
         if state.best is None:  # best.pt is of the stage before, or not there yet
@@ -253,6 +264,11 @@ class Trainer:
         if best is None:
             raise UserError(f"{self.checkpoints.folder / 'best.pt'} is missing; start again with force=true")
         if best.get("epoch") != state.best_epoch and not state.stopped:
+            if best.get("epoch") != state.epoch + 1:
+                raise UserError(
+                    f"{self.checkpoints.folder / 'best.pt'} is of epoch {best.get('epoch')}, the best one was "
+                    f"{state.best_epoch}; start again with force=true"
+                )
             # earlier versions wrote best.pt first; where this epoch comes out as it did, it is the best one again
             log.warning(
                 "warning: the best weights so far are lost; the best epoch is one from epoch %d on", state.epoch + 1
@@ -263,4 +279,17 @@ class Trainer:
         if self.fabric.world_size > 1:
             for parameter in parameters:
                 gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = self.fabric.all_reduce(gradient, reduce_op="mean")
+                average = self._average_rows if gradient.is_sparse else self.fabric.all_reduce
+                parameter.grad = average(gradient)
+
+    def _average_rows(self, gradient: Tensor) -> Tensor:
+        """Return the mean of a sparse gradient over the processes, each of which has its own rows."""
+        gradient = gradient.coalesce()
+        rows, values = gradient.indices()[0], gradient.values()
+        most = int(self.fabric.all_reduce(torch.tensor(len(rows), device=rows.device), reduce_op="max"))
+        fill = most - len(rows)  # padded with zeros for row 0, since all processes must send as much
+        rows, values = (
+            self.fabric.all_gather(part) for part in (F.pad(rows, (0, fill)), F.pad(values, (0, 0, 0, fill)))
+        )
+        index, values = rows.flatten()[None], values.flatten(0, 1) / self.fabric.world_size
+        return torch.sparse_coo_tensor(index, values, gradient.shape, check_invariants=False).coalesce()

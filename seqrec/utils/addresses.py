@@ -20,6 +20,8 @@ def with_first_addresses(node):
     if not isinstance(node, dict):
         return node
     return {
-        key: FIRST_ADDRESS.get(value, value) if key == "_target_" else with_first_addresses(value)
+        key: FIRST_ADDRESS.get(value, value)
+        if key == "_target_" and isinstance(value, str)
+        else with_first_addresses(value)
         for key, value in node.items()
     }

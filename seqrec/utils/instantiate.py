@@ -40,9 +40,9 @@ def locate(path: str) -> type:
             ):  # the module is there, but something that it imports is not
                 raise
     if not inspect.isclass(found) or not f"{found.__module__}.".startswith(home):
+        hint = f"\n(to run the code of a package of yours that is called {package}: --trust {package}, or SEQREC_TRUST={package})"
         raise UserError(
-            f"_target_={path}: not a class of seqrec, torch.optim or a trusted package\n"
-            f"(to run the code of a package of yours that is called {package}: --trust {package}, or SEQREC_TRUST={package})"
+            f"_target_={path}: not a class of seqrec, torch.optim or a trusted package" + hint * bool(package)
         )
     return found
 
@@ -67,18 +67,23 @@ def make(node: dict, name: str = "", /, **runtime):
         unknown = set(values) - set(parameters)
         if unknown:
             raise UserError(f"{node['_target_']}: got an unexpected keyword argument '{unknown.pop()}'")
+        if not issubclass(target, torch.optim.Optimizer):
+            return functools.partial(_checked_call, target, **values, **runtime)
         made = functools.partial(target, **values, **runtime)
-        if issubclass(target, torch.optim.Optimizer):
-            try:
-                made([torch.nn.Parameter(torch.zeros(1))])
-            except (RuntimeError, TypeError, ValueError) as error:
-                raise UserError(f"{name}: {error}") from None
+        try:
+            made([torch.nn.Parameter(torch.zeros(1))])
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"{name}: {error}") from None
         return made
+    return _checked_call(target, **values, **runtime)
+
+
+def _checked_call(target: type, /, *arguments, **keywords):
     try:
-        inspect.signature(target).bind(**values, **runtime)
+        inspect.signature(target).bind(*arguments, **keywords)
     except TypeError as error:
-        raise UserError(f"{node['_target_']}: {error}") from None
-    return target(**values, **runtime)
+        raise UserError(f"{target.__module__}.{target.__qualname__}: {error}") from None
+    return target(*arguments, **keywords)
 
 
 def check_kind(key: str, value: object, annotation: object) -> None:

@@ -5,10 +5,12 @@
 
 import argparse
 import itertools
+import math
 import random
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -68,10 +70,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5, help="per combination (5)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
     parser.add_argument("--few", action="store_true", help="two combinations only")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no combination after so many (no limit)")
     given = parser.parse_args()
-    generator, total = random.Random(given.seed), Counter()
+    generator, total, began = random.Random(given.seed), Counter(), time.monotonic()
+    cases = FEW if given.few else list(itertools.product(METHODS, BACKBONES, LOSSES))
     print(f"{'method':<10}{'backbone':<10}{'loss':<18}" + "".join(f"{moment:>12}" for moment in MOMENTS), flush=True)
-    for case in FEW if given.few else itertools.product(METHODS, BACKBONES, LOSSES):
+    for case in generator.sample(cases, len(cases)):  # so that a part of them is of all kinds
+        if time.monotonic() - began > 60 * given.minutes:
+            break
         with tempfile.TemporaryDirectory() as folder:
             found = torment(Path(folder), case, given.kills, generator)
         cells = ["no such combination"] if found is None else [f"{found[moment]:>12}" for moment in MOMENTS]

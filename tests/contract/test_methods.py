@@ -169,17 +169,17 @@ def test_scoring_costs_what_the_backbone_costs(case, method, batch):
 
 
 def test_only_a_backbone_that_is_not_causal_may_leave_out_what_older_slots_need(case, method, batch):
-    asked, run = [], method.backbone.run
-    method.backbone.run = lambda x, positions, layout: asked.append(layout.newest) or run(x, positions, layout)
+    newest, run = [], method.backbone.run
+    method.backbone.run = lambda x, positions, layout: newest.append(layout.newest) or run(x, positions, layout)
     scores(method, batch)
-    assert all(asked)
-    asked.clear()
+    assert all(newest)
+    newest.clear()
     method.train().losses(batch)
-    assert asked
+    assert newest
     if method.backbone.causal:
-        assert not any(asked)
+        assert not any(newest)
     elif not hasattr(method, "contrast"):  # which compares all slots
-        assert asked[0]
+        assert newest[0]
 
 
 def test_a_saved_state_gives_the_same_scores(case, method, batch):
@@ -196,6 +196,30 @@ def test_it_has_a_page_that_explains_every_key(name):
     page = "".join((ROOT / "docs" / "methods" / f"{page}.md").read_text() for page in pages)
     keys = [key for key in config(name, "sasrec").method if not key.startswith("_") and key != "name"]
     assert [key for key in keys if f"`{key}" not in page and f"{key}`" not in page] == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_sparse_gradients_train_like_dense_ones_where_every_item_is_touched(name, tmp_path):
+    few = (
+        *contract(name).active,
+        "loss=sampled_softmax",
+        "loss.negatives=80",
+        "trainer.max_epochs=2",
+        "trainer.clip=.5",
+    )
+    few += ("method.stage2_epochs=1",) * (name == "cat")
+    losses, tables = [], []
+    for sparse in ("false", "true"):
+        experiment = build(config(name, "sasrec", *SMALL, *few, "trainer.progress=false", f"trainer.sparse={sparse}"))
+        trainer = make_trainer(experiment, tmp_path / sparse, lambda _: None)
+        (tmp_path / sparse).mkdir()
+        losses.append([entry["train/loss"] for entry in trainer.fit().history])
+        tables.append([m.weight for m in experiment.method.modules() if isinstance(m, torch.nn.Embedding)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    for dense, sparse in zip(*tables, strict=True):
+        torch.testing.assert_close(sparse, dense, rtol=1e-3, atol=1e-4)
+        if len(sparse) == 81:
+            assert sparse.grad.is_sparse
 
 
 # --- alive: after a short training on synthetic data each method does what makes it one

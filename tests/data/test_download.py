@@ -26,17 +26,17 @@ def items_of(dataset):
 
 @pytest.fixture
 def server(tmp_path):
-    """A server of this machine's own: url of the folder it serves, the folder, and the paths asked for."""
+    """A server of this machine's own: url of the folder it serves, the folder, and the paths requested."""
     folder = tmp_path / "served"
     folder.mkdir()
-    asked = []
+    requested = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments):
             super().__init__(*arguments, directory=str(folder))
 
         def do_GET(self):
-            asked.append(self.path)
+            requested.append(self.path)
             super().do_GET()
 
         def log_message(self, *arguments):
@@ -45,13 +45,13 @@ def server(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{listening.server_port}", folder, asked
+        yield f"http://127.0.0.1:{listening.server_port}", folder, requested
         listening.shutdown()
         thread.join()
 
 
 def test_download_once(tmp_path, server):
-    url, folder, asked = server
+    url, folder, requested = server
     (folder / "other.txt").write_bytes(CONTENT)
     data = tmp_path / "new" / "data"
     for _ in range(2):
@@ -60,7 +60,7 @@ def test_download_once(tmp_path, server):
         )
         assert items_of(dataset) == [5, 6, 6, 7, 8]
         assert dataset.warnings == ()
-    assert asked == ["/other.txt"]
+    assert requested == ["/other.txt"]
     assert [path.relative_to(data).as_posix() for path in data.rglob("*") if path.is_file()] == ["sub/other.txt"]
     assert (data / "sub" / "other.txt").read_bytes() == CONTENT
 

@@ -1,4 +1,4 @@
-"""Training batches, negatives and questions against loops over users."""
+"""Training batches, negatives and batches of the evaluation against loops over users."""
 
 from collections import Counter
 
@@ -189,11 +189,11 @@ def test_popular_items_are_drawn_more_often(sequences_of, power):
 
 
 @pytest.mark.parametrize("max_len", [3, 50])
-def test_questions(dataset, max_len):
+def test_batches_of_the_evaluation(dataset, max_len):
     clean = LeaveOneOut()(dataset).test
     noisy = clean.inputs.take(np.arange(len(clean.user))[::-1])  # inputs may be other than the history
-    questions = EvalSplit(clean.user, clean.target, noisy, clean.history)
-    loader = EvalLoader(questions, 7, max_len)
+    part = EvalSplit(clean.user, clean.target, noisy, clean.history)
+    loader = EvalLoader(part, 7, max_len)
     met, widths = [], []
     for rows, batch in loader:
         assert batch.negative is None

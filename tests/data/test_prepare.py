@@ -28,7 +28,7 @@ def raw_of(rows, timed=True, order=None):
     for column in columns[:2]:
         ids, codes = np.unique(column, return_inverse=True)
         shuffle = np.random.default_rng(order).permutation(len(ids))
-        coded.append((ids[shuffle], np.argsort(shuffle)[codes]))
+        coded.append((ids[shuffle], np.argsort(shuffle)[codes].astype(np.int32)))
     (user_ids, user), (item_ids, item) = coded
     return Raw(user, item, user_ids, item_ids, columns[3].astype(float) if timed else None, columns[2])
 

@@ -11,7 +11,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from seqrec.data.synthetic import Synthetic
-from seqrec.utils.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset" / "synthetic.yaml"
 
@@ -43,7 +42,7 @@ def test_taking_the_labelled_noise_out_gives_the_noise_free_data(share, source):
     assert noisy.items[kept].tobytes() == clean.items.tobytes()
     assert noisy.times[kept].tobytes() == clean.times.tobytes()
     np.testing.assert_array_equal(users_of(noisy)[kept], users_of(clean))
-    assert noisy.attributes.tobytes() == clean.attributes.tobytes()
+    assert all((noisy.attributes[kind] == clean.attributes[kind]).all() for kind in ("cluster", "style"))
 
 
 def test_noise_of_a_lower_share_is_contained_in_that_of_a_higher_one():
@@ -140,15 +139,16 @@ def test_shapes_types_and_attributes():
     assert data.times.dtype == np.float64
     assert data.noise.dtype == bool
     assert data.offsets.dtype == data.user_ids.dtype == data.item_ids.dtype == np.int64
-    assert data.attributes.dtype == np.int32
-    assert data.attributes.shape == (902, 2)
+    cluster, style = data.attributes["cluster"], data.attributes["style"]
+    assert cluster.dtype == style.dtype == np.int32
+    assert cluster.shape == style.shape == (902, 1)
     assert (data.num_users, data.num_items, data.offsets[-1]) == (2200, 901, len(data.items))
-    assert data.attributes[0].tolist() == [0, 0]
-    assert sorted(set(data.attributes[1:, 0])) == list(range(1, 33))
-    sizes = np.bincount(data.attributes[1:, 0])[1:]
+    assert cluster[0] == style[0] == 0
+    assert sorted(set(cluster[1:, 0])) == list(range(1, 33))
+    sizes = np.bincount(cluster[1:, 0])[1:]
     assert sizes.min() >= 27
     assert sizes.max() <= 30
-    assert np.bincount(data.attributes[1:, 1]).tolist() == [0, 451, 450]
+    assert np.bincount(style[1:, 0]).tolist() == [0, 451, 450]
 
 
 def test_lengths_are_bounded_and_heavy_tailed():
@@ -168,7 +168,7 @@ def test_popularity_inside_a_cluster_is_zipf(zipf):
     data = config.load()
     counts = np.bincount(data.items, minlength=801)
     for cluster in range(1, 5):
-        ranked = np.sort(counts[data.attributes[:, 0] == cluster])[::-1][:40]
+        ranked = np.sort(counts[data.attributes["cluster"][:, 0] == cluster])[::-1][:40]
         # Two near-equivalent items share a rank.
         slope = np.polyfit(np.log(np.arange(40) // 2 + 1), np.log(ranked), 1)[0]
         assert abs(slope + zipf) < 0.08
@@ -217,43 +217,3 @@ def test_users_overlap_in_time():
     has_early = np.bincount(users_of(data), ~late) > 0
     assert (has_late & has_early).sum() > 100
     assert (~has_late & has_early).sum() > 1000
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "hint"),
-    [
-        ("noise_share", 1.0, "below 1"),
-        ("noise_share", -0.1, "from 0"),
-        ("noise_share", float("nan"), "a number"),
-        ("noise_share", "much", "a number"),
-        ("noise_source", "unifrom", "did you mean 'uniform'?"),
-        ("noise_source", "popular", "did you mean 'popularity'?"),
-        ("noise_source", "qqq", "there are: uniform, popularity"),
-        ("items", 63, "dataset.clusters=32"),
-        ("items", 99, "at least 100"),
-        ("items", 900.5, "a whole number"),
-        ("users", 0, "at least 1"),
-        ("users", True, "a whole number"),
-        ("min_length", 2, "at least 3"),
-        ("mean_length", 4.5, "from 5 to 50"),
-        ("mean_length", 51, "from 5 to 50"),
-        ("max_length", 4, "at least 5"),
-        ("drift", 1.5, "from 0 to 1"),
-        ("memory", 1, "below 1"),
-        ("spurious_strength", -0.5, "from 0 to 1"),
-        ("flip_test", "yes", "true or false"),
-        ("seed", -1, "at least 0"),
-        ("zipf", float("inf"), "at least 0"),
-    ],
-)
-def test_bad_values_name_key_value_and_way_out(key, value, hint):
-    with pytest.raises(UserError) as caught:
-        make(**{key: value})
-    assert f"dataset.{key}={value} " in str(caught.value)
-    assert str(caught.value).count("\n") < 2
-    assert hint in str(caught.value)
-
-
-def test_noise_needs_enough_items():
-    with pytest.raises(UserError, match=r"dataset.items=900 .* dataset.noise_share=0.9 needs at least 1000 items"):
-        make(noise_share=0.9)

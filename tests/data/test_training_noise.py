@@ -12,7 +12,6 @@ from seqrec.data.dataset import Dataset
 from seqrec.data.sequences import ranges
 from seqrec.data.split import LeaveOneOut, Temporal
 from seqrec.noise.training import TrainingNoise
-from seqrec.utils.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
 OPERATORS = sorted(path.stem for path in (CONF / "noise").glob("*.yaml") if path.stem != "none")
@@ -131,19 +130,6 @@ def test_known_noise_of_the_data_stays_known():
         }
     assert 0.2 < share[0] < 0.35  # the two newest items of a user, which are clean, are not in the training part
     assert share[0.5] == pytest.approx((share[0] + 0.5) / 1.5, abs=0.01)
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"operators": "insert"}, "noise.operators=insert: must be a list"),
-        ({"eval_history": "both"}, "noise.eval_history=both: must be noisy or clean"),
-        ({"users": 2}, "noise.users=2: must be a fraction"),
-    ],
-)
-def test_wrong_values_are_named(keys, message):
-    with pytest.raises(UserError, match=message):
-        noise(**keys)
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import torch
 
 from seqrec.fusion.features import FeatureSet
 from seqrec.fusion.matrices import MATRICES, SMOOTHING, Counts, strongest
-from seqrec.utils.errors import UserError
 
 ITEMS, WINDOW, DECAY = 12, 3, 0.8
 ROWS = [[1, 2, 3, 1, 5], [2, 3], [7], [], [3, 2, 1, 6, 6, 8, 9, 2, 4], [10, 11, 2, 3]]
@@ -140,27 +139,3 @@ def test_rows_are_cut_to_their_strongest_neighbours(sequences_of):
         order = sorted(range(len(row)), key=lambda column: (-row[column], column))[:2]
         assert kept.tolist() == [value if column in order else 0 for column, value in enumerate(row)]
     assert np.array_equal(strongest(matrix, 100).toarray(), dense)
-
-
-@pytest.mark.parametrize(
-    ("names", "changes", "key"),
-    [
-        (["transition"], {}, "fusion.features"),
-        (["transitions", "transitions"], {}, "fusion.features"),
-        (["transitions"], {"window": 0}, "fusion.window"),
-        (["transitions"], {"decay": 1.5}, "fusion.decay"),
-        (["transitions"], {"neighbours": 0}, "fusion.neighbours"),
-    ],
-)
-def test_values_that_make_no_sense_are_refused(names, changes, key):
-    with pytest.raises(UserError, match=key):
-        features(names, **changes)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("matrix", "nonsense"), ("decay", 2), ("newest", 0), ("constant", 0), ("constant", -1)]
-)
-def test_a_feature_that_makes_no_sense_is_refused(key, value):
-    library = {"mine": {"matrix": "transitions", "decay": 0.5, "newest": 3, "constant": 1} | {key: value}}
-    with pytest.raises(UserError, match=rf"fusion\.library\.mine\.{key}"):
-        FeatureSet(["mine"], library, WINDOW, DECAY, 10)

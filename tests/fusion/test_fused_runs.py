@@ -247,24 +247,6 @@ def test_runs_of_something_else_are_refused(folder, alone, overrides, key):
         run(folder, "method=counts", "fusion=runs", f"fusion.runs=[{alone}]", *overrides)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "key"),
-    [
-        (("method=markov", "fusion=counts"), "fusion=counts with method=markov"),
-        (("method=counts", "fusion=none"), "method=counts with fusion=none"),
-        (("fusion=runs", "fusion.runs=[nowhere]"), r"fusion\.runs\[0\]=nowhere"),
-        (("fusion=counts", "fusion.features=[newst]"), r"fusion\.features.*newest"),
-        (("fusion=counts", "fusion.fit_users=0"), r"fusion\.fit_users=0"),
-        (("fusion=counts", "fusion.lengths=[8,4]"), r"fusion\.lengths=\[8, 4\]"),
-        (("fusion=counts", "fusion.lengths=[0]"), r"fusion\.lengths=\[0\]"),
-    ],
-)
-def test_what_cannot_work_is_refused(tmp_path, overrides, key):
-    given = SMALL[:3] if "method" in overrides[0] else SHORT
-    with pytest.raises(UserError, match=key):
-        train.job(configure(*given, f"output_dir={tmp_path}", *overrides), tmp_path / "run")
-
-
 def test_a_run_killed_in_the_fit_ends_with_the_same_metrics(tmp_path, folder, fused):
     code = (
         "import os, signal, sys; import seqrec.fusion.fusion as f; "

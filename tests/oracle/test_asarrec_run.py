@@ -158,30 +158,6 @@ def test_the_count_of_changed_views_is_the_logged_share(caplog):
     assert method.changed.tolist()[1] == total
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("method.candidate_source=near", "method.candidate_source=near: must be one of similar, random, popularity"),
-        ("method.info_mode=neutral", "method.info_mode=neutral: must be one of adversarial, cooperative"),
-        ("method.invariance=B", "method.invariance=B: must be one of D, C, A"),
-        ("method.stay=1", "method.stay=1: "),
-        ("method.candidates=-1", "method.candidates=-1: must be a number of at least 0"),
-        ("method.candidate_recent=0", "method.candidate_recent=0: must be a number of at least 1"),
-        ("method.gumbel=-1", "method.gumbel=-1: must be a number of at least 0"),
-        ("method.iterations=-1", "method.iterations=-1: must be a number of at least 1"),
-        ("method.power=-1", "method.power=-1: must be a number of at least 1"),
-        ("method.threshold=2", "method.threshold=2: must be a number from 0 to 1"),
-        ("method.shortest=0", "method.shortest=0: must be a number of at least 1"),
-        ("method.least=2", "method.least=2: must be a number from 0 to 1"),
-        ("method.temperature=0", "method.temperature=0: "),
-    ],
-)
-def test_a_wrong_value_is_an_error_that_names_its_key(override, message):
-    with pytest.raises(UserError) as error:
-        method_of(override)
-    assert message in str(error.value)
-
-
 def test_the_recommender_is_the_plain_one_with_a_longer_position_table():
     """What the extra slots cost at inference."""
     base = [override for override in SMALL if not override.startswith("method")]

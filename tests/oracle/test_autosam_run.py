@@ -250,23 +250,6 @@ def test_a_control_may_keep_everything(policy):
     assert torch.isfinite(method.losses(batch)["loss"])
 
 
-@pytest.mark.parametrize(
-    ("override", "named"),
-    [
-        ("method.policy=best", "method.policy=best"),
-        ("method.inference=greedy", "method.inference=greedy"),
-        ("method.keep_rate=70", "method.keep_rate=70"),
-        ("method.sampler.heads=3", "method.sampler.heads=3"),
-        ("method.sampler.temperature=0", "method.sampler.temperature=0: must be a number above 0"),
-        ("method.draws=0", "method.draws=0: must be a number of at least 1"),
-        ("method.reward_rows=0", "method.reward_rows=0: must be above 0 and at most 1"),
-    ],
-)
-def test_wrong_values_are_named(override, named):
-    with pytest.raises(UserError, match=named):
-        method_of(override)
-
-
 def test_losses_without_log_probabilities_are_refused():
     backbone = object
     for loss in (

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from method_setting import CONF, Setting
+from method_setting import CONF
 
 from seqrec.commands import train
 from seqrec.training.trainer import Trainer
@@ -74,25 +74,6 @@ def test_a_wrong_stage1_is_refused(tmp_path):
     (tmp_path / "plain" / "best.pt").write_bytes(b"no checkpoint")
     with pytest.raises(UserError, match=r"method\.stage1=.*best.pt is damaged"):
         job(tmp_path / "d", "method=cat", "dim=4", f"method.stage1={tmp_path / 'plain'}")
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        *(("weights", "cascades"), ("direction", "up"), ("level2", "users"), ("cross", "all"), ("lambda1", -1)),
-        *(
-            ("stage2_epochs", 0),
-            ("stage2_epochs", 2.5),
-            ("steps", 0),
-            ("clip_weights", 0.5),
-            ("rho", "big"),
-            ("decay", 0),
-        ),
-    ],
-)
-def test_wrong_values_are_refused(sequences_of, key, value):
-    with pytest.raises(UserError, match=rf"method\.{key}={value}: "):
-        Setting("cat", sequences_of, "bce", **{key: value})
 
 
 # --- alive

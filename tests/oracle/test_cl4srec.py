@@ -105,11 +105,6 @@ def test_in_duorecs_version_a_single_item_is_not_augmented_and_operators_differ(
     assert (first[1::2] != second[1::2]).all()
 
 
-def test_similar_items_are_refused(setting):
-    with pytest.raises(UserError, match="method=coserec"):
-        setting("method.views.long=[crop,insert]")
-
-
 @pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "fmlprec"])
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy", "sampled_softmax", "gbce", "bpr"])
 def test_a_step_moves_all_but_padding_and_both_terms_reach_items_and_backbone(setting, backbone, loss):

@@ -8,8 +8,6 @@ import torch
 from contract_setting import Contract
 from contrast_setting import Setting, configure, contrast_is_alive, train_on_synthetic
 
-from seqrec.utils.errors import UserError
-
 BACKBONES = ["sasrec", "gru4rec", "fmlprec"]
 
 
@@ -199,23 +197,6 @@ def test_defaults_are_the_page_s_and_coserec_s():
         True,
     )
     assert (values["keep_range"], values["without"]) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("key", "message"),
-    [
-        ("method.without=aug", "method.without=aug"),
-        ("method.contrast_gradient=both", "method.contrast_gradient=both"),
-        ("method.keep=0", "method.keep=0"),
-        ("method.keep=[.5]", "one per layer"),
-        ("method.keep_range=[0,.9]", "method.keep_range"),
-        ("method.keep_range=[.9,.1]", "the lower one first"),
-        ("method.keep_range=[.5]", "two numbers are needed"),
-    ],
-)
-def test_wrong_values_are_named(setting, key, message):
-    with pytest.raises(UserError, match=message.replace("[", r"\[")):
-        setting(key)
 
 
 # --- exact resume, and alive

@@ -10,6 +10,7 @@ import yaml
 from job_setting import configure
 
 from seqrec.commands import train as entry
+from seqrec.config import run_path
 from seqrec.evaluation.metrics import summarise
 
 USERS, ITEMS, CUTOFFS = 40, 50, [5, 10]
@@ -33,7 +34,7 @@ def writer(root):
     `changes` are dotted keys of the configuration; `level` moves all ranks down, so lower is better.
     """
 
-    def write(name, changes=None, *, level=8.0, untrained=False, better=None, equal=None, questions=None, history=None):
+    def write(name, changes=None, *, level=8.0, untrained=False, better=None, equal=None, targets=None, history=None):
         config = copy.deepcopy(CONFIG)
         if untrained:
             config["backbone"], config["loss"] = {"name": "none"}, {"name": "none"}
@@ -43,7 +44,7 @@ def writer(root):
             for group in groups:
                 node = node[group]
             node[last] = value
-        user, target = questions or (np.arange(USERS), np.arange(USERS) % ITEMS + 1)
+        user, target = targets or (np.arange(USERS), np.arange(USERS) % ITEMS + 1)
         if better is None:
             generator = np.random.default_rng([config["seed"], int(level * 10)])
             better = generator.poisson(level, len(user))
@@ -150,7 +151,7 @@ def trained(tmp_path_factory):
 
     def train(*overrides):
         config = configure(*overrides, *SMALL, f"output_dir={folder}")
-        path = folder / entry.run_path(config)
+        path = folder / run_path(config)
         entry.job(config, path)
         manifest = json.loads((path / "manifest.json").read_text())
         (path / "manifest.json").write_text(json.dumps(manifest | {"overrides": [*overrides, f"output_dir={folder}"]}))

@@ -20,7 +20,7 @@ def reasons(left_out):
 
 def test_values_per_user_against_a_loop(write_run):
     better, equal = np.array([0, 8, 9, 10, 3]), np.array([1, 4, 1, 2, 2])
-    folder = write_run("a", better=better, equal=equal, questions=(np.array([4, 0, 2, 1, 3]), np.arange(1, 6)))
+    folder = write_run("a", better=better, equal=equal, targets=(np.array([4, 0, 2, 1, 3]), np.arange(1, 6)))
     (run,), left_out = collect([folder.parent], [*METRICS, "MRR"])
     assert left_out == []
     for name, gain in (
@@ -35,7 +35,7 @@ def test_values_per_user_against_a_loop(write_run):
 
 def test_ties_follow_the_runs_rule(write_run):
     folder = write_run("a", {"eval.ties": "pessimistic"}, better=np.array([8] * 3), equal=np.array([4] * 3),
-                       questions=(np.arange(3), np.arange(3)))  # fmt: skip
+                       targets=(np.arange(3), np.arange(3)))  # fmt: skip
     (run,), _ = collect([folder], METRICS)
     assert run.values["HR@10"].tolist() == [0, 0, 0]
 
@@ -174,11 +174,11 @@ def test_another_protocol_is_left_out(write_run, changes, said):
     assert reasons(left_out)["a-other"].startswith(f"not comparable: {said}")
 
 
-def test_other_data_and_other_questions_are_left_out(write_run, change_manifest):
+def test_other_data_and_other_targets_are_left_out(write_run, change_manifest):
     for seed in (1, 2):
         write_run(f"good{seed}", {"seed": seed})
     change_manifest(write_run("other-data"), data_sha256="1" * 64)
-    folder = write_run("other-users", questions=(np.arange(40), np.arange(40)[::-1] + 1)).parent
+    folder = write_run("other-users", targets=(np.arange(40), np.arange(40)[::-1] + 1)).parent
     runs, left_out = collect([folder], METRICS)
     assert len(runs) == 2
     assert reasons(left_out) == {
@@ -212,13 +212,3 @@ def test_nothing_to_report_is_said(write_run, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no complete run directory"):
         collect([tmp_path / "empty"], METRICS)
-
-
-def test_a_metric_that_is_unknown_or_has_no_value_per_user_is_refused(write_run):
-    folder = write_run("a")
-    with pytest.raises(UserError, match=r"metric NDGC@10: no such metric.*did you mean 'NDCG'"):
-        collect([folder], ["NDGC@10"])
-    with pytest.raises(UserError, match=r"metric Coverage@10: .*no value per user"):
-        collect([folder], ["Coverage@10"])
-    with pytest.raises(UserError, match=r"metric NDCG@7: the runs have HR@5.*did you mean 'NDCG@5'"):
-        collect([folder], ["NDCG@7"])

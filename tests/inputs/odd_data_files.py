@@ -1,44 +1,11 @@
-"""Odd input that is fine, and what is warned of instead of refused."""
+"""Files of data that look odd and are fine, with the histories that they hold."""
 
 import gzip
-import io
-import time
-import zipfile
 
-import numpy as np
-import pytest
+from bad_data_files import EVENTS, INTER, REVIEW, TABLE, TIMED, zipped
 
-from seqrec.data import delimited
-from seqrec.data.source import FileDataset
-
-TABLE = {"reader": "table", "user_column": "uid", "item_column": "iid"}
-INTER = b"user_id:token\titem_id:token\ttimestamp:float\n"
-REVIEW = b'{"reviewerID": "A", "asin": "x", "overall": 5.0, "unixReviewTime": 10}\n'
-
-
-def load(tmp_path, content, **options):
-    path = tmp_path / "raw"
-    path.write_bytes(content)
-    return FileDataset(**{"name": "own", "reader": "sequence", "path": str(path)} | options).load(
-        tmp_path, tmp_path / "cache"
-    )
-
-
-def histories(dataset):
-    """Raw user id -> list of raw item ids."""
-    parts = np.split(dataset.item_ids[dataset.items], dataset.offsets[1:-1])
-    return {user: part.tolist() for user, part in zip(dataset.user_ids.tolist(), parts, strict=True)}
-
-
-def zipped(*names):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name in names:
-            archive.writestr(name, "1 2\n")
-    return stream.getvalue()
-
-
-ODD = {
+# name: (content, options of the data set, raw user id -> raw item ids, oldest first)
+FILES = {
     "one item": (b"1 5\n2 6 7\n", {}, {1: [5], 2: [6, 7]}),
     "duplicate lines": (b"1 5\n1 5\n2 6\n", {"reader": "pairs"}, {1: [5, 5], 2: [6]}),
     "user on two lines": (b"2 5 6\n1 7\n2 8\n", {}, {1: [7], 2: [5, 6, 8]}),
@@ -90,42 +57,20 @@ ODD = {
     "table, hashed ids below zero": (b"uid,iid\n-9,5\n-9,-4\n", TABLE, {-9: [5, -4]}),
     "table, ids beyond int64": (b"uid,iid\n1,18446744073709551615\n", TABLE, {1: ["18446744073709551615"]}),
     "JSON, blank line and mark": (b"\xef\xbb\xbf" + REVIEW + b"\n", {"reader": "amazon_json"}, {"A": ["x"]}),
+    "unicode ids and names": ("uid,iid\nÅsa,茶\nÅsa,☕\n".encode(), TABLE, {"Åsa": ["茶", "☕"]}),
+    "ids that differ in case and accents alone": (
+        "uid,iid\na,é\na,e\nA,É\n".encode(),
+        TABLE,
+        {"A": ["É"], "a": ["é", "e"]},
+    ),
+    "equal times keep the order of the file": (b"uid,iid,when\na,z,5\na,b,5\na,c,1\n", TIMED, {"a": ["c", "z", "b"]}),
+    "times below zero, fractions and exponents": (
+        b"uid,iid,when\na,z,1e3\na,b,-7\na,c,.5\n",
+        TIMED,
+        {"a": ["b", "c", "z"]},
+    ),
+    "the same line again and again": (b"uid,iid,when\n" + b"a,b,1\n" * 4, TIMED, {"a": ["b"] * 4}),
+    "one user, one item": (b"a b\n", {"reader": "pairs"}, {"a": ["b"]}),
+    "a line of 100,000 items": (b"1 " + b"7 " * 100_000 + b"\n", {}, {1: [7] * 100_000}),
+    "columns by name and by number": (EVENTS, TABLE | {"keep": {"event": "view", 1: "x"}}, {"a": ["x"]}),
 }
-
-
-@pytest.mark.parametrize("case", ODD)
-def test_odd_but_fine(case, tmp_path):
-    content, options, expected = ODD[case]
-    dataset = load(tmp_path, content, **options)
-    assert histories(dataset) == expected
-    assert dataset.warnings == ()
-
-
-def test_quoted_fields_do_not_take_the_slow_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(delimited, "_blame", None)
-    content = b'uid,title,iid\na,"x, ""y"",\nz",b\na,w,c\n'
-    assert histories(load(tmp_path, content, **TABLE)) == {"a": ["b", "c"]}
-
-
-def test_a_gap_of_ids_costs_nothing(tmp_path):
-    began = time.monotonic()
-    dataset = load(tmp_path, b"1 5 999999999999999999 10000000\n900000000000 5\n")
-    assert time.monotonic() - began < 1
-    assert dataset.item_ids.tolist() == [0, 5, 10_000_000, 999_999_999_999_999_999]
-    assert dataset.items.tolist() == [1, 3, 2, 1]
-    assert dataset.user_ids.tolist() == [1, 900_000_000_000]
-
-
-def test_wrong_checksum_and_counts_are_warnings(tmp_path):
-    dataset = load(tmp_path, b"1 2 3\n", sha256="0" * 64, users=1, items=3, interactions=2)
-    assert dataset.warnings == (
-        f"dataset=own: {tmp_path}/raw has items 2, expected 3",
-        f"dataset=own: {tmp_path}/raw has sha256 {dataset.sha256}, expected {'0' * 64}",
-    )
-
-
-def test_counts_are_those_before_filters(tmp_path):
-    content = b"1 2 3\n2 2 3\n3 4\n"
-    dataset = load(tmp_path, content, users=3, items=3, interactions=5, k_core=2)
-    assert histories(dataset) == {1: [2, 3], 2: [2, 3]}
-    assert dataset.warnings == ()
