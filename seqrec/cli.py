@@ -22,6 +22,7 @@ from seqrec.utils.trust import take_flag
 log = logging.getLogger("seqrec")
 PACKAGE = Path(__file__).parent
 hydra_node.install()
+LAUNCHERS = {"joblib": "sweep", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}  # by extra
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|bad_alloc", re.IGNORECASE)
 
 
@@ -154,7 +155,7 @@ def _unknown_choice(message: str) -> str:
     choices = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
     if not choices:  # Hydra lists files only, and a group may hold nothing but folders
         group, choice, choices = _choices_below(wanted.group(1))
-    hint = "; pip install hydra-joblib-launcher adds joblib" if group == "hydra/launcher" else ""
+    hint = f"; pip install 'seqrec[{LAUNCHERS[choice]}]' adds {choice}" if choice in LAUNCHERS else ""
     return f"{group}={choice}: no such choice{nearest(choice, choices)}\n  there are: {', '.join(choices)}{hint}"
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def run_logged(experiment: Experiment, run_dir: RunDir, loggers: Loggers, began:
     twin = run_dir.twin(config, experiment.dataset.sha256) if reused else None
     if twin is None:
         state = (
-            train(experiment, run_dir, loggers)
+            train(experiment, run_dir, loggers.write)
             if trained
             else State(stopped=tune_on_validation(experiment) or "not trained")
         )
@@ -165,13 +166,16 @@ def begin(experiment: Experiment, run_dir: RunDir) -> dict:
     return manifest
 
 
-def train(experiment: Experiment, run_dir: RunDir, loggers: Loggers) -> State:
-    """Train the method, or resume from the last checkpoint, and leave it at its best epoch."""
+def train(experiment: Experiment, run_dir: RunDir, watch: Callable[[list[dict]], None]) -> State:
+    """Train the method, or resume from the last checkpoint, and leave it at its best epoch.
+
+    `watch` sees the history after every epoch, and all of it when training goes on; what it raises ends training.
+    """
 
     def record(history: list[dict]) -> None:
         if experiment.fabric.is_global_zero:
             run_dir.write_history(history)
-            loggers.write(history)
+            watch(history)
 
     state = make_trainer(experiment, run_dir.path, record).fit()
     log.info("training ended: %s", state.stopped)

@@ -13,7 +13,7 @@ from job_setting import configure
 
 from seqrec.build import load
 from seqrec.commands import train
-from seqrec.config import config_hash, digest
+from seqrec.config import config_hash, digest, run_path
 from seqrec.report.write import collect
 from seqrec.utils.addresses import FIRST_ADDRESS, current_address
 from seqrec.utils.instantiate import locate
@@ -50,7 +50,7 @@ FIRST_RUNS = {
 
 @pytest.mark.parametrize("directory", FIRST_RUNS)
 def test_a_run_directory_that_was_given_out_never_changes(directory):
-    assert train.run_path(configure(*FIRST_RUNS[directory])) == directory
+    assert run_path(configure(*FIRST_RUNS[directory])) == directory
 
 
 def test_columns_to_keep_by_name_and_by_number_have_a_hash_of_their_own():
@@ -112,7 +112,7 @@ def test_a_run_of_earlier_code_is_resumed_to_the_same_ranks(directory, tmp_path)
 @pytest.mark.parametrize("directory", RUNS)
 def test_a_run_of_earlier_code_is_found_complete_and_evaluated_again(directory, tmp_path):
     finished = EARLIER / "finished" / directory
-    assert train.run_path(configure(*SMALL, *RUNS[directory])) == directory
+    assert run_path(configure(*SMALL, *RUNS[directory])) == directory
     folder = shutil.copytree(finished, tmp_path / "run")
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     train.job(configure(*SMALL, *RUNS[directory]), folder)

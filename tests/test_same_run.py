@@ -12,6 +12,7 @@ from job_setting import SHORT, SMALL, configure
 
 from seqrec import build
 from seqrec.commands import evaluate, train
+from seqrec.config import run_path
 from seqrec.data.cache import cached
 from seqrec.experiment import complete
 from seqrec.runs.directory import RunDir
@@ -192,7 +193,7 @@ def refuse_to_train(self):
 def test_other_cutoffs_and_metrics_do_not_train_again(tmp_path, monkeypatch):
     def at(*overrides):
         config = configure(*SHORT, *overrides)
-        return config, tmp_path / train.run_path(config)
+        return config, tmp_path / run_path(config)
 
     train.job(*at())
     config, _ = at(*OTHERWISE)

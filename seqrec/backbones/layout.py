@@ -23,6 +23,7 @@ class CellLayout:
     destination: Tensor  # [N] where the result goes: `index`, or B * T for a cell that only fills up a block
     blocks: tuple[tuple[int, int], ...] = ()  # (rows, width), one after the other: rows side by side, oldest item first
     batch_sizes: Tensor | None = None  # [T] rows that are still running at each step, for packed sequences
+    key_bias: Tensor | None = None  # [N] what attention adds to the logits of each cell as a key; None: nothing
     newest: bool = False  # only the state of the last slot, T - 1, is used; others may be invalid
 
     @property

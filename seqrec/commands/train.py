@@ -1,9 +1,10 @@
 """Run one experiment, or a sweep with -m."""
 
-import functools
 import logging
 import os
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -13,27 +14,40 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seqrec.cli import JobFailed, Parser, conf_folder, set_up_logging
-from seqrec.config import apply_variant, check, run_path
+from seqrec.commands import sweep
+from seqrec.config import apply_variant, check
 from seqrec.evaluation.metrics import METRICS
-from seqrec.runs.directory import RunDir, remove_if_empty
+from seqrec.runs.directory import DONE, RunDir, remove_if_empty
 from seqrec.runs.summary import results_table
-from seqrec.utils.errors import UserError
-from seqrec.utils.orphans import end_with_parent
+from seqrec.tuning.choice import choices
+from seqrec.tuning.study import TRIAL, is_trial, place
+from seqrec.tuning.trial import run_trial
 
 log = logging.getLogger("seqrec")
+REFUSED = ".refused"  # stands for the path of a job that has none
 INTERRUPTED = "interrupted; the same command, without force=true, goes on from the last checkpoint"
 
 
-def path_of_job(*, _root_: DictConfig) -> str:
-    """Return the path of a run, which Hydra wants to know before the configuration is checked."""
+def path_of_job(config: DictConfig) -> str:
+    """Return the path of a run or trial, which Hydra wants to know before the configuration is checked."""
     try:
-        return run_path(_root_)
+        return place(config)
     except Exception:  # there is no end to what a wrong value makes of it, and the check names the value
-        check(apply_variant(_root_))
+        check(apply_variant(config))
         raise
 
 
-OmegaConf.register_new_resolver("run_path", path_of_job, replace=True)
+def path_in_sweep(*, _root_: DictConfig) -> str:
+    """Return the path of a run; in a sweep that of a job without one is refused later, by the job, so that the others go on."""
+    try:
+        return path_of_job(_root_)
+    except Exception:
+        if sweep.VARIABLE in os.environ:
+            return REFUSED
+        raise
+
+
+OmegaConf.register_new_resolver("run_path", path_in_sweep, replace=True)
 OmegaConf.register_new_resolver("names", ",".join, replace=True)
 OmegaConf.register_new_resolver("metric_names", lambda: ", ".join(METRICS), replace=True)
 
@@ -43,9 +57,16 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments is not None:
         sys.argv[1:] = arguments  # where Hydra looks for them
     parser = get_args_parser()
-    parser.error = functools.partial(Parser.error, parser)  # Hydra's own prints its usage and exits
+    parser.error = partial(Parser.error, parser)  # Hydra's own prints its usage and exits
     parser.parse_args()
-    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(run_job)()
+    entry = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(run_job)
+    records = sweep.run(entry)
+    sweep.refuse_failures(records)
+    for chosen in choices(records, sys.argv[1:]):
+        sys.argv[1:] = chosen.arguments
+        records = sweep.run(entry)
+        chosen.keep([record["directory"] for record in records])
+        sweep.refuse_failures(records)
 
 
 def run_job(config: DictConfig) -> float | None:
@@ -54,16 +75,28 @@ def run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
-        end_with_parent()
-        try:
-            return job(config, folder, multirun=True)
-        except UserError as error:
-            log.error("failed: %s\n  %s", folder, error)  # at the end Hydra names the first alone
-            raise
+        import_once(config, folder)
+        return sweep.in_own_process(partial(job_of_sweep, config, folder), config)
     try:
         return job(config, folder)
     except Exception as error:
         raise JobFailed from error
+
+
+def import_once(config: DictConfig, folder: Path) -> None:
+    """Import torch for all jobs of this worker, unless this one needs none; what is wrong with it, it says itself."""
+    if not ((folder / DONE).exists() or (folder / TRIAL).exists()):
+        with suppress(Exception):
+            check(apply_variant(config))
+            import seqrec.experiment  # noqa: F401
+
+
+def job_of_sweep(config: DictConfig, folder: Path) -> float | None:
+    """Run one job of a sweep: a trial or an experiment. Raises UserError where it has no path."""
+    if folder.name == REFUSED:
+        remove_if_empty(folder)
+        path_of_job(config)
+    return run_trial(config, folder) if is_trial(config) else job(config, folder, multirun=True)
 
 
 def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | None:
@@ -90,7 +123,7 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         return None
     if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # a further process of a data-parallel run: the first one writes
         return run(config, run_dir)
-    with run_dir.lock():
+    with run_dir.lock(patience=5 if multirun else 0):  # a killed sweep takes its jobs along, but not at once
         if config.force:
             run_dir.set_aside()
         run_dir.refuse_another(config)

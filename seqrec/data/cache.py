@@ -21,7 +21,8 @@ from seqrec.utils.files import remove_leftovers, write_atomically
 
 FORMAT = 2  # to be increased whenever a reader or `prepare` returns other arrays for the same file
 
-CONTENT = {"items", "offsets", "user_ids", "item_ids", "counts"}  # of every copy; most have times too
+CONTENT = {"items", "offsets", "user_ids", "item_ids", "counts"}  # of every copy; most have times too, some attributes
+ATTRIBUTES = "attributes/"  # begins the names of these
 
 # Of a zip archive: bytes of a local header and of its field for sizes above 4 GB, and the mark of a field that fills up.
 FIXED_HEADER, LARGE_FILE, PADDING = 30, 20, 0xD935
@@ -84,7 +85,8 @@ def _load(path: Path) -> tuple[Arrays | None, str | None]:
                 raise ValueError(f"{broken} is damaged")
             for entry in archive.infolist():
                 arrays[entry.filename.removesuffix(".npy")] = _mapped(path, entry.header_offset)
-        if str(arrays.pop("copy", path.stem)) != path.stem or set(arrays) - {"times"} != CONTENT:
+        found = {name for name in arrays if not name.startswith(ATTRIBUTES)} - {"times"}
+        if str(arrays.pop("copy", path.stem)) != path.stem or found - {"copy"} != CONTENT:
             raise ValueError("the copy of something else")
         return arrays, None
     except FileNotFoundError:

@@ -3,9 +3,10 @@
 Both have `refuse`, `setup` and `score`; neither inherits from the other.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +26,9 @@ class ModelSpec:
     dim: int  # D
     max_len: int
     sparse: bool = False  # whether the gradient of the item table has only the rows that were looked up
+    attributes: Mapping[str, np.ndarray] = field(
+        default_factory=dict
+    )  # kind -> [V + 1, A] values of the items, 0: none
 
 
 @dataclass(frozen=True)

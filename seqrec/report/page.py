@@ -15,6 +15,7 @@ SHEETS = {
     "training": ("Validation in training", "One line per run, coloured by the noise it was trained under."),
     "own-values": ("The methods' own values", "One line per run, coloured by the noise it was trained under."),
     "positions": ("The methods' own values by position", "By how far back an item is in the history; 0 is the newest."),
+    "search": ("Validation in tuning", "The best complete trial so far."),
     "maps": (
         "What the matrices do",
         "Fraction of the views in which the item of one position of the history is moved to another, mean over training histories; "

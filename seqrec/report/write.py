@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from seqrec.evaluation.metrics import per_user
-from seqrec.report import figures, grids
+from seqrec.report import figures, grids, tuning
 from seqrec.report.analysis import analyse
 from seqrec.report.lists import read_lists
 from seqrec.report.page import GENERATOR, page
@@ -21,8 +21,8 @@ DEFAULT_BASELINE = "plain"
 PAGE = "index.html"
 PANELS_A_SHEET = 24
 OWN = (
-    *("table-*", "robustness-*", "gain-*", "significance-*", "slices-*", "maps.csv"),
-    *(f"figures/{name}-*" for name in ("curve", "training", "own", "positions", "places", "maps")),
+    *("table-*", "robustness-*", "gain-*", "significance-*", "slices-*", "tuning.csv", "maps.csv"),
+    *(f"figures/{name}-*" for name in ("curve", "training", "own", "search", "positions", "places", "maps")),
 )
 
 
@@ -73,6 +73,8 @@ def report(
     if baseline is not None and not any(row.is_named(baseline) for row in rows_of(runs, baseline)):
         raise UserError(f"--baseline {baseline}: no run of that method or variant is complete and comparable")
     found = analyse(runs, left_out, metrics, tested, baseline or DEFAULT_BASELINE)
+    searched = tuning.studies(found)
+    found.flags += tuning.flags(found, searched)
     by_slice, note = slices(found, data_dir)
     small = {
         table.label: [
@@ -81,7 +83,12 @@ def report(
         ]
         for table in found.tables
     }
-    general = [grids.noise_floor(found), *by_slice, grids.left_out(found)]
+    general = [
+        grids.noise_floor(found),
+        *by_slice,
+        *([tuning.grid(searched)] if searched else []),
+        grids.left_out(found),
+    ]
 
     (output / "figures").mkdir(parents=True, exist_ok=True)
     if target.exists():  # files of an earlier report on other noise would look like this one's
@@ -100,7 +107,7 @@ def report(
         ]
     for grid in (*(grid for part in small.values() for grid in part), *general):
         write_csv(output / f"{grid.name}.csv", grid.frame)
-    drawn, names = {**panels(found), "maps": maps(found)}, conditions(found)
+    drawn, names = {**panels(found), "search": tuning.panels(found, searched), "maps": maps(found)}, conditions(found)
     sheets = {name: [] for name in drawn}
     for name, entries in drawn.items():
         for first in range(0, len(entries), PANELS_A_SHEET):

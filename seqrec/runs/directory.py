@@ -19,6 +19,7 @@ from seqrec.utils.files import remove_leftovers, write_atomically, write_json
 from seqrec.utils.plain_yaml import read_plain
 
 DONE = "DONE"
+STUDY_FOLDER = "study-"  # begins the name of a folder of trials
 POSITION_PROFILE = "position_profile.npz"
 FROM_FILE = "seqrec.data.source.FileDataset"
 WRITTEN = (  # by the run itself
@@ -87,12 +88,15 @@ class RunDir:
             self.refuse_other_data(file.sha256())
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Lock the directory, and clear away what a killed process left; raises UserError if another process holds the lock."""
+    def lock(self, patience: float = 0) -> Iterator[None]:
+        """Lock the directory, and clear away what a killed process left.
+
+        Raises UserError if another process still holds the lock after `patience` seconds.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=patience)
         except Timeout:
             raise UserError(f"another process is at work in {self.path}; wait for it or end it") from None
         try:

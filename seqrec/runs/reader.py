@@ -10,10 +10,11 @@ import numpy as np
 
 from seqrec.config import digest, flatten, hashed_values, method_name
 from seqrec.evaluation.metrics import DEFAULT, per_user, settle_ties, summarise
-from seqrec.runs.directory import DONE, TRACES, read_position_profile
+from seqrec.runs.directory import DONE, STUDY_FOLDER, TRACES, read_position_profile
 from seqrec.utils.errors import UserError
 from seqrec.utils.plain_yaml import read_plain
 
+COPIES = ("mlruns", "wandb")  # folders of loggers, with copies of the files of runs
 TRAINING_ONLY = ("trainer.", "backbone.", "loss.", "dim")  # settings that mean nothing to an untrained method
 
 
@@ -102,7 +103,10 @@ def noise_of(config: dict) -> dict[str, object]:
 
 
 def find(folders: list[Path]) -> list[Path]:
-    """Return the run directories at or below the folders, sorted, each once; raises UserError for a missing folder."""
+    """Return the run directories at or below the folders, sorted, each once, without the trials of studies.
+
+    Raises UserError for a missing folder.
+    """
     found = {}
     for folder in folders:
         if not folder.is_dir():
@@ -110,8 +114,7 @@ def find(folders: list[Path]) -> list[Path]:
         for path, below, files in os.walk(folder):
             if TRACES & set(files):
                 found.setdefault(Path(path).resolve(), Path(path))
-                below.clear()  # loggers keep copies of its files there
-            below[:] = [name for name in below if name != "mlruns"]  # and MLflow here
+            below[:] = [name for name in below if name not in COPIES and not name.startswith(STUDY_FOLDER)]
     return sorted(found.values())
 
 

@@ -1,8 +1,10 @@
-"""The small table at the end of a run."""
+"""The small table at the end of a run, and that of a sweep."""
 
+import json
 from pathlib import Path
 
 UNFUSED = (("validation", "valid"), ("test", "test"))
+SHOWN_OF_TEST = {"HR@10": "test HR@10", "NDCG@10": "test NDCG@10"}
 
 
 def results_table(metrics: dict, path: Path) -> str:
@@ -19,5 +21,37 @@ def results_table(metrics: dict, path: Path) -> str:
             f"{title:<{left}}" + "".join(f"{text:>{width}}" for text, width in zip(values, widths, strict=True))
         )
     when = f"best epoch {metrics['best_epoch']}, " if metrics["best_epoch"] else ""
-    place = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return "\n".join([*lines, f"{when}everything else is in {place}"])
+    return "\n".join([*lines, f"{when}everything else is in {_short(path)}"])
+
+
+def sweep_table(records: list[dict]) -> str:
+    """Return a line per job of a sweep as aligned text, and the reasons of those that are not complete.
+
+    A record has `overrides`, `status`, `monitor`, `directory`, the `state` of a trial, and a `value` or an `error`. Overrides
+    that all jobs share are not shown.
+    """
+    shared = set.intersection(*(set(record["overrides"]) for record in records)) if len(records) > 1 else set()
+    names = [" ".join(part for part in record["overrides"] if part not in shared) for record in records]
+    lines = [("run", "status", f"valid {records[0]['monitor']}", *SHOWN_OF_TEST.values(), "directory")]
+    for name, record in zip(names, records, strict=True):
+        folder = Path(record["directory"])
+        done = record["status"] == "complete" and (folder / "DONE").exists()
+        test = json.loads((folder / "metrics.json").read_text())["test"] if done else {}
+        values = [record.get("value"), *(test.get(metric) for metric in SHOWN_OF_TEST)]
+        figures = ["" if value is None else f"{value:.4f}" for value in values]
+        lines.append(
+            (
+                name,
+                record["state"] if record["status"] == "complete" else record["status"],
+                *figures,
+                str(_short(folder)),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    bad = [(name, record) for name, record in zip(names, records, strict=True) if record["status"] != "complete"]
+    return "\n".join([*text, *(f"{record['status']}: {name}: {record['error']}" for name, record in bad)])
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -23,6 +23,10 @@ log = logging.getLogger("seqrec")
 SMALLEST_LR_SCALE = 0.01  # plateaus lower the learning rate to no less than this fraction
 
 
+class Diverged(UserError):
+    """The loss is no longer a finite number."""
+
+
 @dataclass
 class State:
     """How far a run has come; plain values only, so that a checkpoint can hold it."""
@@ -134,9 +138,9 @@ class Trainer:
         self.begin_stage()
 
     def update(self, loss: Tensor, *groups: str) -> None:
-        """Step the optimisers of `groups` (default: all) down the gradient of `loss`; raises UserError if it is not finite."""
+        """Step the optimisers of `groups` (default: all) down the gradient of `loss`; raises Diverged if it is not finite."""
         if not torch.isfinite(loss):
-            raise UserError(
+            raise Diverged(
                 f"training diverged: the loss is {float(loss.detach())} in epoch {self.state.epoch + 1}, step {self.state.step + 1}. "
                 "Try a lower trainer.optimizer.lr, trainer.clip=1, or trainer.precision=32-true"
             )

@@ -21,7 +21,8 @@ OWN = {  # as in conf/config.yaml; anything else has to come from the command li
         "run": {"dir": "${output_dir}/${run_path:}"},
         "sweep": {"dir": "${output_dir}", "subdir": "${run_path:}"},
         "job": {"chdir": False, "env_set": {}, "env_copy": []},
-        **{"searchpath": [], "callbacks": {}, "output_subdir": None, "hydra_logging": SILENT, "job_logging": SILENT},
+        "callbacks": {"sweep": {"_target_": "seqrec.commands.sweep.Announcement"}},
+        **{"searchpath": [], "output_subdir": None, "hydra_logging": SILENT, "job_logging": SILENT},
     },
 }
 SETTINGS = {  # of launchers and sweepers, as far as files may choose them
@@ -29,7 +30,10 @@ SETTINGS = {  # of launchers and sweepers, as far as files may choose them
     *(f"hydra.sweeper.{name}" for name in ("n_trials", "n_jobs", "direction", "sampler.seed")),
 }
 PARAMS = "hydra.sweeper.params."
-VARIANTS = (PARAMS + "variant", "${names:${variants}}")  # a sweep over all variants
+OWN_SWEEPS = {
+    (f"{PARAMS}variant", "${names:${variants}}"),  # over all variants of an experiment
+    (f"{PARAMS}tune.trial", "range(0,${tune.trials})"),  # over the trials of a study
+}
 
 
 def install() -> None:
@@ -69,7 +73,7 @@ class CheckedLoader(ConfigLoaderImpl):
         for key, value in _leaves(found):
             plain = isinstance(value, str | int | float | None) and "${" not in str(value)
             chosen = key in SETTINGS or (key.startswith(PARAMS) and key != f"{PARAMS}_target_")
-            free = chosen and (plain or (key, value) == VARIANTS)
+            free = chosen and (plain or (key, value) in OWN_SWEEPS)
             if not (free or key in self.given or (key in known and known[key] == value)):
                 raise _refused(key)
         dataset = raw["dataset"]

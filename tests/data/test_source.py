@@ -80,6 +80,7 @@ def test_prepared_copy_is_used(tmp_path, monkeypatch):
         {"header": True},
         {"quotes": False},
         {"keep": {"event": ["view"]}},
+        {"attribute_columns": ["brand"]},
     ],
 )
 def test_copies_of_other_options_are_other_files(tmp_path, change):

@@ -10,6 +10,7 @@ import yaml
 from job_setting import configure
 
 from seqrec.commands import train as entry
+from seqrec.config import run_path
 from seqrec.evaluation.metrics import summarise
 
 USERS, ITEMS, CUTOFFS = 40, 50, [5, 10]
@@ -150,7 +151,7 @@ def trained(tmp_path_factory):
 
     def train(*overrides):
         config = configure(*overrides, *SMALL, f"output_dir={folder}")
-        path = folder / entry.run_path(config)
+        path = folder / run_path(config)
         entry.job(config, path)
         manifest = json.loads((path / "manifest.json").read_text())
         (path / "manifest.json").write_text(json.dumps(manifest | {"overrides": [*overrides, f"output_dir={folder}"]}))

@@ -1,0 +1,92 @@
+"""What was spent on the setting of each row: trials, epochs, and how validation rose with them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from seqrec.report.analysis import Report
+from seqrec.report.grids import Grid
+from seqrec.report.training import Panel, conditions
+from seqrec.runs.directory import STUDY_FOLDER
+from seqrec.tuning.study import COMPLETE, DIVERGED, PRUNED, STUDY, ended_trials
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A study whose best setting is a row of the report."""
+
+    row: str
+    path: Path
+    monitor: str
+    value: float  # of the best trial, on validation
+    trials: list[dict]  # by number
+
+    def curve(self) -> tuple[list[float], list[float]]:
+        """Return the number of trials so far, and the best validation metric among those that are complete."""
+        numbers, best = [], []
+        for trial in self.trials:
+            if trial["state"] == COMPLETE:
+                best.append(max(trial["value"], *best[-1:]) if best else trial["value"])
+                numbers.append(trial["number"] + 1.0)
+        return numbers, best
+
+
+def studies(report: Report) -> list[Searched]:
+    """Return the studies beside the runs whose best setting is a row, in the order of the rows."""
+    found = {}
+    for row in report.rows:
+        for run in row.runs:
+            for path in sorted(run.path.resolve().parent.glob(f"{STUDY_FOLDER}*/{STUDY}")):
+                study = json.loads(path.read_text())
+                if run.path.resolve().name in study.get("runs", ()) and (row.label, path) not in found:
+                    trials = [trial for trial in ended_trials(path.parent) if trial["number"] < study["trials"]]
+                    searched = Searched(row.label, path.parent, study["monitor"], study["best_value"], trials)
+                    found[row.label, path] = searched
+    return list(found.values())
+
+
+def spent(report: Report, searched: list[Searched]) -> dict[str, int]:
+    """Return the number of trials behind each trained row."""
+    trials = {row.label: 0 for row in report.rows if row.trained}
+    for study in searched:
+        trials[study.row] += len(study.trials)
+    return trials
+
+
+def flags(report: Report, searched: list[Searched]) -> list[str]:
+    """Return a warning if settings were searched with unequal numbers of trials."""
+    budgets = spent(report, searched)
+    if len(set(budgets.values())) < 2:
+        return []
+    listed = ", ".join(f"{label} {count}" for label, count in budgets.items())
+    return [f"Unequal budgets: the settings of the rows were chosen among different numbers of trials: {listed}."]
+
+
+def grid(searched: list[Searched]) -> Grid:
+    """Return a line per study: its trials by how they ended, its epochs, and the validation metric that it found."""
+    lines = []
+    for study in searched:
+        states = [trial["state"] for trial in study.trials]
+        count = {"trials": len(states), "ended early": states.count(PRUNED), "diverged": states.count(DIVERGED)}
+        epochs = sum(trial["epochs"] for trial in study.trials)
+        first = study.trials[0]["value"]
+        figures = {"epochs": epochs, "metric": study.monitor, "as it was": first, "best": study.value}
+        lines.append({"row": study.row, **count, **figures, "study": study.path.name})
+    return Grid(
+        "tuning",
+        "What tuning spent",
+        "Trials train and validate; the test set was seen by the best setting of each study alone. As it was: validation of the first "
+        "trial, which is the setting before the search.",
+        pd.DataFrame(lines),
+    )
+
+
+def panels(report: Report, searched: list[Searched]) -> list[Panel]:
+    """Return a panel per study: the best validation metric so far against the number of trials."""
+    condition = conditions(report)[0]
+    return [
+        Panel(study.row, f"best validation {study.monitor}", "trials", [(condition, *study.curve())])
+        for study in searched
+    ]

@@ -1,0 +1,152 @@
+"""A study is a folder of trials, each a folder with a trial.json; what the next trial tries follows from these files alone."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+from seqrec.config import digest, run_path
+from seqrec.runs.directory import STUDY_FOLDER
+from seqrec.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
+
+TRIAL, STUDY = "trial.json", "study.json"
+RUNNING, COMPLETE, PRUNED, DIVERGED = "running", "complete", "pruned", "diverged"
+
+
+def is_trial(config: DictConfig) -> bool:
+    """Return whether a configuration is that of a trial: trained and validated, but not tested."""
+    return "tune" in config and config.tune.trial is not None
+
+
+def place(config: DictConfig) -> str:
+    """Return the path of a run, or .../study-<hash>/trial-<k> for a trial; the hash covers configuration and search space."""
+    path = run_path(config)
+    if not is_trial(config):
+        return path
+    tune = OmegaConf.to_container(config.tune, resolve=True)
+    model, _, run = path.rpartition("/")
+    searched = [
+        run,
+        tune["backbones"].get(config.backbone.name),
+        *(tune[key] for key in ("space", "startup", "prune_from")),
+    ]
+    return f"{model}/{STUDY_FOLDER}{digest(searched)}/trial-{tune['trial']:03d}"
+
+
+def check_tune(tune: DictConfig) -> None:
+    """Raise UserError, naming the key, for a value of `tune` that makes no sense."""
+    for key in ("trials", "startup", "prune_from"):
+        if not (isinstance(tune[key], int) and tune[key] > 0):
+            raise UserError(f"tune.{key}={tune[key]}: must be a whole number above 0")
+    if not (OmegaConf.is_list(tune.seeds) and tune.seeds and all(isinstance(seed, int) for seed in tune.seeds)):
+        raise UserError(f"tune.seeds={tune.seeds}: must be a list of whole numbers, like [1,2,3]")
+
+
+def read_trial(folder: Path) -> dict:
+    """Return trial.json of a trial's folder, {} where there is none."""
+    path = folder / TRIAL
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def ended_trials(study: Path) -> list[dict]:
+    """Return the trials of a study that have ended, by number."""
+    trials = [read_trial(path.parent) for path in sorted(study.glob(f"trial-*/{TRIAL}"))]
+    return [trial for trial in trials if trial["state"] != RUNNING]
+
+
+def search_space(config: DictConfig) -> dict[str, dict]:
+    """Return what is searched: the keys of every method, of the method and of the backbone, with their ranges.
+
+    Raises UserError for a backbone without ranges, and for a key that the configuration does not have.
+    """
+    tune = OmegaConf.to_container(config.tune, resolve=True)
+    if config.backbone.name not in tune["backbones"]:
+        raise UserError(f"tune with backbone={config.backbone.name}: tune.backbones has {', '.join(tune['backbones'])}")
+    space = tune["space"] | tune["backbones"][config.backbone.name]
+    for key in (key for name, given in space.items() for key in (name, *given.get("also", []))):
+        if OmegaConf.select(config, key) is None:
+            raise UserError(
+                f"tune.space: there is no {key} with method={config.method.name} backbone={config.backbone.name}"
+            )
+    return space
+
+
+def with_values(config: DictConfig, space: dict[str, dict], values: dict[str, object]) -> DictConfig:
+    """Return the configuration with the values of a trial; a key in `also` of a range takes the same value."""
+    changed = config.copy()
+    for key, value in flat(space, values).items():
+        OmegaConf.update(changed, key, value, merge=False)
+    return changed
+
+
+def flat(space: dict[str, dict], values: dict[str, object]) -> dict[str, object]:
+    """Return the values of a trial for all keys that it sets."""
+    return {other: value for key, value in values.items() for other in (key, *space[key].get("also", []))}
+
+
+class Search:
+    """Optuna's view of the trials before this one; a pure function of them, of the seed and of the number."""
+
+    def __init__(
+        self, earlier: list[dict], number: int, seed: int, space: dict[str, dict], startup: int, prune_from: int
+    ):
+        """Raises UserError if optuna is missing."""
+        optuna = _optuna()
+        self.space = space
+        distributions = {key: _distribution(given) for key, given in space.items()}
+        self.study = optuna.create_study(
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(n_startup_trials=startup, seed=int(digest([seed, number]), 16)),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=prune_from),
+        )
+        states = {COMPLETE: "COMPLETE", PRUNED: "PRUNED", DIVERGED: "FAIL"}
+        for trial in earlier:
+            with suppress(ValueError):  # a first trial whose setting is outside the ranges says nothing about them
+                self.study.add_trial(
+                    optuna.trial.create_trial(
+                        state=optuna.trial.TrialState[states[trial["state"]]],
+                        value=trial["value"] if trial["state"] == COMPLETE else None,
+                        params=trial["values"],
+                        distributions=distributions,
+                        intermediate_values={int(epoch): value for epoch, value in trial["curve"].items()},
+                    )
+                )
+        self.trial = self.study.ask(distributions)
+
+    def values(self) -> dict[str, object]:
+        """Return what this trial tries, numbers with three digits."""
+        found = {}
+        for key, value in self.trial.params.items():
+            given = self.space[key]
+            if isinstance(value, float) and "low" in given:
+                value = min(max(float(f"{value:.3g}"), given["low"]), given["high"])
+            found[key] = value
+        return found
+
+    def hopeless(self, epoch: int, value: float) -> bool:
+        """Report the validation metric after an epoch; returns whether the best so far is below the median of earlier trials there."""
+        self.trial.report(value, epoch)
+        return self.trial.should_prune()
+
+
+def _distribution(given: dict) -> "optuna.distributions.BaseDistribution":
+    kinds = _optuna().distributions
+    if "choices" in given:
+        return kinds.CategoricalDistribution(given["choices"])
+    kind = kinds.IntDistribution if isinstance(given["low"], int) else kinds.FloatDistribution
+    step = given.get("step", 1 if isinstance(given["low"], int) else None)
+    return kind(given["low"], given["high"], log=given.get("log", False), step=step)
+
+
+def _optuna():
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        raise UserError("tuning needs optuna: pip install 'seqrec[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

@@ -1,0 +1,52 @@
+"""What tuning spent is in the report, and unequal budgets are named."""
+
+import json
+
+from seqrec.report.analysis import analyse
+from seqrec.report.tuning import flags, grid, spent, studies
+from seqrec.runs.reader import read_runs
+
+METRICS = ["NDCG@10"]
+
+
+def write_study(folder, runs, values):
+    """Write a study beside runs; a trial with a negative value is ended early."""
+    study = folder / "study-00000000"
+    best = {"monitor": "NDCG@10", "trials": len(values), "best_value": max(values), "runs": runs}
+    for number, value in enumerate(values):
+        (study / f"trial-{number:03d}").mkdir(parents=True)
+        state = "complete" if value > 0 else "pruned"
+        trial = {"number": number, "state": state, "value": abs(value), "epochs": 3, "curve": {}, "values": {}}
+        (study / f"trial-{number:03d}" / "trial.json").write_text(json.dumps(trial))
+    (study / "study.json").write_text(json.dumps(best))
+
+
+def made(root, budgets):
+    runs, left_out = read_runs([root], METRICS)
+    report = analyse(runs, left_out, METRICS, "NDCG@10", "plain")
+    searched = studies(report)
+    assert spent(report, searched) == budgets
+    return searched, flags(report, searched)
+
+
+def test_trials_epochs_and_the_curve_of_the_search_are_shown(write_run, tmp_path):
+    for method in ("plain", "cat"):
+        write_run(f"{method}/seed1-aaaaaaaa", {"method.name": method})
+    assert made(tmp_path / "runs", {"plain": 0, "cat": 0}) == ([], [])
+
+    write_study(tmp_path / "runs" / "cat", ["seed1-aaaaaaaa"], [0.2, -0.4, 0.3, 0.25])
+    searched, warned = made(tmp_path / "runs", {"plain": 0, "cat": 4})
+    (line,) = grid(searched).frame.to_dict("records")
+    assert (line["row"], line["trials"], line["ended early"], line["epochs"]) == ("cat", 4, 1, 12)
+    assert (line["as it was"], line["best"]) == (0.2, 0.3)
+    assert searched[0].curve() == ([1, 3, 4], [0.2, 0.3, 0.3])
+    assert "plain 0, cat 4" in warned[0] or "cat 4, plain 0" in warned[0]
+
+    write_study(tmp_path / "runs" / "plain", ["seed1-aaaaaaaa"], [0.1, 0.2, 0.1, 0.1])
+    assert made(tmp_path / "runs", {"plain": 4, "cat": 4})[1] == []
+
+
+def test_a_study_of_other_runs_is_not_taken_for_theirs(write_run, tmp_path):
+    write_run("plain/seed1-aaaaaaaa")
+    write_study(tmp_path / "runs" / "plain", ["seed1-bbbbbbbb"], [0.1])
+    assert made(tmp_path / "runs", {"plain": 0}) == ([], [])
