@@ -1,6 +1,6 @@
 """From the configuration to the objects of a run."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,18 +10,15 @@ from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from seqrec.config import config_hash, with_younger_keys, without_fusion
+from seqrec.config import config_hash, without_fusion
 from seqrec.data.dataset import Dataset
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import Split
 from seqrec.evaluation.evaluator import Evaluator
-from seqrec.loggers.base import make_loggers
 from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method, ModelSpec, Untrained
-from seqrec.methods.counts import Counts
-from seqrec.runs.directory import RunDir
-from seqrec.training.lazy_adam import LazyAdam, has_sparse_rows, why_dense
+from seqrec.training.lazy_adam import LazyAdam, has_sparse_rows
 from seqrec.training.progress import Progress
 from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints
@@ -29,7 +26,7 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.instantiate import locate, make
 
 if TYPE_CHECKING:
-    from seqrec.fusion.fusion import Fusion  # brings scipy, which few runs need
+    pass  # brings scipy, which few runs need
 
 
 @dataclass
@@ -50,8 +47,6 @@ class Experiment:
         """Return the validation metrics of the method as it is; the processes share the users."""
         ranks = self.evaluator.ranks(self.method, self.split.valid, self.fabric.device, fabric=self.fabric)
         return self.evaluator.metrics(ranks)
-
-
 
 
 def build(config: DictConfig) -> Experiment:
@@ -132,9 +127,6 @@ def tune_on_validation(experiment: Experiment) -> str:
     """Tune an untrained method's free hyper-parameter on validation; returns a line for the log, or ""."""
     monitor = experiment.config.trainer.monitor
     return experiment.method.tune_on_validation(lambda: experiment.validate()[monitor])
-
-
-
 
 
 def one_device(config: DictConfig) -> DictConfig:
