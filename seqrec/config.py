@@ -1,7 +1,5 @@
 """Configuration checks, hash and run path; must not import torch."""
 
-import hashlib
-import json
 import re
 from collections.abc import Callable
 
@@ -12,6 +10,7 @@ from yaml import YAMLError
 from seqrec.evaluation.metrics import DEFAULT, TIES, check_monitor, check_names
 from seqrec.utils.addresses import with_first_addresses
 from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.plain_values import digest
 
 # Keys that came after the first runs, with the value that stands for what the code did before. The hash leaves them out at
 # that value, so that new keys do not move old runs; configurations of old runs are read with it.
@@ -68,7 +67,7 @@ def apply_variant(config: DictConfig) -> DictConfig:
     if config.variant is None:
         return changed
     OmegaConf.set_struct(changed, True)
-    listed = config.variants if OmegaConf.is_dict(config.variants) else {}
+    listed = config.get("variants") if OmegaConf.is_dict(config.get("variants")) else {}
     if config.variant not in listed:
         known = f"there are {', '.join(listed)}" if listed else "choose an experiment that has some"
         raise UserError(f"variant={config.variant}: no such variant; {known}")
@@ -111,29 +110,6 @@ def with_younger_keys(config: DictConfig) -> DictConfig:
     return config
 
 
-def flatten(values: dict, prefix: str = "") -> dict[str, object]:
-    """Return nested keys as one level, joined by dots."""
-    flat = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def digest(values: object) -> str:
-    """Return 8 hexadecimal digits that differ wherever plain values differ."""
-    return hashlib.sha256(json.dumps(_with_sorted_keys(values)).encode()).hexdigest()[:8]
-
-
-def _with_sorted_keys(node: object) -> object:
-    """Return plain values with the keys in order: numbers first, for json itself cannot sort them among names."""
-    if isinstance(node, dict):
-        return {key: _with_sorted_keys(node[key]) for key in sorted(node, key=lambda key: (isinstance(key, str), key))}
-    return [_with_sorted_keys(value) for value in node] if isinstance(node, list) else node
-
-
 def config_hash(config: DictConfig | dict) -> str:
     """Return 8 hexadecimal digits that differ wherever the results may differ."""
     return digest(hashed_values(config))
@@ -164,7 +140,7 @@ def run_path(config: DictConfig) -> str:
 
     Raises UserError for a name that would lead elsewhere.
     """
-    config = apply_variant(config)
+    config = apply_variant(config) if "variants" in config else config  # the changes are made already
     noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
     model = "-".join(str(name) for name in (config.backbone.name, method_name(config), config.variant) if name)
     names = (str(config.dataset.name), noise, model, f"seed{config.seed}-{config_hash(config)}")

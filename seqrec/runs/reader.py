@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from seqrec.config import digest, flatten, hashed_values, method_name
+from seqrec.config import hashed_values, method_name
 from seqrec.evaluation.metrics import DEFAULT, per_user, settle_ties, summarise
 from seqrec.runs.directory import DONE, STUDY_FOLDER, TRACES, read_position_profile
 from seqrec.utils.errors import UserError
+from seqrec.utils.plain_values import digest, flatten
 from seqrec.utils.plain_yaml import read_plain
 
 TRAINING_ONLY = ("trainer.", "backbone.", "loss.", "dim")  # settings that mean nothing to an untrained method
