@@ -19,7 +19,7 @@ from seqrec.build import (
     open_checkpoints,
     tune_on_validation,
 )
-from seqrec.config import config_hash, run_path, without_fusion
+from seqrec.config import config_hash, flatten, run_path, without_fusion
 from seqrec.evaluation.position_profile import position_profile
 from seqrec.loggers.base import LoggedRun, Loggers, make_loggers
 from seqrec.runs.directory import POSITION_PROFILE, RunDir
@@ -31,7 +31,6 @@ from seqrec.training.trainer import State
 from seqrec.utils.errors import UserError
 from seqrec.utils.instantiate import locate
 from seqrec.utils.keyed_random import user_keys
-from seqrec.utils.plain_values import flatten
 
 log = logging.getLogger("seqrec")
 CHANGES_BITS = ("git_commit", "versions", "machine", "device", "threads")  # of the manifest

@@ -93,7 +93,7 @@ TARGETS = [
     *(
         "seqrec.runs.directory.json.loads",
         "seqrec.utils.trust.os.system",
-        "seqrec.build.make",
+        "seqrec.build.objects.make",
         "seqrec.runs.directory.RunDir",
         "seqrec.api.Model",
         "torch.optim.adam.torch.load",

@@ -10,8 +10,7 @@ from omegaconf import OmegaConf
 
 from seqrec.build import build
 from seqrec.commands import train
-from seqrec.config import apply_variant, check, run_path
-from seqrec.utils.plain_values import flatten
+from seqrec.config import apply_variant, check, flatten, run_path
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/*/*.yaml"))

@@ -13,11 +13,10 @@ from job_setting import configure
 
 from seqrec.build import load
 from seqrec.commands import train
-from seqrec.config import config_hash, run_path
+from seqrec.config import config_hash, digest, run_path
 from seqrec.report.write import collect
 from seqrec.utils.addresses import FIRST_ADDRESS, current_address
 from seqrec.utils.instantiate import locate
-from seqrec.utils.plain_values import digest
 
 ROOT = Path(__file__).parents[1]
 EARLIER = Path(__file__).parent / "fixtures" / "runs_before_the_layout"

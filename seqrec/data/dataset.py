@@ -39,7 +39,15 @@ class Dataset:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        arrays = (self.items, self.offsets, self.user_ids, self.item_ids, self.times, self.noise, self.attributes)
+        arrays = (
+            self.items,
+            self.offsets,
+            self.user_ids,
+            self.item_ids,
+            self.times,
+            self.noise,
+            *self.attributes.values(),
+        )
         return sum(array.nbytes for array in arrays if array is not None)
 
     def users_of(self, ids: list[str]) -> np.ndarray:

@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from seqrec.data.raw import Gathered
+from seqrec.data.gathered import Gathered
 from seqrec.data.text import fault, words
 from seqrec.utils.errors import UserError
 

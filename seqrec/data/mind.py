@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from seqrec.data.delimited import Layout, check_lines, lines_of, parse
-from seqrec.data.raw import Gathered, RawFile
+from seqrec.data.gathered import Gathered
+from seqrec.data.raw import RawFile
 from seqrec.data.text import fault
 
 COLUMNS = ["impression", "user", "time", "history", "shown"]

@@ -7,7 +7,8 @@ import pandas as pd
 
 from seqrec.data.columns import Columns
 from seqrec.data.delimited import is_number, kept, seconds
-from seqrec.data.raw import Gathered, RawFile, progress
+from seqrec.data.gathered import Gathered
+from seqrec.data.raw import RawFile, progress
 from seqrec.utils.errors import UserError
 
 PARQUET = b"PAR1"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from seqrec.data.raw import Raw
+from seqrec.data.gathered import Raw
 from seqrec.utils.errors import UserError
 
 AT_ONCE = 2**20  # interactions

@@ -8,8 +8,9 @@ import numpy as np
 
 from seqrec.data.columns import Columns
 from seqrec.data.delimited import BLANKS, Layout, read_delimited
+from seqrec.data.gathered import Gathered, Raw
 from seqrec.data.mind import read_mind
-from seqrec.data.raw import Gathered, Raw, RawFile, RawFolder
+from seqrec.data.raw import RawFile, RawFolder
 from seqrec.data.records import read_amazon_json, read_records
 from seqrec.data.table import read_table
 from seqrec.data.text import fault, words

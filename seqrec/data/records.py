@@ -11,7 +11,8 @@ import numpy as np
 
 from seqrec.data.columns import Columns
 from seqrec.data.delimited import is_number
-from seqrec.data.raw import Gathered, RawFile
+from seqrec.data.gathered import Gathered
+from seqrec.data.raw import RawFile
 from seqrec.data.text import fault
 from seqrec.utils.errors import UserError
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from seqrec.data.columns import Columns
 from seqrec.data.delimited import BLANKS, Layout, is_date, is_number, lines_of, read_delimited
+from seqrec.data.gathered import Gathered
 from seqrec.data.parquet import PARQUET, read_parquet
-from seqrec.data.raw import Gathered, RawFile
+from seqrec.data.raw import RawFile
 from seqrec.utils.errors import UserError
 
 SEPARATORS = (",", "\t", ";", "|", BLANKS)

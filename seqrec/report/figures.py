@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from html import escape, unescape
 from pathlib import Path
 
+from seqrec.config import digest
 from seqrec.report.analysis import Table
 from seqrec.report.committed import Results
 from seqrec.report.documents import at_ratios
 from seqrec.report.training import Map, Panel
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_atomically
-from seqrec.utils.plain_values import digest
 
 try:
     import matplotlib as mpl

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from seqrec.config import digest
 from seqrec.data.dataset import Dataset
 from seqrec.data.split import EvalSplit
 from seqrec.evaluation.metrics import parse, per_user, settle_ties
@@ -12,7 +13,6 @@ from seqrec.report.slices import split_of
 from seqrec.runs.reader import Run
 from seqrec.utils.checkpoint import damage_named
 from seqrec.utils.errors import UserError
-from seqrec.utils.plain_values import digest
 
 COLUMNS = {  # the first name that is there
     "user": ("user", "user_id", "user_id:token"),

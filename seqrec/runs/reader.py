@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from seqrec.config import hashed_values, method_name
+from seqrec.config import digest, flatten, hashed_values, method_name
 from seqrec.evaluation.metrics import DEFAULT, per_user, settle_ties, summarise
 from seqrec.runs.directory import DONE, STUDY_FOLDER, TRACES, read_position_profile
 from seqrec.utils.errors import UserError
-from seqrec.utils.plain_values import digest, flatten
 from seqrec.utils.plain_yaml import read_plain
 
+COPIES = ("mlruns", "wandb")  # folders of loggers, with copies of the files of runs
 TRAINING_ONLY = ("trainer.", "backbone.", "loss.", "dim")  # settings that mean nothing to an untrained method
 
 
@@ -114,8 +114,7 @@ def find(folders: list[Path]) -> list[Path]:
         for path, below, files in os.walk(folder):
             if TRACES & set(files):
                 found.setdefault(Path(path).resolve(), Path(path))
-                below.clear()  # loggers keep copies of its files there
-            below[:] = [name for name in below if name != "mlruns" and not name.startswith(STUDY_FOLDER)]
+            below[:] = [name for name in below if name not in COPIES and not name.startswith(STUDY_FOLDER)]
     return sorted(found.values())
 
 

@@ -1,7 +1,6 @@
 """Adam for tables of which a step touches few rows, and when the item table is such a table; docs/scale.md has the figures."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -55,7 +54,9 @@ class LazyAdam(torch.optim.Adam):
         table.index_add_(0, rows, mean.div_(size), alpha=-group["lr"] / (1 - decay**step))
 
 
-def has_sparse_rows(wanted: bool | str, loss: NextItemLoss, optimizer: partial, num_items: int) -> bool:
+def has_sparse_rows(
+    wanted: bool | str, loss: NextItemLoss, optimizer: Callable[..., torch.optim.Optimizer], num_items: int
+) -> bool:
     """Return whether the item table has sparse gradients, given trainer.sparse."""
     if wanted != "auto":
         return wanted
@@ -63,14 +64,16 @@ def has_sparse_rows(wanted: bool | str, loss: NextItemLoss, optimizer: partial, 
     return num_items >= max(SPARSE_FROM, ITEMS_PER_NEGATIVE * own) and why_dense(type(loss), optimizer) is None
 
 
-def why_dense(loss: type[NextItemLoss], optimizer: partial) -> str | None:
+def why_dense(loss: type[NextItemLoss], optimizer: Callable[..., torch.optim.Optimizer]) -> str | None:
     """Return why the item table cannot have sparse gradients, or None if it can."""
     if loss.whole_table:
         return "the gradient of this loss reaches every item; take a loss with negatives, like loss=sampled_softmax"
-    if optimizer.func not in (torch.optim.Adam, torch.optim.AdamW):
-        return f"trainer.optimizer is {optimizer.func.__name__}; only Adam and AdamW can move the touched rows alone"
-    settings = optimizer([torch.nn.Parameter(torch.zeros(1))]).defaults
+    made = optimizer([torch.nn.Parameter(torch.zeros(1))])
+    if type(made) not in (torch.optim.Adam, torch.optim.AdamW):
+        return f"trainer.optimizer is {type(made).__name__}; only Adam and AdamW can move the touched rows alone"
     for key in ("weight_decay", "amsgrad", "maximize"):
-        if settings[key]:
-            return f"trainer.optimizer.{key}={settings[key]} would have to change the rows that a step does not touch"
+        if made.defaults[key]:
+            return (
+                f"trainer.optimizer.{key}={made.defaults[key]} would have to change the rows that a step does not touch"
+            )
     return None

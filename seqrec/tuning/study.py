@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.config import run_path
+from seqrec.config import digest, run_path
 from seqrec.runs.directory import STUDY_FOLDER
 from seqrec.utils.errors import UserError
-from seqrec.utils.plain_values import digest
 
 if TYPE_CHECKING:
     import optuna

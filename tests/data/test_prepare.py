@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqrec.data.dataset import Dataset
+from seqrec.data.gathered import Raw
 from seqrec.data.prepare import core, prepare
-from seqrec.data.raw import Raw
 
 ID = st.one_of(st.integers(0, 8), st.just(10**15))
 WORD = st.sampled_from(["a", "b", "B", "é", "10", "9", "zz", "", "ß"]).filter(bool)

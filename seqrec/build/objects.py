@@ -1,4 +1,4 @@
-"""From the configuration to objects; no other module knows both."""
+"""From the configuration to the objects of a run."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,41 +52,6 @@ class Experiment:
         return self.evaluator.metrics(ranks)
 
 
-def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False) -> None:
-    """Raise UserError for a combination that cannot work, before any data is read. A `resumed` run needs no other runs."""
-    loss, backbone = (
-        locate(config[group]["_target_"]) if "_target_" in config[group] else None for group in ("loss", "backbone")
-    )
-    method = locate(config.method["_target_"])
-    if not issubclass(method, Method | Untrained):
-        raise UserError(f"method._target_={config.method['_target_']}: not a class of a method")
-    refuse_fusion(config, method)
-    if reason := method.refuse(loss, backbone):
-        raise UserError(
-            f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
-        )
-    others = {} if resumed else {f"method.{key}": config.method[key] for key in method.finished_runs}
-    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(config.fusion.get("runs", []))}
-    for key, folder in others.items():
-        if folder is not None and not RunDir(Path(folder)).complete:
-            raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
-    make_loggers(OmegaConf.to_container(config.logger, resolve=True))
-    optimizer = make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
-    if reason := config.trainer.sparse is True and loss is not None and why_dense(loss, optimizer):
-        raise UserError(f"trainer.sparse=true: {reason}")
-    if multirun and config.trainer.devices != 1:
-        raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
-
-
-def refuse_fusion(config: DictConfig, method: type) -> None:
-    """Raise UserError if the method cannot be fused, or needs fusion."""
-    fused = "_target_" in config.fusion
-    if fused and not method.trained and not issubclass(method, Counts):
-        raise UserError(
-            f"fusion={config.fusion.name} with method={config.method.name}: fuse a trained method, or take method=counts"
-        )
-    if issubclass(method, Counts) and not fused:
-        raise UserError("method=counts with fusion=none: it has no model; leave fusion out, or take fusion=runs")
 
 
 def build(config: DictConfig) -> Experiment:
@@ -169,92 +134,7 @@ def tune_on_validation(experiment: Experiment) -> str:
     return experiment.method.tune_on_validation(lambda: experiment.validate()[monitor])
 
 
-def load(folder: Path, **overrides) -> Experiment:
-    """Build the experiment of a run directory again, at its best epoch, on one device.
 
-    `overrides` replace top-level keys like data_dir. Raises UserError for other data than the run had.
-    """
-    if not (folder / "config.yaml").exists():
-        raise UserError(f"{folder} is no run directory: there is no config.yaml in it")
-    run_dir = RunDir(folder)
-    config = with_younger_keys(run_dir.config())
-    hash_now = config_hash(config)
-    config.update({key: value for key, value in overrides.items() if value is not None})
-    config.update({"cache_dir": None})  # prepared copies go where the user of today keeps them
-    if "url" in config.dataset:
-        config.dataset.url = None
-    source_of_run(run_dir, OmegaConf.to_container(config), config.data_dir)
-    if (folder / "manifest.json").exists() and run_dir.manifest()["config_hash"] != hash_now:
-        raise UserError(f"{folder / 'config.yaml'} was changed after the run; put it back, or run it as one of its own")
-    experiment = replace(build(one_device(config)), config=config)
-    if run_dir.complete:
-        run_dir.refuse_other_data(experiment.dataset.sha256)
-    if experiment.method.trained:
-        epoch = open_checkpoints(experiment, folder).load_best(experiment.method)
-        if epoch is None:
-            raise UserError(f"{folder} has no best.pt: the run has not finished an epoch, or the file was removed")
-        best = run_dir.metrics()["best_epoch"] if run_dir.complete else epoch
-        if epoch != best:
-            raise UserError(
-                f"{folder / 'best.pt'} is of epoch {epoch}, the best one was {best}; put the run's own back"
-            )
-    else:
-        tune_on_validation(experiment)
-    if "_target_" in config.fusion:
-        if not run_dir.complete:
-            raise UserError(f"{folder}: its fusion is not fitted yet; run the same command again")
-        fusion, models = make_fusion(experiment)
-        weights = run_dir.metrics()["fusion"]["weights"]
-        experiment.scorer = fusion.fused(models, weights, experiment.evaluator.max_len).to(experiment.fabric.device)
-    return experiment
-
-
-def source_of_run(run_dir: RunDir, values: dict, data_dir: str):
-    """Return the source of a run's data, which downloads nothing.
-
-    Raises UserError if a file that it names is not the one of the run. The file is not parsed before that is known, for a
-    message could show a line of any file that the configuration of a stranger's run names.
-    """
-    from seqrec.data.source import FileDataset  # brings pandas, which synthetic data do without
-
-    source = make(
-        {key: value for key, value in values["dataset"].items() if key != "url"}, name=values["dataset"]["name"]
-    )
-    if not isinstance(source, FileDataset):
-        return source
-    sha256 = source.file_sha256(data_dir)
-    if run_dir.complete:
-        run_dir.refuse_other_data(sha256)
-    else:
-        best = Checkpoints(run_dir.path, config_hash(without_fusion(OmegaConf.create(values))), sha256).load("best.pt")
-        if best is None or "data_sha256" not in best:
-            raise UserError(
-                f"{run_dir.path}: neither complete nor has it a best.pt that names its data; finish the run"
-            )
-    return source
-
-
-def make_fusion(experiment: Experiment) -> "tuple[Fusion, list[nn.Module]]":
-    """Return the fusion of an experiment with its training set counted, and the models whose scores it fuses.
-
-    Raises UserError for a run of `fusion.runs` with other data, split, noise or max_len.
-    """
-    fusion = make(OmegaConf.to_container(experiment.config.fusion, resolve=True), "fusion")
-    fusion.setup(experiment.split.train, experiment.dataset.num_items)
-    models = [experiment.method] if experiment.method.trained else []
-    for number, folder in enumerate(fusion.runs):
-        if OmegaConf.select(RunDir(Path(folder)).config(), "fusion.runs"):  # two that name each other would never end
-            raise UserError(f"fusion.runs[{number}]={folder}: it fuses runs itself; name those runs")
-        other = load(Path(folder), data_dir=experiment.config.data_dir)
-        for what, same in (
-            ("data", other.dataset.sha256 == experiment.dataset.sha256),
-            ("split, eval.valid_users or training noise", other.split.same(experiment.split)),
-            ("max_len", other.evaluator.max_len == experiment.evaluator.max_len),
-        ):
-            if not same:
-                raise UserError(f"fusion.runs[{number}]={folder}: it has another {what} than this run")
-        models.append(other.scorer)
-    return fusion, models
 
 
 def one_device(config: DictConfig) -> DictConfig:

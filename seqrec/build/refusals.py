@@ -1,0 +1,53 @@
+"""Combinations that cannot work, refused before any data is read."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from seqrec.loggers.base import make_loggers
+from seqrec.methods.base import Method, Untrained
+from seqrec.methods.counts import Counts
+from seqrec.runs.directory import RunDir
+from seqrec.training.lazy_adam import why_dense
+from seqrec.utils.errors import UserError
+from seqrec.utils.instantiate import locate, make
+
+
+def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False) -> None:
+    """Raise UserError for a combination that cannot work, before any data is read.
+
+    A `resumed` run has taken what it needs of other runs.
+    """
+    loss, backbone = (
+        locate(config[group]["_target_"]) if "_target_" in config[group] else None for group in ("loss", "backbone")
+    )
+    method = locate(config.method["_target_"])
+    if not issubclass(method, Method | Untrained):
+        raise UserError(f"method._target_={config.method['_target_']}: not a class of a method")
+    refuse_fusion(config, method)
+    if reason := method.refuse(loss, backbone):
+        raise UserError(
+            f"method={config.method.name} with backbone={config.backbone.name} loss={config.loss.name}: {reason}"
+        )
+    others = {} if resumed else {f"method.{key}": config.method[key] for key in method.finished_runs}
+    others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(config.fusion.get("runs", []))}
+    for key, folder in others.items():
+        if folder is not None and not RunDir(Path(folder)).complete:
+            raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
+    make_loggers(OmegaConf.to_container(config.logger, resolve=True))
+    optimizer = make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
+    if reason := config.trainer.sparse is True and loss is not None and why_dense(loss, optimizer):
+        raise UserError(f"trainer.sparse=true: {reason}")
+    if multirun and config.trainer.devices != 1:
+        raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
+
+
+def refuse_fusion(config: DictConfig, method: type) -> None:
+    """Raise UserError if the method cannot be fused, or needs fusion."""
+    fused = "_target_" in config.fusion
+    if fused and not method.trained and not issubclass(method, Counts):
+        raise UserError(
+            f"fusion={config.fusion.name} with method={config.method.name}: fuse a trained method, or take method=counts"
+        )
+    if issubclass(method, Counts) and not fused:
+        raise UserError("method=counts with fusion=none: it has no model; leave fusion out, or take fusion=runs")
