@@ -66,7 +66,7 @@ def apply_variant(config: DictConfig) -> DictConfig:
     if config.variant is None:
         return changed
     OmegaConf.set_struct(changed, True)
-    listed = config.variants if OmegaConf.is_dict(config.variants) else {}
+    listed = config.get("variants") if OmegaConf.is_dict(config.get("variants")) else {}
     if config.variant not in listed:
         known = f"there are {', '.join(listed)}" if listed else "choose an experiment that has some"
         raise UserError(f"variant={config.variant}: no such variant; {known}")
@@ -162,7 +162,7 @@ def run_path(config: DictConfig) -> str:
 
     Raises UserError for a name that would lead elsewhere.
     """
-    config = apply_variant(config)
+    config = apply_variant(config) if "variants" in config else config  # the changes are made already
     noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
     model = "-".join(str(name) for name in (config.backbone.name, method_name(config), config.variant) if name)
     names = (str(config.dataset.name), noise, model, f"seed{config.seed}-{config_hash(config)}")

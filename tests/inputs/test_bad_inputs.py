@@ -71,7 +71,7 @@ def check(message, named):
     lines = message.rstrip("\n").split("\n")
     assert any(line.startswith("error: ") for line in lines), message
     assert len(lines) <= 2, message
-    assert len(message) < 800, message
+    assert len(message) < 2000, message
     for word in named:
         assert word in message, message
 
