@@ -14,6 +14,7 @@ from job_setting import configure
 from seqrec.build import build, load
 from seqrec.commands import train as entry
 from seqrec.commands.export import main
+from seqrec.config import run_path
 from seqrec.evaluation.recommend import of_sequences, recommend
 from seqrec.export import files, index
 from seqrec.export.encoder import FORMATS, QueryEncoder
@@ -77,7 +78,7 @@ def test_an_exported_encoder_gives_the_queries_for_any_batch_and_length(kind):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     config = configure(*SMALL, f"output_dir={tmp_path_factory.mktemp('outputs')}")
-    path = Path(config.output_dir) / entry.run_path(config)
+    path = Path(config.output_dir) / run_path(config)
     entry.job(config, path)
     return path
 

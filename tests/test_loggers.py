@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from seqrec.build import refuse_impossible
 from seqrec.commands import train as entry
-from seqrec.config import config_hash
+from seqrec.config import config_hash, run_path
 from seqrec.loggers import base
 from seqrec.loggers.csv import CSV
 from seqrec.runs.reader import find
@@ -23,7 +23,7 @@ CHOICES = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "lo
 
 def run(outputs, *overrides):
     config = configure(*SHORT, "trainer.threads=1", f"output_dir={outputs}", *overrides)
-    path = outputs / entry.run_path(config)
+    path = outputs / run_path(config)
     entry.job(config, path)
     return path
 
@@ -120,7 +120,7 @@ def test_untrained_and_fused_runs_log_their_final_metrics(tmp_path):
     small = ("dataset.users=80", "dataset.items=120", "dataset.clusters=4", f"output_dir={tmp_path}", "logger=csv")
     for overrides in (("method=popularity",), ("method=counts", "fusion=counts")):
         config = configure(*small, "backbone=none", "loss=none", *overrides)
-        folder = tmp_path / entry.run_path(config)
+        folder = tmp_path / run_path(config)
         entry.job(config, folder)
         assert "test/HR@10" in (folder / "csv" / "final.csv").read_text()
 

@@ -11,6 +11,7 @@ from job_setting import configure
 from seqrec.build import load
 from seqrec.commands import train as entry
 from seqrec.commands.report import main
+from seqrec.config import run_path
 from seqrec.report.lists import read_lists
 from seqrec.runs.reader import Run
 from seqrec.utils.errors import UserError
@@ -29,7 +30,7 @@ def finished(tmp_path_factory):
     outputs = tmp_path_factory.mktemp("outputs")
     for method in (["method=plain"], ["method=popularity", "backbone=none", "loss=none"]):
         config = configure(*SMALL, *method, f"output_dir={outputs}")
-        paths.append(outputs / entry.run_path(config))
+        paths.append(outputs / run_path(config))
         entry.job(config, paths[-1])
     return paths
 
