@@ -1,5 +1,11 @@
 """seqrec: experiments in robust sequential recommendation."""
 
+import os
+
+os.environ.setdefault(
+    "THP_MEM_ALLOC_ENABLE", "1"
+)  # torch then asks for large pages: scores of large catalogues come faster
+
 __version__ = "0.1.0"
 __all__ = ["load", "run"]
 

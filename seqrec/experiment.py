@@ -21,11 +21,12 @@ from seqrec.build import (
 )
 from seqrec.config import config_hash, flatten, run_path, without_fusion
 from seqrec.evaluation.position_profile import position_profile
+from seqrec.loggers.base import LoggedRun, Loggers, make_loggers
 from seqrec.runs.directory import POSITION_PROFILE, RunDir
 from seqrec.runs.manifest import environment, parameter_count, peak_memory
 from seqrec.runs.summary import results_table
+from seqrec.training.estimate import estimate
 from seqrec.training.progress import validation_metrics
-from seqrec.training.tensorboard import EventWriter
 from seqrec.training.trainer import State
 from seqrec.utils.errors import UserError
 from seqrec.utils.instantiate import locate
@@ -45,6 +46,21 @@ def run_alone(config: DictConfig, run_dir: RunDir) -> float:
     """Train and evaluate once on the test set; returns the monitored validation metric."""
     began = time.monotonic()
     experiment = build(config)
+    with closing(open_loggers(experiment, run_dir)) as loggers:
+        return run_logged(experiment, run_dir, loggers, began)
+
+
+def open_loggers(experiment: Experiment, run_dir: RunDir) -> Loggers:
+    """Return the loggers that the configuration wants; of several processes only the first one logs."""
+    config = OmegaConf.to_container(experiment.config, resolve=True)
+    wanted = make_loggers(config.pop("logger")) if experiment.fabric.is_global_zero else {}
+    name = run_path(experiment.config)
+    return Loggers(wanted, LoggedRun(run_dir.path, Path(config["output_dir"]), name, flatten(config)))
+
+
+def run_logged(experiment: Experiment, run_dir: RunDir, loggers: Loggers, began: float) -> float:
+    """Train and evaluate a built experiment that `began` at a time of the clock."""
+    config = experiment.config
     first, trained, manifest, state = experiment.fabric.is_global_zero, experiment.method.trained, {}, State()
     if first:
         describe(experiment)
@@ -53,11 +69,13 @@ def run_alone(config: DictConfig, run_dir: RunDir) -> float:
     twin = run_dir.twin(config, experiment.dataset.sha256) if reused else None
     if twin is None:
         state = (
-            train(experiment, run_dir) if trained else State(stopped=tune_on_validation(experiment) or "not trained")
+            train(experiment, run_dir, loggers.write)
+            if trained
+            else State(stopped=tune_on_validation(experiment) or "not trained")
         )
-    if not first:
-        return state.best if twin is None else twin.metrics()["valid"][config.trainer.monitor]
     metrics, found = evaluate(experiment, state, run_dir) if twin is None else evaluate_twin(experiment, twin, run_dir)
+    if not first:
+        return metrics["valid"][config.trainer.monitor]
     if trained:
         size, device = config.trainer.batch_size, experiment.fabric.device
         profile = position_profile(experiment.method, experiment.split.train, config.max_len, size, device)
@@ -66,6 +84,7 @@ def run_alone(config: DictConfig, run_dir: RunDir) -> float:
     manifest["wall_seconds"] = round(time.monotonic() - began + state.earlier, 2)
     manifest["peak_memory_bytes"] = peak_memory(experiment.fabric.device)
     run_dir.finish(metrics, manifest)
+    loggers.finish(metrics)
     log.info("%s", results_table(metrics, run_dir.path))
     return metrics["valid"][config.trainer.monitor]
 
@@ -106,6 +125,8 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
     metrics = {"valid": evaluator.metrics(valid), "test": test, **metrics, "fusion": {"weights": weights}}
     wall = {"wall_seconds": round(time.monotonic() - began, 2), "peak_memory_bytes": peak_memory(device)}
     run_dir.finish(metrics, {**start, **facts_of_test, **manifest, **wall})
+    with closing(open_loggers(experiment, run_dir)) as loggers:
+        loggers.finish(metrics)
     log.info("%s", results_table(metrics, run_dir.path))
     return metrics["valid"][config.trainer.monitor]
 
@@ -145,20 +166,18 @@ def begin(experiment: Experiment, run_dir: RunDir) -> dict:
     return manifest
 
 
-def train(experiment: Experiment, run_dir: RunDir, watch: Callable[[list[dict]], None] = lambda _: None) -> State:
+def train(experiment: Experiment, run_dir: RunDir, watch: Callable[[list[dict]], None]) -> State:
     """Train the method, or resume from the last checkpoint, and leave it at its best epoch.
 
     `watch` sees the history after every epoch, and all of it when training goes on; what it raises ends training.
     """
-    with closing(EventWriter(run_dir.path / "tensorboard")) as events:
 
-        def record(history: list[dict]) -> None:
-            if experiment.fabric.is_global_zero:
-                run_dir.write_history(history)
-                events.write(history)
-                watch(history)
+    def record(history: list[dict]) -> None:
+        if experiment.fabric.is_global_zero:
+            run_dir.write_history(history)
+            watch(history)
 
-        state = make_trainer(experiment, run_dir.path, record).fit()
+    state = make_trainer(experiment, run_dir.path, record).fit()
     log.info("training ended: %s", state.stopped)
     experiment.fabric.barrier()  # the first process writes the checkpoint that all of them read
     epoch = open_checkpoints(experiment, run_dir.path).load_best(experiment.method)
@@ -170,7 +189,7 @@ def train(experiment: Experiment, run_dir: RunDir, watch: Callable[[list[dict]],
 
 
 def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dict, dict]:
-    """Return metrics.json and facts about training and test for the manifest; writes the test set's ranks.
+    """Return metrics.json and facts about training and test for the manifest; the first process writes the test set's ranks.
 
     The validation metrics are those of the best epoch as they were measured in training.
     """
@@ -189,10 +208,10 @@ def evaluate_twin(experiment: Experiment, twin: RunDir, run_dir: RunDir) -> tupl
     """Return and write what `evaluate` does, with the best weights of a run with the same training."""
     log.info("trained already, in %s", twin.path)
     epoch = open_checkpoints(experiment, twin.path, twin.config()).load_best(experiment.method)
-    open_checkpoints(experiment, run_dir.path).save(
-        "best.pt", {"model": experiment.method.state_dict(), "epoch": epoch}
-    )
-    run_dir.take(twin, "history.jsonl")
+    if experiment.fabric.is_global_zero:
+        best = {"model": experiment.method.state_dict(), "epoch": epoch}
+        open_checkpoints(experiment, run_dir.path).save("best.pt", best)
+        run_dir.take(twin, "history.jsonl")
     valid = experiment.validate()
     metrics, found = rank_test(experiment, run_dir)
     found |= {key: twin.manifest()[key] for key in TRAINING_FACTS} | {"trained_in": twin.path.name}
@@ -200,12 +219,13 @@ def evaluate_twin(experiment: Experiment, twin: RunDir, run_dir: RunDir) -> tupl
 
 
 def rank_test(experiment: Experiment, run_dir: RunDir) -> tuple[dict[str, float], dict]:
-    """Return the test metrics, and facts for the manifest; writes the test set's ranks."""
-    evaluator, split = experiment.evaluator, experiment.split
+    """Return the test metrics, and facts for the manifest; the first process writes the test set's ranks."""
+    evaluator, split, fabric = experiment.evaluator, experiment.split, experiment.fabric
     began = time.monotonic()
-    ranks = evaluator.ranks(experiment.scorer, split.test, experiment.fabric.device, lists=True)
+    ranks = evaluator.ranks(experiment.scorer, split.test, fabric.device, lists=True, fabric=fabric)
     seconds = time.monotonic() - began
-    run_dir.write_ranks("ranks_test.npz", ranks, experiment.dataset.user_ids, experiment.dataset.item_ids)
+    if fabric.is_global_zero:
+        run_dir.write_ranks("ranks_test.npz", ranks, experiment.dataset.user_ids, experiment.dataset.item_ids)
     test = {
         "test_questions": len(ranks.user),
         "test_targets_in_history": round(split.test.target_in_history().mean(), 6),
@@ -232,6 +252,7 @@ def facts(experiment: Experiment) -> dict:
             "mask_history": config.eval.mask_history,
             "ties": config.eval.ties,
             "cutoffs": list(config.eval.cutoffs),
+            "valid_users": len(experiment.split.valid.user),
         },
         "parameters": parameter_count(experiment.method),
         "device": str(experiment.fabric.device),
@@ -265,8 +286,14 @@ def rate(history: list[dict]) -> int | None:
 
 
 def dry_run(config: DictConfig) -> None:
-    """Print the resolved configuration, the statistics of the data and the number of parameters."""
+    """Print the resolved configuration, the statistics of the data, the number of parameters, and what the run will take."""
     experiment = build(config)
     log.info("%s", OmegaConf.to_yaml(config, resolve=True))
     log.info("data: %s", experiment.dataset.statistics())
     describe(experiment)
+    trainer = make_trainer(experiment, Path(), lambda _: None) if experiment.method.trained else None
+    data, split = experiment.dataset.nbytes, experiment.split
+    for line in estimate(
+        trainer, experiment.scorer, experiment.evaluator, split.valid, split.test, data, experiment.fabric.device
+    ):
+        log.info("%s", line)

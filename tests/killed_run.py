@@ -4,6 +4,7 @@ WHERE is "step" (after the N-th optimiser step), "evaluate" (within the N-th eva
 N-th checkpoint, or file of any kind, half written) or "time" (after N milliseconds).
 """
 
+import io
 import os
 import runpy
 import signal
@@ -48,6 +49,10 @@ elif where in ("checkpoint", "write"):
     def half(path, content):
         global calls
         calls += 1
+        if callable(content):
+            stream = io.BytesIO()
+            content(stream)
+            content = stream.getvalue()
         if calls == number:
             files.temporary_name(path).write_bytes(content[: len(content) // 2])
             os.kill(os.getpid(), signal.SIGKILL)

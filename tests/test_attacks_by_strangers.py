@@ -93,8 +93,8 @@ TARGETS = [
     *(
         "seqrec.runs.directory.json.loads",
         "seqrec.utils.trust.os.system",
-        "seqrec.build.make",
-        "seqrec.training.tensorboard.EventWriter",
+        "seqrec.build.objects.make",
+        "seqrec.runs.directory.RunDir",
         "seqrec.api.Model",
         "torch.optim.adam.torch.load",
     ),

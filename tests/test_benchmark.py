@@ -274,3 +274,27 @@ def test_the_rival_is_the_plain_method_on_the_same_batches():
     own, other = (next(e.loader.epoch(0)) for e in (experiment, rival.experiment))
     assert torch.equal(own.seq, other.seq)
     assert torch.equal(own.negative, other.negative)
+
+
+# ---------------------------------------------------------------- catalogues
+
+
+@pytest.mark.slow
+def test_catalogues_are_timed_one_after_the_other(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    small = ["dataset.users=150", "dim=8", "backbone.layers=1", "max_len=10", "trainer.progress=false"]
+    overrides = [*small, "loss=sampled_softmax", "loss.negatives=5", "trainer.sparse=true"]
+    command.main([*overrides, "--epochs", "1", "--catalogue", "1000,3000", "--json", str(out)])
+    result = json.loads(out.read_text())
+    assert [system["name"] for system in result["systems"]] == ["1000 items", "3000 items"]
+    assert result["arguments"][-1] == "--catalogue 1000,3000"
+    assert set(result["ratios"]) == {"3000 items"}
+    assert "| 3000 items |" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"--catalogue 1000: .*trainer.sparse=true"):
+        command.main([*small, "loss=cross_entropy", "trainer.sparse=true", "--catalogue", "1000"])
+
+
+def test_a_catalogue_that_is_too_small_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--catalogue", "1000,5"])
+    assert "a catalogue needs 1000 items" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seqrec.build import load
@@ -87,6 +88,21 @@ def test_two_runs_with_the_same_seed_give_the_same_bits_and_another_seed_others(
 
 
 @pytest.mark.slow
+def test_two_processes_average_sparse_gradients(tmp_path):
+    losses = []
+    for sparse in ("true", "false"):  # the same where every item is a negative in every step
+        answer = call(
+            *("dataset.users=150", "dataset.items=120", "dim=8", "trainer.max_epochs=2", "trainer.threads=1"),
+            *("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp", f"trainer.sparse={sparse}"),
+            *("loss=sampled_softmax", "loss.negatives=120", f"hydra.run.dir={tmp_path / sparse}"),
+        )
+        assert answer.returncode == 0, answer.stderr
+        lines = (tmp_path / sparse / "history.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["train/loss"] for line in lines])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.slow
 def test_two_processes_train_together(tmp_path):
     parallel = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
     answer = call(
@@ -101,3 +117,20 @@ def test_two_processes_train_together(tmp_path):
     ranks = experiment.evaluator.ranks(experiment.method, experiment.split.test, experiment.fabric.device)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert experiment.evaluator.metrics(ranks) == metrics["test"]
+    with np.load(tmp_path / "run" / "ranks_test.npz") as shared:
+        assert np.array_equal(shared["better"], ranks.better)
+        assert np.array_equal(shared["equal"], ranks.equal)
+    assert experiment.validate() == metrics["valid"]
+
+
+@pytest.mark.slow
+def test_a_failed_ranking_ends_all_processes_with_one_line(tmp_path):
+    answer = call(
+        *("dataset.users=150", "dataset.items=120", "dim=8", "trainer.max_epochs=1", "trainer.optimizer.lr=1e30"),
+        *("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp", f"hydra.run.dir={tmp_path / 'run'}"),
+        *("trainer.batch_size=256", "trainer.threads=1"),  # a single step, so that the ranking is the first to see it
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.count("error: ") == 1
+    assert "not a finite number" in answer.stderr
+    assert "Traceback" not in answer.stderr

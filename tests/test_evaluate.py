@@ -135,6 +135,7 @@ def test_ranks_do_not_depend_on_the_size_of_chunks(scores, part, monkeypatch):
     whole, pieces = Table(scores), Table(scores)
     expected = evaluator().ranks(whole, part, CPU)
     monkeypatch.setattr(evaluate, "SCORES_AT_ONCE", 1)
+    monkeypatch.setattr(evaluate, "COMPARED_AT_ONCE", 3 * (ITEMS + 1))
     ranks = evaluator().ranks(pieces, part, CPU)
     assert whole.sizes == [USERS]
     assert pieces.sizes == [16, 16, 16, 16, 6]

@@ -17,7 +17,11 @@ FILES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for pa
 METHODS = ("asarrec", "autosam", "cat", "cl4srec", "coserec", "irl4rec", "lma4rec")
 SMALL = ("dataset=synthetic", "dataset.users=60", "dataset.items=120", "dataset.clusters=4", "dim=8", "max_len=12")
 SHORT = ("trainer.max_epochs=1", "trainer.batch_size=32", "trainer.progress=false")
-FEW = {"cat": ("method.stage2_epochs=1",), "asarrec/ablation": ("method.warmup_epochs=0",)}
+FEW = {
+    "cat": ("method.stage2_epochs=1",),
+    "asarrec/ablation": ("method.warmup_epochs=0",),
+    "irl4rec/attributes": ("~dataset.attributes",),
+}
 
 
 @functools.cache

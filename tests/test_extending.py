@@ -73,7 +73,7 @@ def test_everything_at_once(copy):
     """One run with all additions; each alone, with its tests, is slow."""
     for page in PAGES.values():
         write_files(page, copy)
-    choices = "method=itemdrop backbone=decay loss=hinge noise=stutter eval.metrics=[HR,NDCG,RBP]"
+    choices = "method=itemdrop backbone=decay loss=hinge noise=stutter eval.metrics=[HR,NDCG,RBP] logger=jsonfile"
     output = execute(f"python train.py {choices} {SHORT} {TINY}", copy)
     assert "RBP@10" in output
 

@@ -23,6 +23,12 @@ TINY = (
 )
 CASES = {
     "checkpoints within epochs": ("backbone.layers=1", "trainer.schedule=cosine", "trainer.checkpoint_minutes=0"),
+    "sparse gradients": (
+        "loss=sampled_softmax",
+        "loss.negatives=9",
+        "trainer.sparse=true",
+        "trainer.checkpoint_minutes=0",
+    ),
     "recurrent, with negatives": ("backbone=gru4rec", "loss=bce", "trainer.clip=1.0"),
 }
 

@@ -96,7 +96,7 @@ def test_a_class_of_a_package_in_the_working_directory_needs_trust(folder):
     [
         *("mylab.code.torch.load", "mylab.code.Path", "mylab.code.Method", "mylab.code.function", "mylab.os.system"),
         *("mylab.code.os.system", "mylab.code.Missing", "mylab.missing.Own", "mylab", "Own", "theirs.code.Own"),
-        *("pathlib.Path", "os.system", "torch.nn.Linear", "subprocess.Popen", "seqrec.build.Fabric"),
+        *("pathlib.Path", "os.system", "torch.nn.Linear", "subprocess.Popen", "seqrec.build.objects.Fabric"),
     ],
 )
 def test_trust_in_one_package_opens_nothing_else(folder, path):

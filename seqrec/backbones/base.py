@@ -19,6 +19,7 @@ class Backbone(nn.Module):
     """
 
     causal = True
+    takes_key_bias = False
     layers: nn.ModuleList
 
     def __init__(self, max_len: int, count_from: str):
@@ -57,14 +58,18 @@ class Backbone(nn.Module):
         positions: Tensor | None = None,
         newest: bool = False,
         look_up: Callable | None = None,
+        key_bias: Tensor | None = None,
     ) -> Tensor:
         """Encode item embeddings x [B, T, D] where mask [B, T] is True (holes allowed); returns [B, T, D], 0 where it is False.
 
         `positions` [B, T] are rows of the position table. With `newest` only the state of the last slot is valid, which
         saves computation. With `look_up`, a map from ids to embeddings, x has item ids [B, T], and only those of
-        cells that are not padding are looked up.
+        cells that are not padding are looked up. `key_bias` [B, T], of a backbone that `takes_key_bias`, is added to the logits of
+        attention to each slot: log w makes it count w times.
         """
         layout = replace(self.layout(mask), newest=newest)
+        if key_bias is not None:
+            layout = replace(layout, key_bias=layout.gather(key_bias))
         cells = layout.gather(x)
         positions = layout.gather(self.positions(mask) if positions is None else positions)
         return layout.scatter(self.run(cells if look_up is None else look_up(cells), positions, layout))

@@ -30,10 +30,10 @@ class GRU4Rec(Backbone):
     def run(self, x: Tensor, positions: Tensor, layout: CellLayout) -> Tensor:
         """Encode cells x [N, D]; `positions` are not used. Returns [N, D]."""
         x = self.embedding_dropout(x)
-        if len(x) == 0:
+        if x.shape[0] == 0:  # len() would fix the size of an export
             return x
         for layer in self.layers:
-            x = layer(x, layout.batch_sizes)
+            x = layer(x, layout)
         return self.project(x)
 
 
@@ -51,8 +51,13 @@ class GRULayer(nn.Module):
                 nn.init.zeros_(parameter)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, batch_sizes: Tensor) -> Tensor:
-        """Run over packed cells [N, D]; returns [N, hidden]."""
+    def forward(self, x: Tensor, layout: CellLayout) -> Tensor:
+        """Run over packed cells [N, D]; returns [N, hidden]. Rows of one block run side by side, as an export has them."""
+        batch_sizes = layout.batch_sizes
+        if batch_sizes is None:
+            steps = x.view(*layout.blocks[0], -1).transpose(0, 1)
+            start = x.new_zeros(1, steps.shape[1], self.recurrent.hidden_size)
+            return self.dropout(self.recurrent(steps, start)[0].transpose(0, 1).flatten(0, 1))
         # on a CPU the gradient of a step fills a tensor as large as all steps of its call, so calls with few steps are faster
         pieces = batch_sizes.split(STEPS if x.device.type == "cpu" else len(batch_sizes))
         states, hidden = [], None

@@ -23,6 +23,7 @@ class CellLayout:
     destination: Tensor  # [N] where the result goes: `index`, or B * T for a cell that only fills up a block
     blocks: tuple[tuple[int, int], ...] = ()  # (rows, width), one after the other: rows side by side, oldest item first
     batch_sizes: Tensor | None = None  # [T] rows that are still running at each step, for packed sequences
+    key_bias: Tensor | None = None  # [N] what attention adds to the logits of each cell as a key; None: nothing
     newest: bool = False  # only the state of the last slot, T - 1, is used; others may be invalid
 
     @property
@@ -48,6 +49,19 @@ def all_cells(mask: Tensor) -> CellLayout:
     return CellLayout((rows, width), index, torch.where(mask.flatten(), index, rows * width), ((rows, width),))
 
 
+def one_block(mask: Tensor) -> CellLayout:
+    """Lay out every row of mask [B, T] left-aligned, filled up with copies of its last item; there must be no holes.
+
+    Nothing depends on the values of the mask but indices, so that a model can be exported for any batch.
+    """
+    rows, width = mask.shape
+    length, step = mask.sum(1, keepdim=True), torch.arange(width, device=mask.device)
+    slot = (step + width - length).clamp(max=width - 1)
+    index = slot + torch.arange(rows, device=mask.device)[:, None] * width
+    destination = torch.where(step < length, index, rows * width)
+    return CellLayout((rows, width), index.flatten(), destination.flatten(), ((rows, width),))
+
+
 def length_blocks(mask: Tensor, shrink: float = 0.8) -> CellLayout:
     """Group the rows of mask [B, T] by their number of real items, so that blocks hold little padding.
 
@@ -56,6 +70,8 @@ def length_blocks(mask: Tensor, shrink: float = 0.8) -> CellLayout:
     rows have at most `shrink` times the current width. On an accelerator there is one block: a launch costs more than
     padding.
     """
+    if torch.compiler.is_exporting():
+        return one_block(mask)
     rows, width = mask.shape
     length = mask.sum(1)
     order = length.argsort(descending=True, stable=True)
@@ -80,7 +96,12 @@ def length_blocks(mask: Tensor, shrink: float = 0.8) -> CellLayout:
 
 
 def packed_steps(mask: Tensor) -> CellLayout:
-    """Order the real cells of mask [B, T] step by step over rows of decreasing length, the order of packed sequences."""
+    """Order the real cells of mask [B, T] step by step over rows of decreasing length, the order of packed sequences.
+
+    In an export it is the padded layout of `one_block`, without `batch_sizes`.
+    """
+    if torch.compiler.is_exporting():
+        return one_block(mask)
     rows, width = mask.shape
     lengths = mask.sum(1)
     step = (mask.cumsum(1) - 1)[mask]

@@ -20,6 +20,8 @@ class SASRec(Backbone):
     does. `feedforward` is the inner width as a multiple of D; `inner_dropout` acts between its two projections.
     """
 
+    takes_key_bias = True
+
     def __init__(
         self,
         dim: int,
@@ -91,10 +93,13 @@ class SASRecLayer(nn.Module):
         projected = self.query_key_value(x) if context is None else self.project(x, context)
         mixed = []
         # the gradient of a slice would cover all N cells, most of it zeros
-        blocks = projected.split([rows * width for rows, width in layout.blocks])
-        for block, (rows, width) in zip(blocks, layout.blocks, strict=True):
+        sizes = [rows * width for rows, width in layout.blocks]
+        blocks, biases = projected.split(sizes), [None] * len(sizes)
+        if layout.key_bias is not None:
+            biases = layout.key_bias.split(sizes)
+        for block, bias, (rows, width) in zip(blocks, biases, layout.blocks, strict=True):
             query, key, value = block.view(rows, width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            attended = causal_attention(query, key, value, rate)
+            attended = causal_attention(query, key, value, rate, None if bias is None else bias.view(rows, 1, 1, width))
             mixed.append(attended.transpose(1, 2).reshape(rows * width, -1))
         return self.attention_output_dropout(self.output(torch.cat(mixed)))
 
@@ -108,10 +113,14 @@ class SASRecLayer(nn.Module):
         return self.dropout(self.outer(self.inner_dropout(self.activation(self.inner(x)))))
 
 
-def causal_attention(query: Tensor, key: Tensor, value: Tensor, rate: float) -> Tensor:
-    """Attend to the same and older slots, [rows, heads, T, D / heads] each, with `rate` of the weights dropped."""
-    if not rate or query.device.type != "cpu":
+def causal_attention(query: Tensor, key: Tensor, value: Tensor, rate: float, bias: Tensor | None = None) -> Tensor:
+    """Attend to the same and older slots, [rows, heads, T, D / heads] each, with `rate` of the weights dropped.
+
+    `bias` [rows, 1, 1, T] is added to the logits of each key.
+    """
+    if bias is None and (not rate or query.device.type != "cpu"):
         return F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
-    newer = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).triu(1)
+    newer = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).triu(1)
     logits = (query / query.shape[-1] ** 0.5) @ key.transpose(-2, -1)
+    logits = logits if bias is None else logits + bias
     return dropout(logits.masked_fill_(newer, -torch.inf).softmax(-1), rate) @ value

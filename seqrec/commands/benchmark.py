@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from seqrec.cli import Parser, above_zero, compose_config, file_to_write, set_up_logging
+from seqrec.commands.catalogue import sizes, time_catalogues
 from seqrec.config import apply_variant, check
 from seqrec.utils.errors import UserError
 
@@ -36,6 +37,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     rival = parser.add_mutually_exclusive_group()
     rival.add_argument(
+        "--catalogue", type=sizes, metavar="N,N", help="on synthetic data of so many items, one after the other"
+    )
+    rival.add_argument(
         "--against-floor", action="store_true", help="in turns with the least that SASRec's arithmetic takes"
     )
     rival.add_argument(
@@ -47,14 +51,20 @@ def main(arguments: list[str] | None = None) -> None:
         "--venvs", type=Path, help="folder of the peers' virtual environments (default: the cache folder)"
     )
     given = parser.parse_intermixed_args(arguments)  # overrides may come anywhere
+    if given.catalogue and (given.peer or given.converge):
+        parser.error("--catalogue goes with neither --peer nor --converge")
     if given.against_floor or given.peer:
         import_from_checkout()
     config = configure(given.overrides, given.against_floor, bool(given.peer))
 
-    from seqrec.commands.timing import Plain, benchmark, ratios, report  # imports torch
-    from seqrec.utils.files import write_json
+    from seqrec.commands.timing import Plain, Timing, benchmark  # imports torch
 
     set_up_logging()
+    if given.catalogue:
+        result = time_catalogues(given.catalogue, given.overrides, given.epochs)
+        timings = [Timing.of(system) for system in result["systems"]]
+        write_up(result, timings, given.json, [*given.overrides, f"--catalogue {','.join(map(str, given.catalogue))}"])
+        return
     make_rival = floor_of if given.against_floor else Plain if given.against_plain else None
     experiment, result, timings = benchmark(config, given.epochs, BEGAN, make_rival)
     if given.converge:
@@ -68,13 +78,20 @@ def main(arguments: list[str] | None = None) -> None:
         except Failed as failure:
             result.setdefault("failed", {})[name] = str(failure)
             print(f"{name} failed: {failure}", file=sys.stderr)
+    chosen = {"--against-floor": given.against_floor, "--against-plain": given.against_plain}
+    write_up(result, timings, given.json, [*given.overrides, *(flag for flag, on in chosen.items() if on)])
+
+
+def write_up(result: dict, timings: list, file: Path | None, arguments: list[str]) -> None:
+    """Print the table, and write all figures to the file if there is one."""
+    from seqrec.commands.timing import ratios, report
+    from seqrec.utils.files import write_json
+
     print_facts(result)
     print(report(timings))
-    if given.json:
-        result |= {"systems": [timing.summary() for timing in timings], "ratios": ratios(timings)}
-        chosen = {"--against-floor": given.against_floor, "--against-plain": given.against_plain}
-        result["arguments"] = [*given.overrides, *(flag for flag, on in chosen.items() if on)]
-        write_json(given.json, result)
+    if file:
+        systems = {"systems": [timing.summary() for timing in timings], "ratios": ratios(timings)}
+        write_json(file, result | systems | {"arguments": arguments})
 
 
 def import_from_checkout() -> None:

@@ -7,7 +7,17 @@ from seqrec.cli import guarded
 from seqrec.commands import train
 from seqrec.utils.errors import UserError, nearest
 
-COMMANDS = ("report", "evaluate", "robustness", "recommend", "prepare", "benchmark", "noise_detection", "fusion_study")
+COMMANDS = (
+    "report",
+    "evaluate",
+    "robustness",
+    "recommend",
+    "prepare",
+    "benchmark",
+    "noise_detection",
+    "fusion_study",
+    "export",
+)
 
 
 def main() -> int:

@@ -16,6 +16,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--metrics", nargs="+", default=["HR@10", "NDCG@10"], help="columns of the table")
     parser.add_argument("--tested", default="NDCG@10", help="metric of the tests, per user")
     parser.add_argument("--baseline", help="method or variant to compare with; plain, if there is one")
+    parser.add_argument(
+        "--lists",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="recommendations of other systems (.csv, .tsv, .npz)",
+    )
     parser.add_argument("--data-dir", help="folder of the raw data, if it is no longer where the runs found it")
     given = parser.parse_args(arguments)
 

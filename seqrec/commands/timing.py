@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from typing import Protocol
@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from seqrec.build import Experiment, build, make_trainer
+from seqrec.build import Experiment, build, make_trainer, refuse_impossible
 from seqrec.report.tables import markdown
 from seqrec.runs.manifest import environment, peak_memory
 from seqrec.utils.errors import UserError
@@ -78,6 +78,11 @@ class Timing:
     evaluations: list[float] = field(default_factory=list)
     peak_memory_bytes: int | None = None
 
+    @classmethod
+    def of(cls, summary: dict) -> "Timing":
+        """Return the timing that a summary was made of."""
+        return cls(**{item.name: summary[item.name] for item in fields(cls)})
+
     def summary(self) -> dict:
         """Return the figures of a report; rates are those of the fastest epoch and ranking."""
         return {
@@ -101,11 +106,12 @@ def benchmark(
     """Time every stage of the method for `epochs` epochs each; returns the experiment, facts, and a timing per stage.
 
     `began` is the time.monotonic() of the start of the process. The timing of the rival, if any, comes last.
-    Raises UserError for a method that is not trained.
+    Raises UserError for a method that is not trained, and for what cannot be combined.
     """
     config = config.copy()
     config.trainer.eval_every = epochs + 2  # more than is timed: no validation in between
     config.trainer.max_epochs = max(config.trainer.max_epochs, epochs + 2)
+    refuse_impossible(config, multirun=False)
     experiment = build(config)
     method = experiment.method
     if not method.trained:

@@ -1,4 +1,6 @@
-"""Write the tables and pictures of README.md and docs/ anew from results/*.csv: `python scripts/write_results.py`.
+"""Write the tables and pictures of the documents anew from results/*.csv: `python scripts/write_results.py`.
+
+results/leaderboard.json is written too.
 
 A table is between <!-- results: NAME --> and <!-- end of results -->, NAME being an entry of results/tables.yaml.
 """
@@ -17,6 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     from seqrec.report import figures
     from seqrec.report.committed import Results, Wanted
     from seqrec.report.documents import filled
+    from seqrec.report.leaderboard import as_json, entries
     from seqrec.utils.files import write_atomically
 
     results = Results(root / "results", Wanted(root / "results" / "tables.yaml"))
@@ -25,6 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name, spec in results.wanted.tables.items():
         if spec.get("picture"):
             wanted[root / "docs" / "pictures" / f"{name}.svg"] = figures.of_ratios(results, spec)
+    wanted[root / "results" / "leaderboard.json"] = as_json(entries(results))
     for path, text in wanted.items():
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(exist_ok=True)

@@ -21,7 +21,7 @@ class Dataset:
     item_ids: np.ndarray  # [V + 1] int64 or str; entry 0 belongs to padding (0 or "")
     times: np.ndarray | None = None  # [N] float64, unix seconds or any increasing unit
     noise: np.ndarray | None = None  # [N] bool, True where an interaction is known to be noise
-    attributes: np.ndarray | None = None  # [V + 1, A] int32, attribute values of the items
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)  # kind -> [V + 1, A] int32, values from 1; 0 = none
     sha256: str = ""  # of the raw file, or of the generated arrays
     stamp: list | None = None  # path, size and time of change of the raw files
     warnings: tuple[str, ...] = field(default=())  # differences from expectations, for the screen and the manifest
@@ -35,6 +35,12 @@ class Dataset:
     def num_items(self) -> int:
         """Number of items V, without padding."""
         return len(self.item_ids) - 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = (self.items, self.offsets, self.user_ids, self.item_ids, self.times, self.noise, self.attributes)
+        return sum(array.nbytes for array in arrays if array is not None)
 
     def users_of(self, ids: list[str]) -> np.ndarray:
         """Return the users 0..U-1 that have these ids, [R]; raises UserError for an unknown id."""

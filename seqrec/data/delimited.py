@@ -1,16 +1,18 @@
 """Delimited text into raw data: fast for whole columns, line by line to find the line at fault."""
 
 import csv
+import functools
 import io
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
-from seqrec.data.raw import Raw
-from seqrec.data.text import blank, fault, typed_ids, words
+from seqrec.data.gathered import Gathered
+from seqrec.data.text import fault, words
 from seqrec.utils.errors import UserError
 
 BLANKS = r"\s+"  # columns are separated by any run of blanks and tabs
@@ -33,29 +35,39 @@ class Layout:
     keep: dict[str, list[str]] = field(default_factory=dict)  # column -> values; rows with others are left out
 
 
-def read_delimited(content: bytes, layout: Layout, where: object) -> Raw:
-    """Read delimited text in UTF-8; raises UserError that names the first line at fault."""
+def read_delimited(blocks: Callable[[], Iterable[bytes]], layout: Layout, gathered: Gathered, where: object) -> None:
+    """Add delimited text in UTF-8, which `blocks()` yields from its beginning, whole lines at a time.
+
+    Raises UserError that names the first line at fault.
+    """
+    blame = functools.cache(lambda: check_lines(blocks(), layout, where))
     kinds = dict.fromkeys(layout.keep, "category") | {layout.user: str, layout.item: str, layout.rating: np.float64}
     kinds |= {layout.time: str if layout.dates else np.float64}
-    frame = parse(content, layout, {name: kind for name, kind in kinds.items() if name is not None}, where)
-    frame = frame[kept(frame, layout.keep)]
-    user, user_ids = numbered(frame[layout.user])
-    item, item_ids = numbered(frame[layout.item])
-    time = None
-    if layout.time is not None:
-        time = seconds(frame[layout.time]) if layout.dates else frame[layout.time].to_numpy(np.float64)
-    rating = None if layout.rating is None else frame[layout.rating].to_numpy(np.float64)
-    numbers = [column for column in (time, rating) if column is not None]
-    if blank(user_ids).any() or blank(item_ids).any() or not all(np.isfinite(column).all() for column in numbers):
-        _blame(content, layout, where)
-        raise UserError(f"{where}: an id is empty, or a number is not finite; correct or remove the line")
-    return Raw(user, item, typed_ids(user_ids), typed_ids(item_ids), time, rating)
+    kinds = {name: kind for name, kind in kinds.items() if name is not None}
+    of_block = layout
+    for content in blocks():
+        frame = parse(content, of_block, kinds, where, blame)
+        of_block = replace(layout, header=False)
+        frame = frame[kept(frame, layout.keep)]
+        time = None
+        if layout.time is not None:
+            time = seconds(frame[layout.time]) if layout.dates else frame[layout.time].to_numpy(np.float64)
+        rating = None if layout.rating is None else frame[layout.rating].to_numpy(np.float64)
+        finite = all(np.isfinite(column).all() for column in (time, rating) if column is not None)
+        if not gathered.add(frame[layout.user], frame[layout.item], time, rating) or not finite:
+            blame()
+            raise UserError(f"{where}: an id is empty, or a number is not finite; correct or remove the line")
 
 
-def parse(content: bytes, layout: Layout, kinds: dict[str, object], where: object) -> pd.DataFrame:
-    """Return the columns that `kinds` names, a row for each line; raises UserError that names the first line at fault."""
+def parse(
+    content: bytes, layout: Layout, kinds: dict[str, object], where: object, blame: Callable[[], None]
+) -> pd.DataFrame:
+    """Return the columns that `kinds` names, a row for each line; raises UserError that names the first line at fault.
+
+    `blame` checks the lines of the whole file one by one.
+    """
     if not _regular(content, layout):
-        _blame(content, layout, where)
+        blame()
     try:
         return pd.read_csv(
             io.BytesIO(content),
@@ -71,7 +83,7 @@ def parse(content: bytes, layout: Layout, kinds: dict[str, object], where: objec
             engine="c",
         )
     except ValueError as error:
-        _blame(content, layout, where)
+        blame()
         quotes = "; dataset.quotes=false takes quotes as letters" if layout.quoted else ""
         raise UserError(f"{where} cannot be read: {error}{quotes}") from error
 
@@ -89,12 +101,6 @@ def kept(frame: pd.DataFrame, keep: dict[str, list[str]]) -> np.ndarray:
             column = column.astype(str)
         rows &= column.isin(values).to_numpy(bool)
     return rows
-
-
-def numbered(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Return the column as indices into its distinct values, and these values as a str array."""
-    codes, distinct = pd.factorize(column)
-    return codes.astype(np.int64), np.asarray(distinct, dtype=object).astype(str)
 
 
 def seconds(column: pd.Series) -> np.ndarray:
@@ -122,9 +128,9 @@ def _regular(content: bytes, layout: Layout) -> bool:
     return bool((blank | (count == len(layout.names) - 1)).all())
 
 
-def _blame(content: bytes, layout: Layout, where: object) -> None:
+def check_lines(blocks: Iterable[bytes], layout: Layout, where: object) -> None:
     """Check the lines one by one and raise UserError for the first one at fault; return if there is none."""
-    rows = lines_of(content, layout, where)
+    rows = lines_of(blocks, layout, where)
     if layout.header:
         next(rows)
     for line, row in rows:
@@ -133,9 +139,9 @@ def _blame(content: bytes, layout: Layout, where: object) -> None:
             raise fault(where, line, problem)
 
 
-def lines_of(content: bytes, layout: Layout, where: object) -> Iterator[tuple[int, list[str]]]:
+def lines_of(blocks: Iterable[bytes], layout: Layout, where: object) -> Iterator[tuple[int, list[str]]]:
     """Yield (line from 1, fields) for each line that is not blank; raises UserError where quotes never end."""
-    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
+    text = chain.from_iterable(io.TextIOWrapper(io.BytesIO(block), encoding="utf-8", newline="") for block in blocks)
     if layout.separator == BLANKS:
         yield from ((number, line.split()) for number, line in enumerate(text, 1) if line.strip())
         return

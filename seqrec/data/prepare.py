@@ -1,19 +1,23 @@
 """From raw data to the arrays of a data set: filter, sort by user and time, number from 0 (users) and 1 (items)."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from seqrec.data.raw import Raw
+from seqrec.data.gathered import Raw
 from seqrec.utils.errors import UserError
+
+AT_ONCE = 2**20  # interactions
 
 
 def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: object) -> dict[str, np.ndarray]:
-    """Return items, offsets, user_ids, item_ids and, where the raw data have them, times: the arrays of `Dataset`.
+    """Return items, offsets, user_ids, item_ids and, where the raw data have them, times: the arrays of `Dataset`; uses `raw` up.
 
     Interactions rated below `min_rating` are dropped first; then users and items with fewer than `k_core` interactions
     (including repeats), until none is left. Users and items are numbered in ascending order of their raw ids.
     Interactions at equal times keep file order, and repeats stay. Raises UserError if nothing is left.
     """
-    keep = np.arange(len(raw.user))
+    keep = None  # all
     if min_rating is not None:
         if raw.rating is None:
             raise UserError(f"dataset.min_rating={min_rating}: {where} has no ratings; set dataset.min_rating=null")
@@ -24,21 +28,44 @@ def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: objec
                 f"dataset.min_rating={min_rating}: nothing is left of {where}; its highest rating is {highest:g}"
             )
     if k_core is not None:
-        keep = keep[core(raw.user[keep], raw.item[keep], k_core)]
+        found = core(*(column if keep is None else column[keep] for column in (raw.user, raw.item)), k_core)
+        keep = found if keep is None else keep[found]
         if not len(keep):
             raise UserError(f"dataset.k_core={k_core}: nothing is left of {where}; take a lower k_core")
-    user, user_ids = renumber(raw.user[keep], raw.user_ids)
-    item, item_ids = renumber(raw.item[keep], raw.item_ids)
-    order = np.argsort(user, kind="stable") if raw.time is None else np.lexsort((raw.time[keep], user))
+    # what is done with is let go at once: this is where memory peaks
+    if keep is not None:
+        raw.user, raw.item, raw.time = raw.user[keep], raw.item[keep], None if raw.time is None else raw.time[keep]
+    raw.rating = keep = None
+    user_ids = renumber(raw.user, raw.user_ids)
+    order = oldest_first(raw.user, raw.time)
+    counts = sum(np.bincount(part, minlength=len(user_ids)) for part in _parts(raw.user))
+    raw.user = None
+    item_ids = renumber(raw.item, raw.item_ids)
+    raw.item += 1
     arrays = {
-        "items": (item[order] + 1).astype(np.int32),
-        "offsets": np.concatenate(([0], np.cumsum(np.bincount(user)))).astype(np.int64),
+        "items": raw.item[order],
+        "offsets": np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         "user_ids": user_ids,
         "item_ids": np.concatenate((np.zeros(1, item_ids.dtype), item_ids)),  # 0 or "" for the padding
     }
+    raw.item = None
     if raw.time is not None:
-        arrays["times"] = raw.time[keep][order]
+        arrays["times"] = raw.time[order]
     return arrays
+
+
+def oldest_first(user: np.ndarray, time: np.ndarray | None) -> np.ndarray:
+    """Return the order by user and then by time, that of the file among equal times."""
+    order = np.argsort(user, kind="stable")
+    if time is None or not any(_late(user, time, order[at : at + AT_ONCE + 1]) for at in range(0, len(order), AT_ONCE)):
+        return order
+    del order
+    return np.lexsort((time, user))
+
+
+def _late(user: np.ndarray, time: np.ndarray, order: np.ndarray) -> bool:
+    """Return whether an interaction is earlier than the one before it of the same user."""
+    return bool(((time[order[1:]] < time[order[:-1]]) & (user[order[1:]] == user[order[:-1]])).any())
 
 
 def core(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
@@ -52,10 +79,20 @@ def core(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
         keep = keep[enough]
 
 
-def renumber(codes: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the ids in use from 0 in ascending order; returns the new numbers [N] and their ids."""
-    used = np.flatnonzero(np.bincount(codes, minlength=len(ids)))
+def renumber(codes: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Number the ids in use from 0 in ascending order: codes [N] are overwritten; returns their ids."""
+    used = np.zeros(len(ids), bool)
+    for part in _parts(codes):
+        used[part] = True
+    used = np.flatnonzero(used)
     used = used[np.argsort(ids[used], kind="stable")]
-    number = np.empty(len(ids), np.int64)
+    number = np.empty(len(ids), np.int32)
     number[used] = np.arange(len(used))
-    return number[codes], ids[used]
+    for part in _parts(codes):
+        part[:] = number[part]
+    return ids[used]
+
+
+def _parts(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield views of the array, so short that what numpy makes on the way needs little memory."""
+    return (array[at : at + AT_ONCE] for at in range(0, len(array), AT_ONCE))

@@ -1,4 +1,4 @@
-"""Raw data: a file on the disk (plain, gzip, or a member of a zip archive), or a folder of them, and what is read from it."""
+"""Raw data: a file on the disk (plain, gzip, or a member of a zip archive), or a folder of them."""
 
 import gzip
 import hashlib
@@ -11,58 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-import pandas as pd
+from tqdm import tqdm
 
-from seqrec.data.text import utf8
+from seqrec.data.text import utf8, whole_lines
 from seqrec.utils.errors import UserError, nearest
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ALWAYS_UNPACKED, LARGEST_RATIO = 2**30, 100  # bytes; unpacked over packed size: tables of clicks reach 3 to 30
 CHUNK = 2**20
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Interactions in file order; ids are numbered, and every id of the two lists occurs at least once."""
-
-    user: np.ndarray  # [N] int64, index into user_ids
-    item: np.ndarray  # [N] int64, index into item_ids
-    user_ids: np.ndarray  # int64 or str, distinct, in any order
-    item_ids: np.ndarray  # int64 or str, distinct, in any order
-    time: np.ndarray | None = None  # [N] float64, finite; None: the file's order is the order in time
-    rating: np.ndarray | None = None  # [N] float64, finite
-    found: str = ""  # what the reader found out by itself, for the log
-
-
-def joined(parts: list[Raw]) -> Raw:
-    """Return the interactions of all parts, one part behind the other, with the ids numbered anew."""
-    parts = [part for part in parts if len(part.user)] or parts[:1]
-    if len(parts) == 1:
-        return parts[0]
-    user, user_ids = _numbered_anew([(part.user, part.user_ids) for part in parts])
-    item, item_ids = _numbered_anew([(part.item, part.item_ids) for part in parts])
-    times, ratings = [part.time for part in parts], [part.rating for part in parts]
-    return Raw(
-        user,
-        item,
-        user_ids,
-        item_ids,
-        None if any(time is None for time in times) else np.concatenate(times),
-        None if any(rating is None for rating in ratings) else np.concatenate(ratings),
-        "; ".join(dict.fromkeys(part.found for part in parts)),
-    )
-
-
-def _numbered_anew(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Join (codes, ids) pairs; the ids become text unless they are integers in all parts."""
-    ids = [ids for _, ids in parts]
-    if len({array.dtype.kind for array in ids}) > 1:
-        ids = [array.astype(str) for array in ids]
-    number, distinct = pd.factorize(np.concatenate(ids))
-    first = np.cumsum([0] + [len(array) for array in ids[:-1]])
-    return number[np.concatenate([codes + at for (codes, _), at in zip(parts, first, strict=True)])], distinct
+BLOCK = 2**24  # bytes of text that are read at once
 
 
 class _Bounded(io.RawIOBase):
@@ -110,6 +68,12 @@ class RawFile:
     def __str__(self):
         return str(self.path) if self.member is None else f"{self.path}:{self.member}"
 
+    @property
+    def plain(self) -> bool:
+        """Whether the file on the disk is the content itself."""
+        with self.stored() as stream:
+            return self.member is None and stream.read(2) != GZIP
+
     @contextmanager
     def stored(self) -> Iterator[BinaryIO]:
         """Open what the checksum is of: the bytes on the disk, or those of the zip archive's member."""
@@ -146,6 +110,34 @@ class RawFile:
         """Return the content in UTF-8; raises UserError if it is empty, damaged or no text."""
         return utf8(self.read(), self.encoding, self)
 
+    def text_blocks(self, quoted: bool = False) -> Iterator[bytes]:
+        """Yield the content in UTF-8, whole lines of it at a time, none of them blank alone; raises UserError as `text` does.
+
+        With `quoted` a line does not end within "...". Text in another encoding comes as one block.
+        """
+        if self.encoding != "utf-8":
+            yield self.text()
+            return
+        rest, line, goes_on, empty = b"", 0, True, True
+        size = self.path.stat().st_size if self.plain else None
+        with self.open() as stream, progress(self.path.name, size, "B") as bar:
+            while goes_on:
+                wanted = max(BLOCK, len(rest))
+                piece = stream.read(wanted)
+                goes_on = len(piece) == wanted
+                bar.update(len(piece))
+                content = rest + piece
+                end = whole_lines(content, quoted) if goes_on else len(content)
+                if content[:end].isspace() or not end:
+                    rest = content
+                    continue
+                empty = False
+                yield utf8(content[:end], self.encoding, self, line)
+                line += content.count(b"\n", 0, end)
+                rest = content[end:]
+        if empty:
+            raise UserError(f"{self} is empty; get the file again")
+
     def lines(self) -> Iterator[bytes]:
         """Yield the lines in UTF-8, which is not checked if it is the file's own encoding."""
         if self.encoding != "utf-8":
@@ -176,10 +168,35 @@ class RawFolder:
         return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def stamp(file: RawFile | RawFolder) -> list[list]:
+@dataclass(frozen=True)
+class WithAttributes:
+    """A file or folder of interactions, and the file with the attributes of their items."""
+
+    interactions: RawFile | RawFolder
+    attributes: RawFile
+
+    @property
+    def parts(self) -> tuple[RawFile, ...]:
+        """All files that the data come from."""
+        return (*self.interactions.parts, self.attributes)
+
+    def __str__(self):
+        return str(self.interactions)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of both hashes, as 64 hexadecimal digits."""
+        return hashlib.sha256(f"{self.interactions.sha256()} {self.attributes.sha256()}".encode()).hexdigest()
+
+
+def stamp(file: RawFile | RawFolder | WithAttributes) -> list[list]:
     """Return path, size in bytes and time of change in ns of each part: while they stay, the SHA-256 does."""
     found = [(part.path, part.path.stat()) for part in file.parts]
     return [[str(path), status.st_size, status.st_mtime_ns] for path, status in found]
+
+
+def progress(name: str, total: int | None, unit: str) -> tqdm:
+    """Return a bar for reading a file, shown on terminals only."""
+    return tqdm(desc=f"reading {name}", total=total, unit=unit, unit_scale=True, leave=False, disable=None)
 
 
 @contextmanager

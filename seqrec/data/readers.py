@@ -1,15 +1,16 @@
-"""Readers: one per file format, each from a raw file to flat arrays."""
+"""Readers: one per file format; each adds the interactions of a raw file, a block at a time."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
-import pandas as pd
 
 from seqrec.data.columns import Columns
 from seqrec.data.delimited import BLANKS, Layout, read_delimited
+from seqrec.data.gathered import Gathered, Raw
 from seqrec.data.mind import read_mind
-from seqrec.data.raw import Raw, RawFile, RawFolder, joined
+from seqrec.data.raw import RawFile, RawFolder
 from seqrec.data.records import read_amazon_json, read_records
 from seqrec.data.table import read_table
 from seqrec.data.text import fault, words
@@ -21,28 +22,28 @@ AMAZON = replace(MOVIELENS, separator=",")
 LONGEST_ID = 18  # digits that always fit into int64
 
 
-def read_sequence(file: RawFile) -> Raw:
-    """`user item item ...`, one user or session a line, oldest first; ids are non-negative integers.
+def read_sequence(file: RawFile, gathered: Gathered) -> None:
+    """Add `user item item ...`, one user or session a line, oldest first; ids are non-negative integers.
 
     Lines of the same user are joined in file order.
     """
-    content = file.text().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    begin, end, line = words(content)
-    first = np.diff(line, prepend=-1) > 0
-    alone = first & np.append(first[1:], True)
-    byte = np.frombuffer(content, np.uint8)
-    digits = np.count_nonzero(byte - np.uint8(ord("0")) < 10)
-    if digits < (end - begin).sum() or (end - begin).max() > LONGEST_ID or alone.any():
-        _blame_sequence(content, file)
-    ids = np.fromstring(content, dtype=np.int64, sep=" ")
-    per_line = np.diff(np.flatnonzero(first), append=len(ids)) - 1
-    user, user_ids = pd.factorize(ids[first])
-    item, item_ids = pd.factorize(ids[~first])
-    return Raw(np.repeat(user, per_line), item, user_ids, item_ids)
+    for content in file.text_blocks():
+        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        begin, end, line = words(content)
+        first = np.diff(line, prepend=-1) > 0
+        alone = first & np.append(first[1:], True)
+        byte = np.frombuffer(content, np.uint8)
+        digits = np.count_nonzero(byte - np.uint8(ord("0")) < 10)
+        if digits < (end - begin).sum() or (end - begin).max() > LONGEST_ID or alone.any():
+            _blame_sequence(file)
+        ids = np.fromstring(content, dtype=np.int64, sep=" ")
+        per_line = np.diff(np.flatnonzero(first), append=len(ids)) - 1
+        gathered.add(np.repeat(ids[first], per_line), ids[~first])
 
 
-def _blame_sequence(content: bytes, file: RawFile) -> None:
-    for number, line in enumerate(content.split(b"\n"), 1):
+def _blame_sequence(file: RawFile) -> None:
+    lines = chain.from_iterable(block.splitlines() for block in file.text_blocks())
+    for number, line in enumerate(lines, 1):
         row = line.split()
         for word in row:
             if not word.isdigit():
@@ -54,25 +55,24 @@ def _blame_sequence(content: bytes, file: RawFile) -> None:
     raise AssertionError("a sequence file without a line at fault")
 
 
-def read_pairs(file: RawFile) -> Raw:
-    """`user item` a line; the order in the file is the order in time."""
-    return read_delimited(file.text(), PAIRS, file)
+def read_pairs(file: RawFile, gathered: Gathered) -> None:
+    """Add `user item` a line; the order in the file is the order in time."""
+    read_delimited(file.text_blocks, PAIRS, gathered, file)
 
 
-def read_movielens(file: RawFile) -> Raw:
-    """`user item rating timestamp` a line, separated by tabs (u.data) or `::` (ratings.dat), without header."""
-    return read_delimited(file.text().replace(b"::", b"\t"), MOVIELENS, file)
+def read_movielens(file: RawFile, gathered: Gathered) -> None:
+    """Add `user item rating timestamp` a line, separated by tabs (u.data) or `::` (ratings.dat), without header."""
+    read_delimited(lambda: (block.replace(b"::", b"\t") for block in file.text_blocks()), MOVIELENS, gathered, file)
 
 
-def read_amazon_csv(file: RawFile) -> Raw:
-    """`user,item,rating,timestamp` a line, without header."""
-    return read_delimited(file.text(), AMAZON, file)
+def read_amazon_csv(file: RawFile, gathered: Gathered) -> None:
+    """Add `user,item,rating,timestamp` a line, without header."""
+    read_delimited(file.text_blocks, AMAZON, gathered, file)
 
 
-def read_recbole(file: RawFile) -> Raw:
-    """RecBole's atomic file: tabs, a header like `user_id:token item_id:token rating:float timestamp:float`."""
-    content = file.text()
-    header = content.lstrip().split(b"\n", 1)[0].decode().strip("\r").split("\t")
+def read_recbole(file: RawFile, gathered: Gathered) -> None:
+    """Add RecBole's atomic file: tabs, a header like `user_id:token item_id:token rating:float timestamp:float`."""
+    header = next(file.text_blocks()).lstrip().split(b"\n", 1)[0].decode().strip("\r").split("\t")
     for name in header:
         if ":" not in name:
             raise fault(
@@ -85,10 +85,11 @@ def read_recbole(file: RawFile) -> Raw:
         if name not in names:
             raise UserError(f"{file} has no column '{name}'; its columns: {', '.join(names)}")
     time, rating = (name if name in names else None for name in ("timestamp", "rating"))
-    return read_delimited(content, Layout(names, "user_id", "item_id", time, rating, header=True), file)
+    layout = Layout(names, "user_id", "item_id", time, rating, header=True)
+    read_delimited(file.text_blocks, layout, gathered, file)
 
 
-READERS: dict[str, Callable[[RawFile], Raw]] = {
+READERS: dict[str, Callable[[RawFile, Gathered], None]] = {
     "sequence": read_sequence,
     "pairs": read_pairs,
     "movielens": read_movielens,
@@ -97,7 +98,7 @@ READERS: dict[str, Callable[[RawFile], Raw]] = {
     "recbole": read_recbole,
     "mind": read_mind,
 }
-TABLES: dict[str, Callable[[RawFile, Columns], Raw]] = {"table": read_table, "json": read_records}
+TABLES: dict[str, Callable[[RawFile, Columns, Gathered], None]] = {"table": read_table, "json": read_records}
 NAMES = (*READERS, *TABLES)
 
 
@@ -116,7 +117,13 @@ def read(file: RawFile | RawFolder, reader: str, columns: Columns) -> Raw:
     """
     if reader == "mind" and isinstance(file, RawFolder):
         raise UserError(f"dataset.reader=mind: {file} is a folder; give its file behaviors.tsv")
-    raw = joined([TABLES[reader](part, columns) if reader in TABLES else READERS[reader](part) for part in file.parts])
+    gathered = Gathered()
+    for part in file.parts:
+        if reader in TABLES:
+            TABLES[reader](part, columns, gathered)
+        else:
+            READERS[reader](part, gathered)
+    raw = gathered.raw()
     if not len(raw.user):
         wanted = {name: list(values) for name, values in columns.keep.items()}
         raise UserError(

@@ -11,27 +11,38 @@ import numpy as np
 
 from seqrec.data.columns import Columns
 from seqrec.data.delimited import is_number
-from seqrec.data.raw import Raw, RawFile
-from seqrec.data.text import fault, typed_ids
+from seqrec.data.gathered import Gathered
+from seqrec.data.raw import RawFile
+from seqrec.data.text import fault
 from seqrec.utils.errors import UserError
 
+AT_ONCE = 2**18  # records that are kept as Python objects
 AMAZON = Columns("reviewerID", "asin", "unixReviewTime", "overall")
 
 
-def read_amazon_json(file: RawFile) -> Raw:
-    """Amazon reviews, one JSON object per line: reviewerID, asin, overall, unixReviewTime; the rest is ignored."""
-    return read_records(file, AMAZON)
+def read_amazon_json(file: RawFile, gathered: Gathered) -> None:
+    """Add Amazon reviews, one JSON object per line: reviewerID, asin, overall, unixReviewTime; the rest is ignored."""
+    read_records(file, AMAZON, gathered)
 
 
-def read_records(file: RawFile, columns: Columns) -> Raw:
-    """One JSON object, or one Python literal of a dictionary, per line; time is a number or an ISO 8601 date."""
+def read_records(file: RawFile, columns: Columns, gathered: Gathered) -> None:
+    """Add one JSON object, or one Python literal of a dictionary, per line; time is a number or an ISO 8601 date."""
     # A loop over lines: json.loads takes most of the time, and is faster here than pandas with its columns of text.
     columns.check_needed()
     if any(isinstance(column, int) for column in columns.wanted.values()):
         raise UserError("dataset.reader=json: the fields of records have names; give names instead of numbers")
-    users, items = {}, {}
-    user, item, time, rating = array("q"), array("q"), array("d"), array("d")
+    user, item, time, rating = [], [], array("d"), array("d")
     dates = None
+
+    def flush() -> None:
+        numbers = (
+            None if column is None else np.array(values)
+            for column, values in ((columns.time, time), (columns.rating, rating))
+        )
+        gathered.add(np.array(user, object), np.array(item, object), *numbers)
+        for values in (user, item, time, rating):
+            del values[:]
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # of backslashes in the text of a review
         for number, line in enumerate(file.lines(), 1):
@@ -40,8 +51,8 @@ def read_records(file: RawFile, columns: Columns) -> Raw:
             record = _record(line, file, number)
             if any(str(record.get(name)) not in values for name, values in columns.keep.items()):
                 continue
-            user.append(users.setdefault(_identity(record, columns.user, file, number), len(users)))
-            item.append(items.setdefault(_identity(record, columns.item, file, number), len(items)))
+            user.append(_identity(record, columns.user, file, number))
+            item.append(_identity(record, columns.item, file, number))
             if columns.time is not None:
                 value = _field(record, columns.time, file, number)
                 if dates is None:
@@ -50,12 +61,9 @@ def read_records(file: RawFile, columns: Columns) -> Raw:
             if columns.rating is not None:
                 value = _field(record, columns.rating, file, number)
                 rating.append(_number(value, columns.rating, file, number))
-    ids = (typed_ids(np.array(list(known), dtype=str)) for known in (users, items))
-    times, ratings = (
-        None if column is None else np.array(values)
-        for column, values in ((columns.time, time), (columns.rating, rating))
-    )
-    return Raw(np.array(user, np.int64), np.array(item, np.int64), *ids, times, ratings)
+            if len(user) == AT_ONCE:
+                flush()
+    flush()
 
 
 def _record(line: bytes, file: RawFile, number: int) -> dict:

@@ -3,24 +3,26 @@
 import functools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
 
 import numpy as np
 
-from seqrec.data.cache import Arrays, cache_file, cache_folder, cached, locked
+from seqrec.data.attributes import attribute_table, read_item_values
+from seqrec.data.cache import ATTRIBUTES, Arrays, cache_file, cache_folder, cached, locked
 from seqrec.data.columns import Columns
 from seqrec.data.dataset import Dataset
 from seqrec.data.download import download
 from seqrec.data.prepare import prepare
-from seqrec.data.raw import RawFile, RawFolder, open_raw, stamp
+from seqrec.data.raw import RawFile, RawFolder, WithAttributes, open_raw, stamp
 from seqrec.data.readers import TABLES, check_reader, read
 from seqrec.utils.errors import UserError
 
 log = logging.getLogger("seqrec")
-YOUNGER = {"header": "auto", "quotes": True, "keep": [], "encoding": "utf-8"}
+YOUNGER = {"header": "auto", "quotes": True, "keep": [], "encoding": "utf-8", "attribute_columns": []}
 COUNTED = ("users", "items", "interactions")
+Found = RawFile | RawFolder | WithAttributes
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class FileDataset:
     quotes: bool = True
     keep: dict[str | int, object] | None = None  # column -> its wanted value or values
     encoding: str = "utf-8"
+    attributes: str | None = None  # a JSON file, in data_dir or by its path: item id -> value or list of values
+    attribute_columns: list[str | int] | None = None  # columns of the table with values of the item in the row
 
     def __post_init__(self):
         check_reader(self.reader)
@@ -62,9 +66,10 @@ class FileDataset:
                 raise UserError(
                     f"dataset.file={name!r}: must be a name below data_dir; a file elsewhere is dataset.path"
                 )
-        if self.columns != Columns() and self.reader not in TABLES:
+        if (self.columns != Columns() or self.attribute_columns) and self.reader not in TABLES:
             raise UserError(
-                f"dataset.reader={self.reader} knows its columns: leave out dataset.*_column, separator, header, quotes, keep"
+                f"dataset.reader={self.reader} knows its columns: "
+                "leave out dataset.*_column, attribute_columns, separator, header, quotes, keep"
             )
         try:
             "".encode(self.encoding)
@@ -88,6 +93,14 @@ class FileDataset:
         return Columns(*roles, self.separator, self.header, self.quotes, self._kept_values)
 
     @property
+    def _described_by(self) -> list[str | int]:
+        return (
+            [self.attribute_columns]
+            if isinstance(self.attribute_columns, str | int)
+            else list(self.attribute_columns or ())
+        )
+
+    @property
     def _kept_values(self) -> dict[str | int, list[str]]:
         if not isinstance(self.keep, Mapping | None):
             raise UserError(f"dataset.keep={self.keep}: must be null or like {{event:[view,addtocart]}}")
@@ -103,10 +116,16 @@ class FileDataset:
         file = self._found_file(data_dir, folder)
         found = stamp(file)
         sha256, arrays, warnings = self._prepared(file, folder)
-        return Dataset(name=self.name, sha256=sha256, stamp=found, warnings=tuple(warnings), **arrays)
+        kinds = [name for name in arrays if name.startswith(ATTRIBUTES)]
+        attributes = {name.removeprefix(ATTRIBUTES): arrays.pop(name) for name in kinds}
+        facts = {"sha256": sha256, "stamp": found, "attributes": attributes, "warnings": tuple(warnings)}
+        return Dataset(name=self.name, **facts, **arrays)
 
-    def find(self, data_dir: str | Path) -> RawFile | RawFolder | None:
-        """Return the raw file, None where it is not on the disk; raises UserError if the configuration names none."""
+    def find(self, data_dir: str | Path) -> Found | None:
+        """Return the raw file, with that of the attributes if one is named; None where it is not on the disk.
+
+        Raises UserError if the configuration names none, or one of attributes that is not there.
+        """
         if self.file is None and self.path is None:
             raise UserError("dataset.path is not set: give the path of your file, as in dataset.path=clicks.csv")
         folder = Path(data_dir).expanduser().absolute()
@@ -114,7 +133,13 @@ class FileDataset:
             [Path(self.path).expanduser().absolute()] if self.file is None else [folder / name for name in self._names]
         )
         there = next((path for path in paths if path.exists()), None)
-        return there and open_raw(there, self.member, self.encoding)
+        if there is None or self.attributes is None:
+            return there and open_raw(there, self.member, self.encoding)
+        described = folder / Path(self.attributes).expanduser()
+        if not described.exists():
+            home = f"; see {self.home}" if self.home else ""
+            raise UserError(f"dataset.attributes={self.attributes}: there is no such file in {folder}{home}")
+        return WithAttributes(open_raw(there, self.member, self.encoding), open_raw(described, None))
 
     def file_sha256(self, data_dir: str | Path) -> str:
         """Return the hash of the raw file, which has to be there unless there is a url. Raises UserError if it is not."""
@@ -124,34 +149,55 @@ class FileDataset:
         """Return where in the cache folder the prepared copy of the raw file with this hash lies, or would lie."""
         options = {"min_rating": self.min_rating, "k_core": self.k_core, **vars(self.columns)}
         options |= {"keep": list(self.columns.keep.items()), "encoding": self.encoding}
+        options |= {"attribute_columns": self._described_by}
         for name, first in YOUNGER.items():  # at these values the copies of earlier versions stay good
             if options[name] == first:
                 del options[name]
         return cache_file(folder, self.name, sha256=sha256, reader=self.reader, **options)
 
-    def _prepared(self, file: RawFile | RawFolder, folder: Path) -> tuple[str, Arrays, list[str]]:
+    def _prepared(self, file: Found, folder: Path) -> tuple[str, Arrays, list[str]]:
         """Return the hash of a raw file, its prepared arrays and what differs from the expectation."""
         sha256 = file.sha256()
         arrays, warnings = cached(self.cache_file(sha256, folder), functools.partial(self._build, file))
         found = dict(zip(COUNTED, arrays.pop("counts").tolist(), strict=True))
-        found["sha256"] = sha256
+        found["sha256"] = file.interactions.sha256() if isinstance(file, WithAttributes) else sha256
         for name, value in found.items():
             expected = getattr(self, name)
             if expected not in (None, value):
                 warnings.append(f"dataset={self.name}: {file} has {name} {value}, expected {expected}")
         return sha256, arrays, warnings
 
-    def _build(self, file: RawFile | RawFolder) -> Arrays:
+    def _build(self, file: Found) -> Arrays:
+        described = None
+        if isinstance(file, WithAttributes):
+            file, described = file.interactions, file.attributes
         raw = read(file, self.reader, self.columns)
         if raw.found:
             log.info("%s: %s", file, raw.found)
         counts = np.array([len(raw.user_ids), len(raw.item_ids), len(raw.user)])
-        return prepare(raw, self.min_rating, self.k_core, file) | {"counts": counts}
+        arrays = prepare(raw, self.min_rating, self.k_core, file) | {"counts": counts}
+        pairs = {} if described is None else {"attributes": read_item_values(described)}
+        pairs |= {str(column): self._values(file, column) for column in self._described_by}
+        for kind, (items, values) in pairs.items():
+            arrays[ATTRIBUTES + kind] = attribute_table(items, values, arrays["item_ids"])
+            if not arrays[ATTRIBUTES + kind].any():
+                raise UserError(
+                    f"dataset.attributes={self.attributes}: it describes no item of {file}; are these its ids?"
+                )
+        return arrays
 
-    def _found_file(self, data_dir: str | Path, folder: Path) -> RawFile | RawFolder:
+    def _values(self, file: RawFile | RawFolder, column: str | int) -> tuple[np.ndarray, np.ndarray]:
+        """Return pairs of an item id and a value in a column, [N] each: the readers take the value for a user."""
+        try:
+            raw = read(file, self.reader, replace(self.columns, user=column, time=None, rating=None))
+        except UserError as error:
+            raise UserError(str(error).replace("dataset.user_column", "dataset.attribute_columns")) from None
+        return raw.item_ids[raw.item], raw.user_ids[raw.user]
+
+    def _found_file(self, data_dir: str | Path, folder: Path) -> Found:
         return self.find(data_dir) or self._fetch(Path(data_dir).expanduser().absolute(), folder)
 
-    def _fetch(self, data_dir: Path, folder: Path) -> RawFile | RawFolder:
+    def _fetch(self, data_dir: Path, folder: Path) -> Found:
         """Download the file into data_dir; `folder` keeps the lock. Raises UserError where it cannot be had."""
         if self.file is None:
             raise UserError(f"dataset.path={self.path}: there is no such file")
@@ -174,7 +220,7 @@ class FileDataset:
                     download(self.url, path, functools.partial(self._approve, folder))
                 except UserError as error:
                     raise UserError(f"dataset={self.name}: {error}\n  {by_hand}") from error
-        return open_raw(path, self.member, self.encoding)
+        return self.find(data_dir)
 
     def _approve(self, folder: Path, path: Path) -> None:
         """Raise UserError unless a file that has just been downloaded is what was expected."""

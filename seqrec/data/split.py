@@ -1,12 +1,15 @@
 """Splits of a data set into training sequences, a validation set and a test set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from seqrec.data.dataset import Dataset
 from seqrec.data.sequences import Sequences
 from seqrec.utils.errors import UserError
+from seqrec.utils.keyed_random import uniform, user_keys
+
+VALID_USERS = 401  # word of the key that draws the users of eval.valid_users
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,14 @@ class Split:
     def same(self, other: "Split") -> bool:
         """Whether both have the same sequences and targets."""
         return all(getattr(self, name).same(getattr(other, name)) for name in ("train", "valid", "test"))
+
+    def with_valid_users(self, count: int | None, user_ids: np.ndarray) -> "Split":
+        """Return the split with `count` users of the validation set, drawn by their own ids [U]; all if None or fewer are there."""
+        if count is None or count >= len(self.valid.user):
+            return self
+        drawn = uniform(VALID_USERS, user_keys(user_ids[self.valid.user]))
+        chosen = np.sort(np.argsort(drawn, kind="stable")[:count])
+        return replace(self, valid=self.valid.take(chosen))
 
 
 def _split(dataset: Dataset, train: np.ndarray, valid: np.ndarray, test: np.ndarray) -> Split:

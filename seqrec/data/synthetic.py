@@ -42,6 +42,7 @@ class Synthetic:
     span_days: float
     gap_days: float
     seed: int
+    spurious_drift: float = 0.0
 
     def __post_init__(self):
         check(self)
@@ -66,16 +67,16 @@ class Synthetic:
             "offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             "times": np.concatenate([times[user, step], noise_times])[order],
             "noise": order >= len(items),
-            "attributes": world.attributes,
         }
         digest = hashlib.sha256()
-        for array in arrays.values():
+        for array in (*arrays.values(), world.attributes):
             digest.update(np.ascontiguousarray(array).tobytes())
         return Dataset(
             name=self.name,
             user_ids=np.arange(1, self.users + 1, dtype=np.int64),
             item_ids=np.arange(self.items + 1, dtype=np.int64),
             sha256=digest.hexdigest(),
+            attributes={"cluster": world.attributes[:, :1], "style": world.attributes[:, 1:]},
             **arrays,
         )
 
@@ -156,7 +157,9 @@ def walk(config, world, lengths) -> tuple[np.ndarray, dict]:
                 follows = rng.random(len(rows)) < config.transition_share
                 lag = np.minimum(rng.geometric(1 - config.memory, size=len(rows)), step)[follows]
                 slot[follows] = world.draw_successor(slots[rows[follows], step - lag], rng)
-            other = rng.random(len(rows)) >= (1 + config.spurious_strength) / 2
+            age = step / (lengths[rows] - 1)  # 0 at a user's first event, 1 at the last
+            strength = config.spurious_strength * (1 - config.spurious_drift * age)
+            other = rng.random(len(rows)) >= (1 + strength) / 2
             item = world.versions[slot, style[rows] ^ other]
             new = (history[rows, :step] != item[:, None]).all(1)
             history[rows[new], step], slots[rows[new], step] = item[new], slot[new]
@@ -236,6 +239,7 @@ def check(config) -> None:
         ("max_length", int, config.min_length, None),
         ("mean_length", float, config.min_length, config.max_length),
         ("spurious_strength", float, 0, 1),
+        ("spurious_drift", float, 0, 2),
         ("noise_share", float, 0, "below 1"),
         ("span_days", float, 0, None),
         ("gap_days", float, 0, None),

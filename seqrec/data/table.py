@@ -1,14 +1,15 @@
 """A CSV, TSV or Parquet table whose columns are given in the configuration."""
 
+import functools
 import itertools
 from collections import Counter
 from dataclasses import replace
 
 from seqrec.data.columns import Columns
 from seqrec.data.delimited import BLANKS, Layout, is_date, is_number, lines_of, read_delimited
+from seqrec.data.gathered import Gathered
 from seqrec.data.parquet import PARQUET, read_parquet
-from seqrec.data.raw import Raw, RawFile
-from seqrec.data.text import utf8
+from seqrec.data.raw import RawFile
 from seqrec.utils.errors import UserError
 
 SEPARATORS = (",", "\t", ";", "|", BLANKS)
@@ -17,12 +18,14 @@ NAMED = {",": "commas", "\t": "tabs", BLANKS: "blanks"}
 LOOKED_AT = 20  # lines from which the layout is detected
 
 
-def read_table(file: RawFile, columns: Columns) -> Raw:
-    """Read CSV, TSV or Parquet; time is a number or an ISO 8601 date. Raises UserError."""
-    content = file.read()
-    if content.startswith(PARQUET):
-        return read_parquet(content, columns, file)
-    content = utf8(content, file.encoding, file)
+def read_table(file: RawFile, columns: Columns, gathered: Gathered) -> None:
+    """Add CSV, TSV or Parquet; time is a number or an ISO 8601 date. Raises UserError."""
+    with file.open() as stream:
+        if stream.read(len(PARQUET)) == PARQUET:
+            read_parquet(file, columns, gathered)
+            return
+    blocks = functools.partial(file.text_blocks, columns.quotes)
+    content = next(blocks())
     columns = replace(columns, **{role: name.strip() for role, name in columns.roles.items() if isinstance(name, str)})
     separator = _separator(columns.separator) or _found_separator(content, columns, file)
     rows = _first_rows(content, separator, columns, file)
@@ -36,7 +39,8 @@ def read_table(file: RawFile, columns: Columns) -> Raw:
     layout = Layout(names, **roles, separator=separator, header=header, quoted=columns.quotes, dates=dates, keep=keep)
     named = ", ".join(f"{role} {name}" for role, name in roles.items())
     found = f"{file.encoding}, {NAMED.get(separator, repr(separator))} between columns, {'a' if header else 'no'} header line, {named}"
-    return replace(read_delimited(content, layout, file), found=found)
+    gathered.found.append(found)
+    read_delimited(blocks, layout, gathered, file)
 
 
 def _separator(given: str | None) -> str | None:
@@ -65,7 +69,7 @@ def _found_separator(content: bytes, columns: Columns, file: RawFile) -> str:
 
 def _first_rows(content: bytes, separator: str, columns: Columns, file: RawFile) -> list[list[str]]:
     layout = Layout([], "", "", separator=separator, quoted=columns.quotes)
-    return [[word.strip() for word in row] for _, row in itertools.islice(lines_of(content, layout, file), LOOKED_AT)]
+    return [[word.strip() for word in row] for _, row in itertools.islice(lines_of([content], layout, file), LOOKED_AT)]
 
 
 def _has_header(rows: list[list[str]], columns: Columns) -> bool:

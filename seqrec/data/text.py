@@ -10,12 +10,15 @@ def fault(where: object, line: int, problem: str) -> UserError:
     return UserError(f"{where}, line {line}: {problem}; correct or remove the line")
 
 
-def utf8(content: bytes, encoding: str, where: object) -> bytes:
-    """Return text of the given encoding in UTF-8, without byte-order mark; raises UserError unless it is such text."""
+def utf8(content: bytes, encoding: str, where: object, line: int = 0) -> bytes:
+    """Return text of the given encoding in UTF-8, without byte-order mark; raises UserError unless it is such text.
+
+    `line` lines of the file `where` come before the content.
+    """
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise _misread(content, error, where) from None
+        raise _misread(content, error, where, line) from None
     if encoding != "utf-8":
         content = text.removeprefix("\ufeff").encode()
     if b"\0" in content:
@@ -23,14 +26,24 @@ def utf8(content: bytes, encoding: str, where: object) -> bytes:
     return content
 
 
-def _misread(content: bytes, error: UnicodeDecodeError, where: object) -> UserError:
+def _misread(content: bytes, error: UnicodeDecodeError, where: object, line: int) -> UserError:
     if b"\0" in content:
         return UserError(f"{where} is a binary file, or text in UTF-16: if it is, set dataset.encoding=utf-16")
-    line = content.count(b"\n", 0, error.start) + 1
+    line += content.count(b"\n", 0, error.start) + 1
     return UserError(
         f"{where}, line {line}: byte 0x{content[error.start]:02x} is not {error.encoding}; "
         "set dataset.encoding to that of the file, as in dataset.encoding=latin-1"
     )
+
+
+def whole_lines(content: bytes, quoted: bool) -> int:
+    """Return where the last whole line of the content ends; with `quoted` a line does not end within "..."."""
+    if not quoted or b'"' not in content:
+        return content.rfind(b"\n") + 1
+    byte = np.frombuffer(content, np.uint8)
+    ends = np.flatnonzero(byte == ord("\n"))
+    outside = np.searchsorted(np.flatnonzero(byte == ord('"')), ends) % 2 == 0
+    return int(ends[outside].max(initial=-1)) + 1
 
 
 def words(content: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

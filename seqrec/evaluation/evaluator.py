@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from seqrec.batch import Batch
@@ -12,8 +14,10 @@ from seqrec.data.loader import EvalLoader
 from seqrec.data.split import EvalSplit
 from seqrec.evaluation.metrics import DEFAULT, longest_list, summarise
 from seqrec.utils.errors import UserError
+from seqrec.utils.processes import summed, together
 
 SCORES_AT_ONCE = 4_000_000  # floats: about what fits a last-level cache, and independent of the number of users
+COMPARED_AT_ONCE = 500_000  # floats that stay in a core's cache while they are compared
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,11 @@ class Evaluator:
         self.cutoffs, self.mask_history, self.ties = cutoffs, mask_history, ties
         self.num_items, self.max_len, self.metric_names, self.counts = num_items, max_len, list(metrics), counts
 
+    @property
+    def users_at_once(self) -> int:
+        """Number of users whose scores are in memory at the same time."""
+        return min(1024, max(16, SCORES_AT_ONCE // (self.num_items + 1)))
+
     def metrics(self, ranks: Ranks) -> dict[str, float]:
         """Return every metric by its name and cutoff; list metrics only of ranks that have lists."""
         return summarise(
@@ -87,31 +96,39 @@ class Evaluator:
         device: torch.device,
         on_chunk: Callable[[np.ndarray, Tensor, Tensor], None] | None = None,
         lists: bool = False,
+        fabric: Fabric | None = None,
     ) -> Ranks:
         """Rank the target of every user; raises UserError if a score is not finite.
 
         `on_chunk` is called with each chunk: its rows [B], the scores [B, V + 1], -inf at what is no candidate, and the
-        targets [B]. With `lists` the top-K lists are kept where a metric needs them, R x K ids.
+        targets [B]. With `lists` the top-K lists are kept where a metric needs them, R x K ids. With
+        `fabric` its processes share the chunks, and each gets the ranks of all users.
         """
         size, longest = len(split.user), longest_list(self.metric_names, self.cutoffs) if lists else 0
         top = np.zeros((size, longest), np.int32) if longest else None
-        better, equal, masked = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, bool)
-        chunk = min(1024, max(16, SCORES_AT_ONCE // (self.num_items + 1)))
-        buffer = torch.empty(chunk, self.num_items + 1, device=device)
+        better, equal, masked = (np.zeros(size, np.int64) for _ in range(3))
+        share = (0, None, 1) if fabric is None else (fabric.global_rank, None, fabric.world_size)
+
+        def count() -> None:
+            for rows, batch in islice(EvalLoader(split, self.users_at_once, self.max_len), *share):
+                scores = method.score(batch := batch.to(device)).float()
+                counts = self._count(scores, batch)
+                if top is not None:
+                    top[rows] = top_lists(scores, longest).cpu().numpy()
+                if on_chunk is not None:
+                    on_chunk(rows, scores, batch.target[:, -1])
+                better[rows], equal[rows], masked[rows] = (count.cpu().numpy() for count in counts)
+
         was_training = method.training
         method.eval()
-        for rows, batch in EvalLoader(split, chunk, self.max_len):
-            scores = method.score(batch := batch.to(device)).float()
-            counts = self._count(scores, batch, buffer[: len(rows)])
-            if top is not None:
-                top[rows] = top_lists(scores, longest).cpu().numpy()
-            if on_chunk is not None:
-                on_chunk(rows, scores, batch.target[:, -1])
-            better[rows], equal[rows], masked[rows] = (count.cpu().numpy() for count in counts)
+        together(fabric, count)
         method.train(was_training)
+        better, equal, masked = (summed(fabric, array) for array in (better, equal, masked))
+        if top is not None:
+            top = summed(fabric, top)
         return Ranks(split.user, split.target, better, equal, int(masked.sum()), top)
 
-    def _count(self, scores: Tensor, batch: Batch, buffer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _count(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return, per row of scores [B, V + 1], the candidates above the target, those at its score, and whether the target is masked.
 
         Overwrites scores. The target's score is read from the same matrix: computed apart it may differ in the last bit
@@ -119,18 +136,26 @@ class Evaluator:
         """
         target = batch.target[:, -1:]
         masked = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-        worst = scores.amax()  # NaN and +inf come through
-        scores[:, 0] = -torch.inf
+        excluded = [scores[:, 0]]
         if self.mask_history:
             row, item = batch.seen
+            excluded.append(scores[row, item])
             scores[row, item] = -torch.inf
             masked[row[item == target[row, 0]]] = True
+        highest = [torch.cat(excluded).amax()]  # NaN and +inf come through
+        scores[:, 0] = -torch.inf
         own = scores.gather(1, target)
-        if not torch.isfinite(worst) or (own[~masked] == -torch.inf).any():
+        at_once = max(1, COMPARED_AT_ONCE // scores.shape[1]) if scores.device.type == "cpu" else len(scores)
+        buffer, better, equal = torch.empty_like(scores[:at_once]), [], []
+        for part, own_part in zip(scores.split(at_once), own.split(at_once), strict=True):
+            # comparing into a float buffer and summing that is five times as fast as summing booleans
+            compared = buffer[: len(part)]
+            highest.append(part.amax())
+            better.append(torch.gt(part, own_part, out=compared).sum(1))
+            equal.append(torch.eq(part, own_part, out=compared).sum(1))
+        if not torch.isfinite(torch.stack(highest).amax()) or (own[~masked] == -torch.inf).any():
             raise UserError(
                 "the method gave a score that is not a finite number; was training stable? Try a lower trainer.optimizer.lr"
             )
-        # comparing into a float buffer and summing that is five times as fast as summing booleans
-        better = torch.gt(scores, own, out=buffer).sum(1)
-        equal = torch.eq(scores, own, out=buffer).sum(1)
+        better, equal = torch.cat(better), torch.cat(equal)
         return torch.where(masked, self.num_items, better.long()), torch.where(masked, 1, equal.long()), masked

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqrec.batch import Batch
 from seqrec.losses.chunked_cross_entropy import chunked_cross_entropy
 
 
@@ -20,21 +21,33 @@ class NextItemLoss(nn.Module):
     negatives = 0  # per slot, or for the whole batch if `shared`
     shared = False
     power = 0.0  # exponent of the training counts in the proposal of shared negatives
+    whole_table = False  # whether the gradient reaches every row of the table
+    in_batch = False  # whether the targets of other users in the batch are negatives
+    sparse = False  # whether the gradient of the table has only the rows that were looked up
 
     def setup(self, log_proposal: Tensor) -> None:
         """Take the log-probability with which each item is drawn as a negative, [V + 1]."""
 
-    def forward(
-        self, hidden: Tensor, target: Tensor, table: Tensor, negative: Tensor | None = None, **perturbed
-    ) -> Tensor:
+    def count(self, counts: Tensor) -> None:
+        """Take the training counts of the items, [V + 1]."""
+
+    def context(self, batch: Batch, supervised: Tensor) -> dict[str, Tensor]:
+        """Return what else the loss must be told of the supervised slots [B, T] of a batch, by name, [n]."""
+        return {}
+
+    def rows(self, table: Tensor, ids: Tensor) -> Tensor:
+        """Return the rows of the table for item ids [...], [..., D]."""
+        return F.embedding(ids, table, sparse=self.sparse)
+
+    def forward(self, hidden: Tensor, target: Tensor, table: Tensor, negative: Tensor | None = None, **more) -> Tensor:
         """Return the mean over the slots, a scalar."""
-        return self.with_slots(hidden, target, table, negative, **perturbed)[0]
+        return self.with_slots(hidden, target, table, negative, **more)[0]
 
     def with_slots(
-        self, hidden: Tensor, target: Tensor, table: Tensor, negative: Tensor | None = None, **perturbed
+        self, hidden: Tensor, target: Tensor, table: Tensor, negative: Tensor | None = None, **more
     ) -> tuple[Tensor, Tensor]:
         """Return the mean over the slots, a scalar, and without a graph the loss of each, [n]."""
-        each = self.per_slot(hidden, target, table, negative, **perturbed)
+        each = self.per_slot(hidden, target, table, negative, **more)
         return each.mean(), each.detach()
 
     def per_slot(self, hidden, target, table, negative=None, positive=None, sampled=None) -> Tensor:
@@ -47,6 +60,8 @@ class CrossEntropy(NextItemLoss):
 
     Logits exist only in chunks of `chunk` slots, except where `per_slot` keeps them for its gradient.
     """
+
+    whole_table = True
 
     def __init__(self, chunk: int):
         super().__init__()
@@ -91,8 +106,8 @@ class SampledSoftmax(NextItemLoss):
 
     def per_slot(self, hidden, target, table, negative=None, positive=None, sampled=None) -> Tensor:
         """Return the loss of each slot, [n]; `negative` [N]."""
-        positive = table[target] if positive is None else positive
-        sampled = table[negative] if sampled is None else sampled
+        positive = self.rows(table, target) if positive is None else positive
+        sampled = self.rows(table, negative) if sampled is None else sampled
         own = (hidden * positive).sum(-1, keepdim=True)
         others = hidden @ sampled.T
         if self.log_q:
@@ -109,11 +124,10 @@ class PerSlotNegatives(NextItemLoss):
         super().__init__()
         self.negatives = negatives
 
-    @staticmethod
-    def scores(hidden, target, table, negative, positive, sampled) -> tuple[Tensor, Tensor]:
+    def scores(self, hidden, target, table, negative, positive, sampled) -> tuple[Tensor, Tensor]:
         """Return the scores of the target [n] and of the negatives [n, N]."""
-        positive = table[target] if positive is None else positive
-        sampled = table[negative] if sampled is None else sampled
+        positive = self.rows(table, target) if positive is None else positive
+        sampled = self.rows(table, negative) if sampled is None else sampled
         return (hidden * positive).sum(-1), (sampled @ hidden.unsqueeze(-1)).squeeze(-1)
 
 

@@ -3,9 +3,10 @@
 Both have `refuse`, `setup` and `score`; neither inherits from the other.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +25,10 @@ class ModelSpec:
     num_items: int  # V
     dim: int  # D
     max_len: int
+    sparse: bool = False  # whether the gradient of the item table has only the rows that were looked up
+    attributes: Mapping[str, np.ndarray] = field(
+        default_factory=dict
+    )  # kind -> [V + 1, A] values of the items, 0: none
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Method(nn.Module):
     def __init__(self, spec: ModelSpec):
         super().__init__()
         self.max_len, self.loss = spec.max_len, spec.loss
-        self.items = nn.Embedding(spec.num_items + 1, spec.dim, padding_idx=0)
+        self.items = nn.Embedding(spec.num_items + 1, spec.dim, padding_idx=0, sparse=spec.sparse)
         nn.init.normal_(self.items.weight, std=0.02)
         with torch.no_grad():
             self.items.weight[0] = 0
@@ -100,8 +105,8 @@ class Method(nn.Module):
     def next_item_loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Return the mean next-item loss of hidden states [B, T, D] over the supervised slots."""
         supervised = batch.target > 0
-        negative = batch.negatives_at(supervised)
-        return self.loss(hidden[supervised], batch.target[supervised], self.items.weight, negative)
+        given = (hidden[supervised], batch.target[supervised], self.items.weight, batch.negatives_at(supervised))
+        return self.loss(*given, **self.loss.context(batch, supervised))
 
     def encode(
         self, seq: Tensor, x: Tensor | None = None, positions: Tensor | None = None, newest: bool = False

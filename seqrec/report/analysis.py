@@ -1,6 +1,7 @@
 """The content of the report for one noise setting: cells, comparisons, robustness and bands."""
 
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -68,9 +69,11 @@ def table_of(label: str, noise: dict, rows: list[Row], metrics: list[str], teste
     tests, values = [], {}
     for row in rows:
         for ratio in ratios:
-            for metric in metrics if row.at(noise, ratio) else ():
-                tests += [(row.label, ratio, metric, run.test[metric]) for run in row.at(noise, ratio)]
-                values[row.label, ratio, metric] = row.mean(noise, ratio, metric)
+            for metric in metrics:
+                mean = row.mean(noise, ratio, metric)
+                if mean is not None:
+                    tests += [(row.label, ratio, metric, run.test[metric]) for run in row.at(noise, ratio)]
+                    values[row.label, ratio, metric] = mean
     means = pd.DataFrame(tests, columns=[*KEYS, "test"]).groupby(KEYS, sort=False).test
     cells = means.agg(mean="mean", deviation="std", runs="count")
     cells["best"] = cells["mean"] == cells["mean"].groupby(["ratio", "metric"]).transform("max")
@@ -85,17 +88,19 @@ def _compare(table: Table, values: dict[tuple, np.ndarray], baseline: str) -> No
     found = []
     for row in table.rows:
         reference = baseline_of(row, table.rows, baseline)
-        if reference is None:
-            continue
-        table.baselines[row.label] = reference
-        for ratio in table.ratios:
-            own, other = (values.get((label, ratio, table.tested)) for label in (row.label, reference.label))
-            if own is not None and other is not None:
-                names = {"row": row.label, "baseline": reference.label, "ratio": ratio}
-                found.append(names | statistics.compare(own, other))
+        if reference is not None:
+            table.baselines[row.label] = reference
+        ours = [other for other in table.rows if row.foreign and not other.foreign and other is not reference]
+        for other, ratio in product([reference, *ours] if reference else ours, table.ratios):
+            pair = [values.get((label, ratio, table.tested)) for label in (row.label, other.label)]
+            if pair[0] is not None and pair[1] is not None:
+                names = {"row": row.label, "baseline": other.label, "ratio": ratio}
+                found.append(names | statistics.compare(*pair))
     table.tests = pd.DataFrame(found, columns=TESTS)
     table.tests["p (Holm)"] = statistics.holm(table.tests["p"].to_numpy(float))
     for test in table.tests[table.tests["p (Holm)"] < statistics.LEVEL].to_dict("records"):
+        if test["baseline"] != getattr(table.baselines.get(test["row"]), "label", None):
+            continue
         mark = "better" if test["effect"] > 0 else "worse"
         table.cells.loc[(test["row"], test["ratio"], table.tested), "mark"] = mark
 
@@ -109,7 +114,7 @@ def analyse(runs: list[Run], left_out: list[LeftOut], metrics: list[str], tested
     floors = []
     for row in rows:
         for metric in metrics:
-            if floor := statistics.noise_floor([run.values[metric] for run in row.at({}, 0)]):
+            if floor := statistics.noise_floor([run.values[metric] for run in row.at({}, 0) if metric in run.values]):
                 floors.append({"row": row.label, "metric": metric, **floor})
     floor = pd.DataFrame(floors, columns=FLOOR).set_index(["row", "metric"])
     return Report(runs, rows, tables, left_out, flags, floor, metrics, tested, baseline)

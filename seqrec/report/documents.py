@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from seqrec.report.committed import CLEAN, METRICS, Results, having
+from seqrec.report.leaderboard import leaderboard
 from seqrec.report.statistics import LEVEL, holm
 from seqrec.report.tables import markdown
 from seqrec.runs.summary import results_table
@@ -211,6 +212,7 @@ KINDS = {
     "methods": table_of_methods,
     "cells": table_of_cells,
     "fields": table_of_fields,
+    "leaderboard": leaderboard,
 }
 
 

@@ -66,7 +66,7 @@ def _title(table: Table) -> str:
 
 def _facts(report: Report) -> str:
     protocol = report.runs[0].protocol
-    commits = Counter(str(run.manifest.get("git_commit") or "unknown") for run in report.runs)
+    commits = Counter(str(run.manifest.get("git_commit") or "unknown") for run in report.runs if not run.foreign)
     facts = {
         "runs": f"{len(report.runs)} in {len(report.rows)} rows; left out: {len(report.left_out)}",
         "test users": f"{report.runs[0].manifest['test_questions']:,}, ranked over the whole catalogue",

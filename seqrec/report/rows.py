@@ -22,6 +22,7 @@ class Row:
     prefixes: bool
     variant: str
     trained: bool
+    foreign: bool  # of another system: there is nothing to know of its settings
     settings: dict[str, object]
     differs: str = ""  # settings that distinguish the row from others of the same name
     label: str = ""  # short and unique
@@ -41,8 +42,8 @@ class Row:
         return [run for run in self.runs if run.ratio == ratio and (not ratio or run.noise == noise)]
 
     def mean(self, noise: dict, ratio: float, metric: str) -> np.ndarray | None:
-        """Return a metric per user, averaged over the runs at a ratio, [R]; None where there is no run."""
-        values = [run.values[metric] for run in self.at(noise, ratio)]
+        """Return a metric per user, averaged over the runs at a ratio, [R]; None where there is no run with it."""
+        values = [run.values[metric] for run in self.at(noise, ratio) if metric in run.values]
         return np.mean(values, axis=0) if values else None
 
 
@@ -87,7 +88,7 @@ def rows_of(runs: list[Run], baseline: str) -> list[Row]:
     rows: dict[tuple, Row] = {}
     for run in runs:
         names = (run.names[group] for group in ("method", "backbone", "loss"))
-        row = Row(*names, run.prefixes, run.variant, run.trained, run.settings)
+        row = Row(*names, run.prefixes, run.variant, run.trained, run.foreign, run.settings)
         row = rows.setdefault((run.setting, run.prefixes), row)
         row.runs.append(run)
         if not run.variant:  # a variant that changes nothing is the method itself
@@ -103,7 +104,7 @@ def _tell_apart(rows: list[Row]) -> None:
 
     A variant's changes are represented by its name.
     """
-    plain = [row for row in rows if row.trained and not row.variant]
+    plain = [row for row in rows if row.trained and not row.variant and not row.foreign]
     shared = (
         [key for key in differing(row.settings for row in plain) if not key.startswith(HAS_A_COLUMN)] if plain else []
     )
@@ -112,17 +113,17 @@ def _tell_apart(rows: list[Row]) -> None:
     }
     for row in rows:
         keys = differing(other.settings for other in rows if other.name == row.name)
-        if row.trained and not row.variant:
+        if row.trained and not row.variant and not row.foreign:
             keys += [key for key in shared if json.dumps(row.settings.get(key)) != commonest[key]]
         row.differs = ", ".join(f"{key}={row.settings.get(key, 'none')}" for key in sorted(set(keys)))
 
 
 def _label(rows: list[Row]) -> None:
-    trained = [row for row in rows if row.trained]
+    trained = [row for row in rows if row.trained and not row.foreign]
     shown = [name for name in ("backbone", "loss") if len({getattr(row, name) for row in trained}) > 1]
     prefixes = len({row.prefixes for row in trained}) > 1
     for row in rows:
-        parts = [row.method, *(getattr(row, name) for name in shown if row.trained), row.variant]
+        parts = [row.method, *(getattr(row, name) for name in shown if row in trained), row.variant]
         parts += ["prefixes"] * (prefixes and row.prefixes) + [row.differs]
         row.label = " · ".join(part for part in parts if part)
 
@@ -136,7 +137,7 @@ def baseline_of(row: Row, rows: list[Row], baseline: str) -> Row | None:
     named = [other for other in rows if other.is_named(baseline)]
     if row in named:
         return None
-    if len(named) > 1:
+    if len(named) > 1 and not row.foreign:
         named = [other for other in named if other.name[1:4] == row.name[1:4]]
     return min(named, key=lambda other: len(differing([other.settings, row.settings])), default=None)
 

@@ -5,25 +5,26 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from seqrec.data.dataset import Dataset
+from seqrec.data.split import Split
 from seqrec.report.analysis import Report
 from seqrec.report.grids import Grid
 from seqrec.runs.directory import RunDir
-from seqrec.runs.reader import ranks_of
+from seqrec.runs.reader import Run, ranks_of
 from seqrec.utils.errors import UserError
 
 LENGTHS = (1, 5, 10, 20, 50)  # first length of each slice
 COUNTS = (0, 1, 5, 20, 100)  # first count of each slice
 
 
-def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return, per test user, the items of the history and the target's count in the clean training set, both [R].
+def split_of(run: Run, data_dir: str | None) -> tuple[Dataset, Split, np.ndarray]:
+    """Return the data of a run, its split without noise, and the order in which its test users ascend.
 
-    Raises UserError if the data is missing or differs from that of the runs. Nothing is downloaded.
+    Raises UserError if the data is missing or differs from that of the run. Nothing is downloaded.
     """
     from seqrec.build import source_of_run
     from seqrec.utils.instantiate import make
 
-    run = report.runs[0]
     data_dir = data_dir or run.config["data_dir"]
     dataset = source_of_run(RunDir(run.path), run.config, data_dir).load(data_dir, None)
     RunDir(run.path).refuse_other_data(dataset.sha256)
@@ -32,6 +33,13 @@ def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarr
     order = np.argsort(split.test.user, kind="stable")
     if not (np.array_equal(split.test.user[order], user) and np.array_equal(split.test.target[order], target)):
         raise UserError(f"'{dataset.name}' gives other test users or targets than the runs had")
+    return dataset, split, order
+
+
+def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return, per test user, the items of the history and the target's count in the clean training set, both [R]."""
+    dataset, split, order = split_of(report.runs[0], data_dir)
+    target = split.test.target[order]
     count = split.train.item_counts(dataset.num_items)
     return split.test.history.lengths[order], count[target]
 

@@ -7,6 +7,7 @@ import numpy as np
 from seqrec.evaluation.metrics import per_user
 from seqrec.report import figures, grids, tuning
 from seqrec.report.analysis import analyse
+from seqrec.report.lists import read_lists
 from seqrec.report.page import GENERATOR, page
 from seqrec.report.rows import comparable, distinct, rows_of
 from seqrec.report.slices import slices
@@ -47,13 +48,19 @@ def collect(folders: list[Path], metrics: list[str]) -> tuple[list[Run], list[Le
 
 
 def report(
-    folders: list[Path], output: Path, metrics: list[str], tested: str, baseline: str | None, data_dir: str | None
+    folders: list[Path],
+    output: Path,
+    metrics: list[str],
+    tested: str,
+    baseline: str | None,
+    data_dir: str | None,
+    lists: list[str] = (),
 ) -> Path:
     """Write tables, pictures and the page on all complete runs below `folders`; returns the page's path.
 
     `tested` is the metric of the tests, `baseline` the method or variant they compare with (None: plain, if there is
-    one). Raises UserError if there is no run, a metric or the baseline is not in them, matplotlib is missing,
-    or `output` holds another page.
+    one), `lists` are recommendations of other systems. Raises UserError if there is no run, a metric or the baseline is
+    not in them, lists do not fit them, matplotlib is missing, or `output` holds another page.
     """
     target = output / PAGE
     if target.exists() and GENERATOR not in target.read_text():
@@ -61,6 +68,8 @@ def report(
 
     metrics = list(dict.fromkeys([*metrics, tested]))
     runs, left_out = collect(folders, metrics)
+    if lists:
+        runs += read_lists(lists, runs[0], metrics, data_dir)
     if baseline is not None and not any(row.is_named(baseline) for row in rows_of(runs, baseline)):
         raise UserError(f"--baseline {baseline}: no run of that method or variant is complete and comparable")
     found = analyse(runs, left_out, metrics, tested, baseline or DEFAULT_BASELINE)

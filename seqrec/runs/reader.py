@@ -14,6 +14,7 @@ from seqrec.runs.directory import DONE, STUDY_FOLDER, TRACES, read_position_prof
 from seqrec.utils.errors import UserError
 from seqrec.utils.plain_yaml import read_plain
 
+COPIES = ("mlruns", "wandb")  # folders of loggers, with copies of the files of runs
 TRAINING_ONLY = ("trainer.", "backbone.", "loss.", "dim")  # settings that mean nothing to an untrained method
 
 
@@ -27,6 +28,8 @@ class LeftOut:
 
 class Run:
     """One complete run directory; all that is computed of it later is read and checked here, so a damaged file raises something."""
+
+    foreign = False  # whether another system made it
 
     def __init__(self, path: Path, metrics: list[str]):
         """Read the directory, and those of the metrics per user that it has."""
@@ -109,9 +112,9 @@ def find(folders: list[Path]) -> list[Path]:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
         for path, below, files in os.walk(folder):
-            below[:] = [name for name in below if not name.startswith(STUDY_FOLDER)]
             if TRACES & set(files):
                 found.setdefault(Path(path).resolve(), Path(path))
+            below[:] = [name for name in below if name not in COPIES and not name.startswith(STUDY_FOLDER)]
     return sorted(found.values())
 
 

@@ -1,1 +1,1 @@
-"""The training loop, its schedules, progress and TensorBoard."""
+"""The training loop, its schedules and progress."""

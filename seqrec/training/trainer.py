@@ -6,15 +6,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from seqrec.batch import Batch
 from seqrec.data.loader import TrainLoader
 from seqrec.methods.base import Method
 from seqrec.training.progress import Progress
 from seqrec.training.schedules import SCHEDULES
 from seqrec.utils.checkpoint import Checkpoints, random_state, restore_random_state
 from seqrec.utils.errors import UserError
+from seqrec.utils.gradients import clip
 
 log = logging.getLogger("seqrec")
 SMALLEST_LR_SCALE = 0.01  # plateaus lower the learning rate to no less than this fraction
@@ -148,9 +151,16 @@ class Trainer:
         for name in names:
             self._average_over_processes(self.parameters[name])
             if self.clips[name] is not None:
-                torch.nn.utils.clip_grad_norm_(self.parameters[name], self.clips[name])
+                clip(self.parameters[name], self.clips[name])
             self.optimizers[name].step()
             self.schedulers[name].step()
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Make a step on this process's share of a batch; returns the values to log."""
+        if self.fabric.world_size > 1:
+            batch = batch.shard(self.fabric.global_rank, self.fabric.world_size)
+        with self.fabric.autocast():
+            return self.method.optimize(batch.to(self.fabric.device), self.update)
 
     def _train_epoch(self) -> None:
         state, first = self.state, self.state.step
@@ -159,10 +169,7 @@ class Trainer:
         with self.progress.epoch(state.epoch, len(self.loader), first) as bar:
             for batch in self.loader.epoch(state.epoch, first):
                 supervised = int((batch.target > 0).sum())
-                if self.fabric.world_size > 1:
-                    batch = batch.shard(self.fabric.global_rank, self.fabric.world_size)
-                with self.fabric.autocast():
-                    logs = self.method.optimize(batch.to(self.fabric.device), self.update)
+                logs = self.step(batch)
                 for name, value in logs.items():
                     state.sums[name] = state.sums.get(name, 0.0) + float(value.detach())
                 state.step += 1
@@ -272,4 +279,17 @@ class Trainer:
         if self.fabric.world_size > 1:
             for parameter in parameters:
                 gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = self.fabric.all_reduce(gradient, reduce_op="mean")
+                average = self._average_rows if gradient.is_sparse else self.fabric.all_reduce
+                parameter.grad = average(gradient)
+
+    def _average_rows(self, gradient: Tensor) -> Tensor:
+        """Return the mean of a sparse gradient over the processes, each of which has its own rows."""
+        gradient = gradient.coalesce()
+        rows, values = gradient.indices()[0], gradient.values()
+        most = int(self.fabric.all_reduce(torch.tensor(len(rows), device=rows.device), reduce_op="max"))
+        fill = most - len(rows)  # padded with zeros for row 0, since all processes must send as much
+        rows, values = (
+            self.fabric.all_gather(part) for part in (F.pad(rows, (0, fill)), F.pad(values, (0, 0, 0, fill)))
+        )
+        index, values = rows.flatten()[None], values.flatten(0, 1) / self.fabric.world_size
+        return torch.sparse_coo_tensor(index, values, gradient.shape, check_invariants=False).coalesce()

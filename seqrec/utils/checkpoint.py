@@ -1,6 +1,5 @@
 """Checkpoints: tensors and plain values only, written to a temporary name and renamed, read with weights_only."""
 
-import io
 import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -33,9 +32,7 @@ class Checkpoints:
 
     def save(self, name: str, state: dict) -> None:
         """Write a checkpoint; after a crash at any moment the file is the old one or the new one."""
-        stream = io.BytesIO()
-        torch.save({**state, **self.identity}, stream)
-        write_atomically(self.folder / name, stream.getvalue())
+        write_atomically(self.folder / name, lambda stream: torch.save({**state, **self.identity}, stream))
 
     def load(self, name: str) -> dict | None:
         """Read a checkpoint, or None where there is none.
@@ -90,12 +87,12 @@ def take_over(module: nn.Module, parts: tuple[str, ...], folder: str, key: str, 
 
 
 def _read(path: Path) -> dict:
-    content = io.BytesIO(path.read_bytes())
-    with zipfile.ZipFile(content) as archive:
-        if archive.testzip():  # torch itself does not look at the checksums
-            raise zipfile.BadZipFile
-    content.seek(0)
-    return torch.load(content, map_location="cpu", weights_only=True)
+    with path.open("rb") as content:  # once, since another process may replace the file
+        with zipfile.ZipFile(content) as archive:
+            if archive.testzip():  # torch itself does not look at the checksums
+                raise zipfile.BadZipFile
+        content.seek(0)
+        return torch.load(content, map_location="cpu", weights_only=True)
 
 
 def random_state() -> dict:

@@ -4,7 +4,9 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 
 def temporary_name(path: Path) -> Path:
@@ -23,12 +25,12 @@ def remove_leftovers(folder: Path, *names: str, age: float = 0) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` under a temporary name in the same folder, then rename it to `path`; raises OSError."""
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write `content`, or let it write to a stream, under a temporary name in the same folder, then rename; raises OSError."""
     temporary = temporary_name(path)
     try:
         with temporary.open("wb") as stream:
-            stream.write(content)
+            content(stream) if callable(content) else stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

@@ -25,13 +25,29 @@ def frozen(parameters: Iterable[nn.Parameter], network: nn.Module) -> Iterator[N
             module.training = mode
 
 
+def entries(parameter: nn.Parameter) -> Tensor:
+    """Return the gradient of a parameter, or of a sparse one the values of its rows, each of which it then has once."""
+    if not parameter.grad.is_sparse:
+        return parameter.grad
+    parameter.grad = parameter.grad.coalesce()
+    return parameter.grad.values()
+
+
+def clip(parameters: Iterable[nn.Parameter], largest: float) -> None:
+    """Scale gradients, dense or sparse, to a joint L2 norm of at most `largest`."""
+    gradients = [entries(parameter) for parameter in parameters if parameter.grad is not None]
+    factor = (largest / (torch.nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1)
+    for gradient in gradients:
+        gradient.mul_(factor)
+
+
 @contextmanager
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Iterator[Callable[[], Tensor]]:
     """Yield a function that returns the L2 norm of the gradient that came to parameters within, before any clipping."""
     squares = []
 
     def add(parameter: nn.Parameter) -> None:
-        squares.append(parameter.grad.square().sum())
+        squares.append(entries(parameter).square().sum())
 
     handles = [parameter.register_post_accumulate_grad_hook(add) for parameter in parameters]
     try:

@@ -13,7 +13,9 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.trust import refuse_changes, trusted
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
-PACKAGES = tuple(f"seqrec.{room}." for room in ("augment", "backbones", "data", "fusion", "losses", "methods", "noise"))
+PACKAGES = tuple(
+    f"seqrec.{room}." for room in ("augment", "backbones", "data", "fusion", "loggers", "losses", "methods", "noise")
+)
 OWN_KEYS = ("_target_", "_partial_", "name")
 
 
@@ -65,12 +67,13 @@ def make(node: dict, name: str = "", /, **runtime):
         unknown = set(values) - set(parameters)
         if unknown:
             raise UserError(f"{node['_target_']}: got an unexpected keyword argument '{unknown.pop()}'")
-        made = functools.partial(_checked_call, target, **values, **runtime)
-        if issubclass(target, torch.optim.Optimizer):
-            try:
-                made([torch.nn.Parameter(torch.zeros(1))])
-            except (RuntimeError, TypeError, ValueError) as error:
-                raise UserError(f"{name}: {error}") from None
+        if not issubclass(target, torch.optim.Optimizer):
+            return functools.partial(_checked_call, target, **values, **runtime)
+        made = functools.partial(target, **values, **runtime)
+        try:
+            made([torch.nn.Parameter(torch.zeros(1))])
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"{name}: {error}") from None
         return made
     return _checked_call(target, **values, **runtime)
 

@@ -198,6 +198,30 @@ def test_it_has_a_page_that_explains_every_key(name):
     assert [key for key in keys if f"`{key}" not in page and f"{key}`" not in page] == []
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_sparse_gradients_train_like_dense_ones_where_every_item_is_touched(name, tmp_path):
+    few = (
+        *contract(name).active,
+        "loss=sampled_softmax",
+        "loss.negatives=80",
+        "trainer.max_epochs=2",
+        "trainer.clip=.5",
+    )
+    few += ("method.stage2_epochs=1",) * (name == "cat")
+    losses, tables = [], []
+    for sparse in ("false", "true"):
+        experiment = build(config(name, "sasrec", *SMALL, *few, "trainer.progress=false", f"trainer.sparse={sparse}"))
+        trainer = make_trainer(experiment, tmp_path / sparse, lambda _: None)
+        (tmp_path / sparse).mkdir()
+        losses.append([entry["train/loss"] for entry in trainer.fit().history])
+        tables.append([m.weight for m in experiment.method.modules() if isinstance(m, torch.nn.Embedding)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    for dense, sparse in zip(*tables, strict=True):
+        torch.testing.assert_close(sparse, dense, rtol=1e-3, atol=1e-4)
+        if len(sparse) == 81:
+            assert sparse.grad.is_sparse
+
+
 # --- alive: after a short training on synthetic data each method does what makes it one
 
 FEW = (

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqrec.data.dataset import Dataset
+from seqrec.data.gathered import Raw
 from seqrec.data.prepare import core, prepare
-from seqrec.data.raw import Raw
 
 ID = st.one_of(st.integers(0, 8), st.just(10**15))
 WORD = st.sampled_from(["a", "b", "B", "é", "10", "9", "zz", "", "ß"]).filter(bool)
@@ -28,7 +28,7 @@ def raw_of(rows, timed=True, order=None):
     for column in columns[:2]:
         ids, codes = np.unique(column, return_inverse=True)
         shuffle = np.random.default_rng(order).permutation(len(ids))
-        coded.append((ids[shuffle], np.argsort(shuffle)[codes]))
+        coded.append((ids[shuffle], np.argsort(shuffle)[codes].astype(np.int32)))
     (user_ids, user), (item_ids, item) = coded
     return Raw(user, item, user_ids, item_ids, columns[3].astype(float) if timed else None, columns[2])
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from seqrec.data.columns import Columns
 from seqrec.data.raw import RawFile, open_raw
-from seqrec.data.readers import NAMES, READERS, read
+from seqrec.data.readers import NAMES, read
 
 WHOLE = st.integers(0, 10**18 - 1)
 TIME = st.integers(-(2**40), 2**40).map(float)
@@ -127,7 +127,7 @@ def test_round_trip(name, data, packed, tmp_path):
     expected = [column if there else [None] * len(rows) for column, there in zip(expected, kept, strict=True)]
     assert rows_of(raw) == list(zip(*expected, strict=True))
     for codes, ids in ((raw.user, raw.user_ids), (raw.item, raw.item_ids)):
-        assert codes.dtype == np.int64
+        assert codes.dtype == np.int32
         assert ids.dtype.kind in "iU"
         assert len(set(ids.tolist())) == len(ids)
         assert set(codes.tolist()) == set(range(len(ids)))
@@ -139,7 +139,7 @@ def test_round_trip_sequence(tmp_path, histories):
     path = tmp_path / "raw"
     path.write_text(lines([(user, *items) for user, items in histories], " "))
     expected = [(user, item, None, None) for user, items in histories for item in items]
-    assert rows_of(READERS["sequence"](RawFile(path))) == expected
+    assert rows_of(read(RawFile(path), "sequence", COLUMNS)) == expected
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
@@ -244,7 +244,9 @@ def test_zip_member_and_its_hash(tmp_path):
     (tmp_path / "u.data").write_bytes(content)
     inside, plain = open_raw(tmp_path / "ml.zip", "ml/u.data"), open_raw(tmp_path / "u.data", "ml/u.data")
     assert inside.sha256() == plain.sha256()
-    assert rows_of(READERS["movielens"](inside)) == rows_of(READERS["movielens"](plain)) == [(1, 2, 3.0, 4.0)]
+    assert (
+        rows_of(read(inside, "movielens", COLUMNS)) == rows_of(read(plain, "movielens", COLUMNS)) == [(1, 2, 3.0, 4.0)]
+    )
     assert str(inside) == f"{tmp_path}/ml.zip:ml/u.data"
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,7 @@ def test_prepared_copy_is_used(tmp_path, monkeypatch):
         {"header": True},
         {"quotes": False},
         {"keep": {"event": ["view"]}},
+        {"attribute_columns": ["brand"]},
     ],
 )
 def test_copies_of_other_options_are_other_files(tmp_path, change):
@@ -121,6 +123,10 @@ def test_broken_copy_is_rebuilt(tmp_path, damage):
     (tmp_path / "set.txt").write_text("1 " + " ".join(map(str, numbers)) + "\n")
     first = known().load(tmp_path, tmp_path / "cache")
     copy = known().cache_file(first.sha256, tmp_path / "cache")
+    # its pages go with a file that is cut short in place
+    first = replace(
+        first, **{name: getattr(first, name).copy() for name in ("items", "offsets", "user_ids", "item_ids")}
+    )
     copy.write_bytes(damage(copy.read_bytes()))
     rebuilt = known().load(tmp_path, tmp_path / "cache")
     assert same(first, rebuilt)
@@ -197,3 +203,23 @@ def test_four_processes_at_once_build_once(tmp_path):
     assert (tmp_path / "builds").read_text() == "built\n"
     assert all(result == got[0] for result in got)
     assert len(got[0][0]) == numbers.size
+
+
+def test_a_copy_is_mapped_into_memory_and_aligned(tmp_path):
+    (tmp_path / "set.csv").write_text("b,y,5,1\na,ü,5,2\nb,x,5,0\n")
+    first = known(file="set.csv", reader="amazon_csv").load(tmp_path, tmp_path / "cache")
+    again = known(file="set.csv", reader="amazon_csv").load(tmp_path, tmp_path / "cache")
+    assert same(first, again)
+    for dataset in (first, again):
+        for name in ("items", "offsets", "user_ids", "times"):
+            array = getattr(dataset, name)
+            assert isinstance(array.base, np.memmap)
+            assert not array.flags.writeable
+            assert array.ctypes.data % 64 == 0
+    (copy,) = (tmp_path / "cache").glob("*.npz")
+    with np.load(copy) as archive:
+        assert np.array_equal(archive["items"], first.items)
+    arrays = dict(np.load(copy))
+    copy.unlink()
+    np.savez(copy, **arrays)  # as earlier versions wrote it
+    assert same(known(file="set.csv", reader="amazon_csv").load(tmp_path, tmp_path / "cache"), again)

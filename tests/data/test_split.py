@@ -105,6 +105,26 @@ def test_temporal_validation_is_a_share_of_what_comes_before_test(dataset_of):
     assert targets_of(split.test) == {1: (6, [4, 5]), 2: (1, [7, 8, 9])}
 
 
+def test_valid_users_are_a_subset_that_depends_on_the_ids_alone(dataset_of):
+    rows = [[user + 1, user + 2, user + 3, user + 4] for user in range(60)]
+    split = LeaveOneOut()(dataset_of(rows))
+    ids = np.arange(60) * 7
+    some = split.with_valid_users(20, ids)
+    assert some.train is split.train
+    assert some.test is split.test
+    chosen = some.valid.user
+    assert len(chosen) == 20
+    assert (np.diff(chosen) > 0).all()
+    assert some.valid.same(split.valid.take(chosen))
+    assert set(split.with_valid_users(10, ids).valid.user) < set(chosen)
+    backwards = split.with_valid_users(20, ids[::-1]).valid.user
+    assert set(ids[::-1][backwards]) == set(ids[chosen])
+    for everybody in (None, 60, 1000):
+        assert split.with_valid_users(everybody, ids) is split
+    without_short = LeaveOneOut()(dataset_of([[1, 2], *rows]))
+    assert len(without_short.with_valid_users(5, np.arange(61)).valid.user) == 5
+
+
 def test_temporal_needs_times_and_somebody_to_ask(dataset, dataset_of):
     with pytest.raises(UserError, match="split=temporal needs times, and 'tiny' has none; use split=leave_one_out"):
         Temporal(0.9)(dataset)

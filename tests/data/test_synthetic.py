@@ -42,7 +42,7 @@ def test_taking_the_labelled_noise_out_gives_the_noise_free_data(share, source):
     assert noisy.items[kept].tobytes() == clean.items.tobytes()
     assert noisy.times[kept].tobytes() == clean.times.tobytes()
     np.testing.assert_array_equal(users_of(noisy)[kept], users_of(clean))
-    assert noisy.attributes.tobytes() == clean.attributes.tobytes()
+    assert all((noisy.attributes[kind] == clean.attributes[kind]).all() for kind in ("cluster", "style"))
 
 
 def test_noise_of_a_lower_share_is_contained_in_that_of_a_higher_one():
@@ -139,15 +139,16 @@ def test_shapes_types_and_attributes():
     assert data.times.dtype == np.float64
     assert data.noise.dtype == bool
     assert data.offsets.dtype == data.user_ids.dtype == data.item_ids.dtype == np.int64
-    assert data.attributes.dtype == np.int32
-    assert data.attributes.shape == (902, 2)
+    cluster, style = data.attributes["cluster"], data.attributes["style"]
+    assert cluster.dtype == style.dtype == np.int32
+    assert cluster.shape == style.shape == (902, 1)
     assert (data.num_users, data.num_items, data.offsets[-1]) == (2200, 901, len(data.items))
-    assert data.attributes[0].tolist() == [0, 0]
-    assert sorted(set(data.attributes[1:, 0])) == list(range(1, 33))
-    sizes = np.bincount(data.attributes[1:, 0])[1:]
+    assert cluster[0] == style[0] == 0
+    assert sorted(set(cluster[1:, 0])) == list(range(1, 33))
+    sizes = np.bincount(cluster[1:, 0])[1:]
     assert sizes.min() >= 27
     assert sizes.max() <= 30
-    assert np.bincount(data.attributes[1:, 1]).tolist() == [0, 451, 450]
+    assert np.bincount(style[1:, 0]).tolist() == [0, 451, 450]
 
 
 def test_lengths_are_bounded_and_heavy_tailed():
@@ -167,7 +168,7 @@ def test_popularity_inside_a_cluster_is_zipf(zipf):
     data = config.load()
     counts = np.bincount(data.items, minlength=801)
     for cluster in range(1, 5):
-        ranked = np.sort(counts[data.attributes[:, 0] == cluster])[::-1][:40]
+        ranked = np.sort(counts[data.attributes["cluster"][:, 0] == cluster])[::-1][:40]
         # Two near-equivalent items share a rank.
         slope = np.polyfit(np.log(np.arange(40) // 2 + 1), np.log(ranked), 1)[0]
         assert abs(slope + zipf) < 0.08

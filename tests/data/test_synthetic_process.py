@@ -18,7 +18,7 @@ def overlap_of_ends(drift):
     """Mean overlap of the clusters of a user's first and last eight events, of forty."""
     config = make(drift=drift, transition_share=0, min_length=40, mean_length=40, max_length=40, clusters=8, items=1600)
     data = config.load()
-    clusters = data.attributes[data.items, 0].reshape(-1, 40)
+    clusters = data.attributes["cluster"][data.items, 0].reshape(-1, 40)
     early, late = clusters[:, :8, None], clusters[:, None, -8:]
     return (early == late).mean()
 
@@ -182,10 +182,22 @@ def test_spurious_attribute_follows_style_and_turns_in_the_test_only(strength):
         assert abs(test - (1 - up if flip else up)) < 0.02
 
 
+@pytest.mark.parametrize("drift", [0.0, 1.0, 2.0])
+def test_spurious_correlation_drifts_over_the_events_of_a_user(drift):
+    config = make(
+        users=8000, items=40000, zipf=0, min_length=11, mean_length=11, spurious_strength=0.8, spurious_drift=drift
+    )
+    world, lengths, history, state = simulate(config)
+    match = world.attributes[history, 1] - 1 == state["style"][:, None]
+    assert set(lengths) == {11}
+    for step in (0, 5, 10):
+        assert abs(match[:, step].mean() - (1 + 0.8 * (1 - drift * step / 10)) / 2) < 0.02
+
+
 def test_spurious_correlation_can_be_read_from_the_data_alone():
     for flip in (False, True):
         data = make(spurious_strength=0.8, flip_test=flip).load()
-        style = [data.attributes[row, 1] - 1.5 for row in rows_of(data)]
+        style = [data.attributes["style"][row, 0] - 1.5 for row in rows_of(data)]
         habit = np.array([values[:-2].mean() for values in style])
         assert np.corrcoef(habit, [values[-2] for values in style])[0, 1] > 0.3
         assert np.corrcoef(habit, [values[-1] for values in style])[0, 1] * (-1 if flip else 1) > 0.3
@@ -202,6 +214,6 @@ def test_flip_changes_last_events_only_and_to_the_near_equivalent():
     assert (plain.noise == flipped.noise).all()
     assert (plain.times == flipped.times).all()
     assert (plain.items[last] != flipped.items[last]).mean() > 0.8  # the rest had the near-equivalent already
-    cluster = plain.attributes[:, 0]
+    cluster = plain.attributes["cluster"][:, 0]
     assert (cluster[plain.items[last]] == cluster[flipped.items[last]]).all()
     assert len(np.unique(users_of(flipped) * 1000 + flipped.items)) == len(flipped.items)

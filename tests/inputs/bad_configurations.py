@@ -131,8 +131,8 @@ REFUSED = [
     "cache_dir=5",
     # classes that are none
     ("trainer.optimizer._target_=os.system", "_target_=os.system"),
-    ("method._target_=seqrec.build.torch.load", "_target_=seqrec.build.torch.load"),
-    ("method._target_=seqrec.build.Fabric", "_target_=seqrec.build.Fabric"),
+    ("method._target_=seqrec.build.objects.torch.load", "_target_=seqrec.build.objects.torch.load"),
+    ("method._target_=seqrec.build.objects.Fabric", "_target_=seqrec.build.objects.Fabric"),
     ("method._target_=null", "_target_=None"),
     ("trainer.optimizer._target_=5", "_target_=5"),
     ("trainer.optimizer._target_={}", "_target_={}"),

@@ -37,7 +37,7 @@ def test_a_file_that_looks_odd_is_read(case, tmp_path):
 
 
 def test_quoted_fields_do_not_take_the_slow_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(delimited, "_blame", None)
+    monkeypatch.setattr(delimited, "check_lines", None)
     content = b'uid,title,iid\na,"x, ""y"",\nz",b\na,w,c\n'
     assert histories(load(tmp_path, content, **TABLE)) == {"a": ["b", "c"]}
 

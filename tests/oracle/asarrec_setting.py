@@ -109,6 +109,8 @@ def slow_views(method, batch):
         items, n = [*reversed(candidates), *history], len(history)
         original = torch.tensor([slot >= K for slot in range(n + K)])
         x = method.items.weight[items].detach()
+        if method.augmenter_sees == "states":
+            x = slow_states(method, items, n)
         target = torch.ones(n + K, dtype=torch.bool)
         inputs = (part[None] for part in (x, torch.tensor(items) > 0, original, target))
         soft = semi_sinkhorn(method.augmenter(*inputs), method.iterations, method.power)
@@ -127,15 +129,32 @@ def slow_views(method, batch):
     return found
 
 
-def slow_state(method, x, occupied):
+def slow_states(method, items, n):
+    """What the augmenter sees of candidates and history: embeddings and states, each normalised over its entries."""
+    training = method.backbone.training
+    method.backbone.eval()
+    first = K if method.backbone.count_from == "start" else MAX_LEN + K - n
+    history = method.items.weight[items[K:]][None]
+    states = method.backbone(history, torch.ones(1, n).bool(), torch.arange(first, first + n)[None])[0]
+    method.backbone.train(training)
+    found = []
+    for vector in [*method.items.weight[items[:K]], *states]:
+        centred = vector - sum(vector) / DIM
+        found.append(centred / (sum(centred**2) / DIM + 1e-5).sqrt())
+    return torch.stack(found).detach()
+
+
+def slow_state(method, x, occupied, bias=None):
     """What is compared of one row of embeddings, with the positions of the main task: the state of the last occupied slot, or all."""
     size = len(occupied)
     if method.compact:
         order = [slot for slot in range(size) if not occupied[slot]] + [slot for slot in range(size) if occupied[slot]]
         x, occupied = [x[slot] for slot in order], [occupied[slot] for slot in order]
+        bias = bias and [bias[slot] for slot in order]
     first = 0 if method.backbone.count_from == "start" else MAX_LEN + K - size
     hidden = method.backbone(
-        torch.stack(x)[None], torch.tensor(occupied)[None], torch.arange(first, first + size)[None]
+        *(torch.stack(x)[None], torch.tensor(occupied)[None], torch.arange(first, first + size)[None]),
+        key_bias=None if bias is None else torch.stack(bias)[None],
     )
     if method.contrast.vector == "last":
         return hidden[0, max(slot for slot in range(size) if occupied[slot])]
@@ -167,9 +186,12 @@ def slow_augmenter_loss(method, batch):
             literal = [sum(matrix[0, view, i, j] * own[i] for i in range(n + K)) for j in range(n + K)]
             identity = [slot if slot >= K else None for slot in range(n + K)]
             made = [next((i for i in range(n + K) if hard[0, view, i, j] == 1), None) for j in range(n + K)]
+            held = [sum(matrix[0, view, i, j] for i in range(n + K)) for j in range(n + K)]
             if views[view] == identity and made != identity:
-                literal = list(own)
-            pair.append(slow_state(method, literal, [i is not None for i in views[view]]))
+                literal, held = list(own), [torch.tensor(1.0)] * (n + K)
+            occupied = [i is not None for i in views[view]]
+            bias = [torch.log(h) if there else torch.tensor(0.0) for h, there in zip(held, occupied, strict=True)]
+            pair.append(slow_state(method, literal, occupied, bias if method.occupancy else None))
             ndcg = objectives.sequence_ndcg(matrix, original, "D")[0, view]
             invariance.append(torch.relu(objectives.worst_ndcg(original, "D", 0.1)[0] - ndcg))
         states.append(pair)

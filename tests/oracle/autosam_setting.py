@@ -82,8 +82,8 @@ def log_probability(method, state, item, negatives):
     return float(state @ method.items.weight[item]) - math.log(total)
 
 
-def oracle(method, batch, probability, kept):
-    """Everything that `losses` returns, by plain loops over rows and items."""
+def oracle(method, batch, probability, kept, popularity=None):
+    """Everything that `losses` returns, by plain loops over rows and items; with `popularity` [V + 1] rewards are of PMI."""
     causal, rewarded_rows = method.backbone.causal, len(batch.seq)
     if not causal:
         rewarded_rows = math.ceil(method.reward_rows * len(batch.seq))
@@ -103,7 +103,14 @@ def oracle(method, batch, probability, kept):
             return places if causal else [q + method.max_len - predicts for q in places]
 
         # L_rec
-        for k in range(len(chosen)):
+        if method.targets == "all":  # every item is a target, of the kept items before it
+            for t in range(n) if causal else [n - 1]:
+                sub = [s for s in chosen if s <= t]
+                if sub:
+                    state = state_after(method, [items[s] for s in sub], [place[s] for s in sub])
+                    goal = items[t + 1] if t + 1 < n else label
+                    rec.append(-log_probability(method, state, goal, batch.negative))
+        for k in range(len(chosen)) if method.targets == "kept" else ():
             last = k == len(chosen) - 1
             if not causal and not last:
                 continue
@@ -139,6 +146,8 @@ def oracle(method, batch, probability, kept):
                 future[t] = gain
 
         # rewards
+        if popularity is not None:
+            ell = [value if value is None else value - math.log(popularity[items[t]]) for t, value in enumerate(ell)]
         known = [value for value in ell if value is not None]
         mean = sum(known) / len(known) if known else 0.0
         for t in range(n):

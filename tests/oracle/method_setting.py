@@ -40,7 +40,17 @@ class Setting:
     """A method after setup on `rows` and its first training batch; away from its initial values where `spread` is above 0."""
 
     def __init__(
-        self, method, sequences_of, loss, backbone="sasrec", dropout=False, batch_size=4, rows=ROWS, spread=0.3, **keys
+        self,
+        method,
+        sequences_of,
+        loss,
+        backbone="sasrec",
+        dropout=False,
+        batch_size=4,
+        rows=ROWS,
+        spread=0.3,
+        data_attributes=None,
+        **keys,
     ):
         own = [f"method.{key}={'null' if value is None else value}" for key, value in keys.items()]
         quiet = () if dropout else NO_DROPOUT[backbone]
@@ -49,7 +59,7 @@ class Setting:
         next_item, train, sampler = make(values["loss"]), sequences_of(rows), None
         if next_item.negatives:
             sampler = NegativeSampler(train, ITEMS, next_item.negatives, next_item.shared, 0.0, seed=1)
-        self.spec = ModelSpec(make(values["backbone"]), next_item, ITEMS, DIM, MAX_LEN)
+        self.spec = ModelSpec(make(values["backbone"]), next_item, ITEMS, DIM, MAX_LEN, data_attributes or {})
         torch.manual_seed(3)
         self.method = make(values["method"], "method", spec=self.spec)
         self.method.setup(train)

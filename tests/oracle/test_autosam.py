@@ -50,6 +50,55 @@ def test_losses_are_the_equations(monkeypatch, backbone, loss, first_item):
     assert want["future_reward"] != 0
 
 
+@pytest.mark.parametrize("targets", ["kept", "all"])
+@pytest.mark.parametrize("reward", ["likelihood", "pmi"])
+@pytest.mark.parametrize("backbone", [["sasrec"], ["gru4rec", "method.official_first_item=false"], ["fmlprec"]])
+def test_losses_with_another_reward_and_other_targets(monkeypatch, sequences_of, backbone, reward, targets):
+    method = method_of(
+        *(f"backbone={backbone[0]}", *backbone[1:], f"method.reward={reward}", f"method.targets={targets}"),
+        *("method.future_weight=.7", "method.perplexity_weight=.4", "method.reward_rows=1", "loss=sampled_softmax"),
+    ).eval()
+    batch = batch_of(method)
+    histories = [[i for i in row if i] for row in batch.seq.tolist()] + [[1, 2, 3, 3], [5, 3]]
+    method.setup(sequences_of(histories))
+    flat = [item for history in histories for item in history]
+    popularity = [max(flat.count(item), 1) / len(flat) for item in range(ITEMS + 1)] if reward == "pmi" else None
+    probability = keep_probability(method, batch.seq)
+    force(monkeypatch, KEPT)
+    got = {name: float(value.detach()) for name, value in method.losses(batch).items()}
+    with torch.no_grad():
+        want = oracle(method, batch, probability, KEPT, popularity)
+    assert got == pytest.approx(want, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "mlp"])
+@pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "fmlprec"])
+def test_other_samplers_are_the_equations(kind, backbone):
+    method = method_of(f"backbone={backbone}", f"method.sampler.kind={kind}", "method.sampler.temperature=2").eval()
+    seq, own = batch_of(method).seq, method.sampler
+    got = keep_probability(method, seq)
+    table = method.backbone.position if own.position is None else own.position
+    for b, row in enumerate(seq.tolist()):
+        items = [i for i in row if i]
+        state = torch.zeros(DIM)
+        for t, e in enumerate(method.items.weight[items] + table.weight[default_positions(method, len(items))]):
+            if kind == "mlp":
+                state = own.block.outer(F.gelu(own.block.inner(e)))
+            else:
+                gru = own.block.recurrent
+                of_item = (gru.weight_ih_l0 @ e + gru.bias_ih_l0).chunk(3)
+                of_state = (gru.weight_hh_l0 @ state + gru.bias_hh_l0).chunk(3)
+                reset, update = (torch.sigmoid(of_item[i] + of_state[i]) for i in range(2))
+                state = (1 - update) * torch.tanh(of_item[2] + reset * of_state[2]) + update * state
+            q = torch.cat([state, own.item.weight @ e + own.item.bias])
+            o = own.choose(torch.relu(own.join(q))).tolist()
+            want = math.exp(o[0] / 2) / (math.exp(o[0] / 2) + math.exp(o[1] / 2))
+            assert float(got[b, seq.shape[1] - len(items) + t]) == pytest.approx(want, abs=1e-5)
+    training = method_of(f"backbone={backbone}", f"method.sampler.kind={kind}")
+    training.losses(batch_of(training))["loss"].backward()
+    assert all(parameter.grad is not None for parameter in training.sampler.parameters())
+
+
 @pytest.mark.parametrize("backbone", ["sasrec", "gru4rec"])
 def test_the_sampler_is_the_equations(backbone):
     method = method_of(f"backbone={backbone}", "method.sampler.temperature=2").eval()

@@ -8,7 +8,7 @@ from contract_setting import Contract
 from method_setting import DIM, ITEMS, LOSSES, NO_DROPOUT, Setting, gradients, slot_loss
 
 from seqrec.methods.base import Method
-from seqrec.methods.irl4rec import dependence, gaussian_divergence
+from seqrec.methods.irl4rec.irl4rec import dependence, gaussian_divergence
 from seqrec.methods.popularity import Popularity
 
 

@@ -131,29 +131,17 @@ def test_a_confounder_whose_loss_is_maximised_dies():
     assert s < popular
 
 
-def read_out(states, wanted):
-    """Accuracy on half of the rows, drawn at random, of a linear map fitted to the other half by least squares."""
-    order = torch.randperm(len(states), generator=torch.Generator().manual_seed(1))
-    states = torch.cat([states, torch.ones(len(states), 1)], 1)[order]
-    half, sign = len(states) // 2, wanted[order].float()[:, None] * 2 - 1
-    weights = torch.linalg.lstsq(states[:half], sign[:half]).solution
-    return ((states[half:] @ weights > 0) == (sign[half:] > 0)).float().mean().item()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_style_is_read_from_the_preference_and_from_the_confounder(seed):
+def test_style_is_read_from_the_preference_and_from_the_confounder(seed, script):
     """Items' style goes with their users' in the training part (docs/synthetic.md): from which side can it be read?"""
     shortcut = ("dataset.spurious_strength=0.8", f"dataset.seed={seed}", f"seed={seed}")
     experiment, plain = trained(20, *shortcut), trained(20, *shortcut, method="plain").method
-    style = torch.from_numpy(experiment.dataset.attributes[:, 1])
+    style = torch.from_numpy(experiment.dataset.attributes["style"][:, 0]).long()
     histories = [batch.seq for _, batch in EvalLoader(experiment.split.valid, 256, plain.max_len)]
-    of_user = torch.cat([(style[seq] == 2).sum(1) > (style[seq] == 1).sum(1) for seq in histories])
     found = {}
     for name, side in (("t", experiment.method), ("s", experiment.method.confounder), ("plain", plain)):
-        side.eval()
-        with torch.no_grad():
-            newest = torch.cat([side.encode(seq)[:, -1] for seq in histories])
-            found[name] = read_out(newest, of_user), read_out(side.items.weight[1:], style[1:] == 2)
+        probes = script("attribute_probe").probes(side.eval(), histories, style)
+        found[name] = [accuracy for accuracy, _ in probes]
     print(", ".join(f"{name}: users' style {user:.2f}, items' {item:.2f}" for name, (user, item) in found.items()))
     assert min(accuracy for both in found.values() for accuracy in both) > 0.8

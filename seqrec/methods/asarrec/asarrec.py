@@ -1,6 +1,5 @@
 """AsarRec: learned augmentation matrices for contrastive learning (arXiv 2512.14047); reconstruction: see docs/methods/asarrec.md."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
 from seqrec.losses.contrastive import NTXent, weighted_sum
 from seqrec.methods.asarrec import matrices, objectives, views
+from seqrec.methods.asarrec.alive import too_few_or_many
 from seqrec.methods.asarrec.augmentation_encoder import VIEWS, AugmentationEncoder
 from seqrec.methods.asarrec.candidates import SOURCES, Candidates
 from seqrec.methods.asarrec.matrices import Matrices
@@ -20,10 +20,8 @@ from seqrec.utils.checkpoint import take_over
 from seqrec.utils.errors import UserError, one_of, within
 from seqrec.utils.gradients import frozen, gradient_norm
 
-log = logging.getLogger("seqrec")
-
+SEEN = ("embeddings", "states")
 INFO_SIGN = {"adversarial": -1.0, "cooperative": 1.0}
-ALIVE = (0.1, 0.6)  # a run warns if the fraction of views that differ from their history is outside this range
 
 
 class AsarRec(Method):
@@ -66,11 +64,14 @@ class AsarRec(Method):
         augmenter_clip: float | None,
         augmenter_from: str | None,
         augmenter_frozen: bool,
+        augmenter_sees: str = "embeddings",
+        occupancy: bool = False,
     ):
         for key, value, allowed in (
             ("candidate_source", candidate_source, SOURCES),
             ("info_mode", info_mode, INFO_SIGN),
             ("invariance", invariance, objectives.INVARIANCE),
+            ("augmenter_sees", augmenter_sees, SEEN),
         ):
             one_of(f"method.{key}", value, allowed)
         for key, value, *bounds in (
@@ -95,6 +96,9 @@ class AsarRec(Method):
         super().__init__(
             replace(spec, backbone=lambda dim, max_len: spec.backbone(dim=dim, max_len=max_len + candidates))
         )
+        if occupancy and not self.backbone.takes_key_bias:
+            raise UserError("method.occupancy=true: the backbone has no attention that it could enter; take a SASRec")
+        self.augmenter_sees, self.occupancy = augmenter_sees, occupancy
         self.candidates = Candidates(spec.num_items, candidates, candidate_source, min(candidate_recent, spec.max_len))
         self.augmenter = AugmentationEncoder(spec.dim, spec.max_len + candidates, stay, gumbel)
         self.iterations, self.power, self.threshold = iterations, power, threshold
@@ -127,18 +131,7 @@ class AsarRec(Method):
         differ, total = self.changed.tolist()
         if not total:
             return
-        fraction = differ / total
-        outside = not ALIVE[0] <= fraction <= ALIVE[1]
-        if outside and not self.warned:
-            more, less = (
-                "lower method.stay or raise method.gumbel or method.info_weight",
-                "raise method.stay or lower method.diversity_weight",
-            )
-            log.warning(
-                "warning: %.1f %% of the views differ from their history (epoch %d), healthy are %.0f-%.0f %%; %s",
-                *(100 * fraction, epoch, 100 * ALIVE[0], 100 * ALIVE[1], more if fraction < ALIVE[0] else less),
-            )
-        self.warned.fill_(outside)
+        self.warned.fill_(too_few_or_many(differ / total, epoch, bool(self.warned)))
         self.changed.zero_()
 
     def param_groups(self) -> dict[str, ParamGroup]:
@@ -241,8 +234,20 @@ class AsarRec(Method):
     def matrices(self, extended: views.Extended) -> list[Matrices]:
         """Draw the soft and hard matrices of the histories, in groups of rows of similar length."""
         groups = views.groups(extended.original.sum(1), self.candidates.count)
-        settings = (self.iterations, self.power, self.threshold)
-        return [matrices.draw(self.augmenter, self.items, extended.cut(rows), *settings) for rows in groups]
+        settings, x = (self.iterations, self.power, self.threshold), self.seen(extended)
+        parts = [extended.cut(rows) for rows in groups]
+        cells = [x[rows, -part.items.shape[1] :] for rows, part in zip(groups, parts, strict=True)]
+        return [matrices.draw(self.augmenter, *pair, *settings) for pair in zip(cells, parts, strict=True)]
+
+    @torch.no_grad()
+    def seen(self, extended: views.Extended) -> Tensor:
+        """Return what the augmenter sees of each slot, [R, N, D]: the embedding of its item or, normalised, the history's state there."""
+        x = self.items(extended.items)
+        if self.augmenter_sees == "embeddings":
+            return x
+        with frozen([], self.backbone):
+            hidden = self.encode(extended.items * extended.original, x)
+        return F.layer_norm(torch.where(extended.original[..., None], hidden, x), x.shape[-1:])
 
     def hard_views(self, extended: views.Extended, made: list[Matrices]) -> views.HardViews:
         """Return the views of the hard matrices, with this method's fallback and compaction."""
@@ -259,7 +264,8 @@ class AsarRec(Method):
         original = self.items(extended.items * extended.original).detach()[:, None]
         x = hard.arrange(torch.where(hard.fallback[..., None, None], original, x))
         occupied = views.stacked(hard.arrange(hard.source >= 0))
-        hidden = self.encode(occupied.long(), views.stacked(x), self.view_positions(extended))
+        bias = views.stacked(matrices.log_occupancy(made, hard)) if self.occupancy else None
+        hidden = self.backbone(views.stacked(x), occupied, self.view_positions(extended), key_bias=bias)
         contrast = self.contrast(hidden, occupied, views.rows_of(occupied))[0].mean()
         diversity = (self.diversity_margin - between).relu().mean()
         invariance = (-margin).relu().mean()

@@ -28,15 +28,18 @@ class Matrices:
 
 def draw(
     augmenter: AugmentationEncoder,
-    items: nn.Embedding,
+    x: Tensor,
     rows: views.Extended,
     iterations: int,
     power: float,
     threshold: float,
 ) -> Matrices:
-    """Draw the matrices of rows of similar length; in single precision also under autocast."""
+    """Draw the matrices of rows of similar length, given what the augmenter sees of their slots, x [G, N, D].
+
+    In single precision also under autocast.
+    """
     with torch.autocast(rows.items.device.type, enabled=False):
-        probability = augmenter(items(rows.items).detach().float(), rows.items > 0, rows.original, rows.target)
+        probability = augmenter(x.detach().float(), rows.items > 0, rows.original, rows.target)
         soft = semi_sinkhorn(probability, iterations, power)
     return Matrices(rows, soft, discretise(soft, threshold))
 
@@ -50,6 +53,14 @@ def soft_views(groups: list[Matrices], items: nn.Embedding, width: int) -> Tenso
     """Return the embeddings of the views, M^T x with the gradient of the soft matrices, [R, 2, width, D]."""
     made = [group.straight_through.transpose(-1, -2) @ items(group.rows.items).detach()[:, None] for group in groups]
     return torch.cat([F.pad(view, (0, 0, width - view.shape[2], 0)) for view in made])
+
+
+def log_occupancy(groups: list[Matrices], hard: views.HardViews) -> Tensor:
+    """Return log sum_i M_ij of every slot of the views [R, 2, N]: 0, with the gradient of the soft matrices where a slot has an item."""
+    width = hard.source.shape[2]
+    sums = [F.pad(group.straight_through.sum(-2), (width - group.soft.shape[-1], 0)) for group in groups]
+    placed = (hard.source >= 0) & ~hard.fallback[..., None]
+    return hard.arrange(torch.cat(sums).where(placed, 1).log())
 
 
 def distances(groups: list[Matrices]) -> tuple[Tensor, Tensor]:

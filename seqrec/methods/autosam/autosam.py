@@ -7,16 +7,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from seqrec.backbones.layout import length_blocks
 from seqrec.batch import Batch
+from seqrec.data.sequences import Sequences
 from seqrec.losses import CrossEntropy, SampledSoftmax
 from seqrec.methods.autosam.rewards import discounted_return, perplexity_reward, reinforce, surprises
 from seqrec.methods.autosam.sampler import Sampler, fixed_uniform
-from seqrec.methods.autosam.subsequence import SubSequence, compact, newer, older
+from seqrec.methods.autosam.subsequence import SubSequence, compact, newer, newest_kept, older
 from seqrec.methods.base import Method, ModelSpec, ParamGroup
 from seqrec.utils.checkpoint import take_over
 from seqrec.utils.errors import UserError, one_of, within
 
+REWARDS, TARGETS = ("likelihood", "pmi"), ("kept", "all")
 POLICIES = ("learned", "random", "last")
 INFERENCES = ("bernoulli", "threshold", "all", "mean")
 PREFIXES_AT_ONCE = 1024  # rows per pass of a backbone that is not causal, when rewards are computed
@@ -52,10 +53,17 @@ class AutoSAM(Method):
         reward_dropout: bool,
         reward_embeddings: bool,
         reward_rows: float,
+        reward: str = "likelihood",
+        targets: str = "kept",
     ):
         super().__init__(spec)
-        one_of("method.policy", policy, POLICIES)
-        one_of("method.inference", inference, INFERENCES)
+        for key, value, allowed in (
+            ("policy", policy, POLICIES),
+            ("inference", inference, INFERENCES),
+            ("reward", reward, REWARDS),
+            ("targets", targets, TARGETS),
+        ):
+            one_of(f"method.{key}", value, allowed)
         if policy != "learned" and sampler_from is not None:
             raise UserError(f"method.sampler_from={sampler_from}: method.policy={policy} has no sampler; leave one out")
         for key, value in (("keep_rate", keep_rate), ("reward_rows", reward_rows)):
@@ -71,6 +79,11 @@ class AutoSAM(Method):
         self.official_first_item = official_first_item
         self.reward_dropout, self.reward_embeddings = reward_dropout, reward_embeddings
         self.reward_rows = 1.0 if self.backbone.causal else reward_rows
+        self.targets = targets
+        # [V + 1] what is subtracted from the log-probability of an item in its perplexity reward
+        self.register_buffer(
+            "log_popularity", torch.zeros(spec.num_items + 1) if reward == "pmi" else None, persistent=False
+        )
         self.sampler = None
         if policy == "learned":
             self.sampler = sampler(
@@ -83,6 +96,12 @@ class AutoSAM(Method):
         if loss is not None and not issubclass(loss, CrossEntropy | SampledSoftmax):
             return "its rewards are log-probabilities of items: use loss=cross_entropy or loss=sampled_softmax"
         return super().refuse(loss, backbone)
+
+    def setup(self, train: Sequences) -> None:
+        """Count the items of the training sequences, for the reward "pmi"."""
+        if self.log_popularity is not None:
+            count = torch.from_numpy(train.item_counts(len(self.log_popularity) - 1)).float()
+            self.log_popularity.copy_((count.clamp(min=1) / count.sum()).log())
 
     def on_start(self) -> None:
         """Begin with the sampler of another run, if one is named; raises UserError if it is not there or does not fit."""
@@ -111,9 +130,14 @@ class AutoSAM(Method):
         kept[:, -1] |= ~kept.any()  # a batch without kept items would have no loss
         sub = compact(batch.seq, kept, self.backbone.positions)
         hidden = self.encode(sub.seq, positions=sub.positions, newest=self.newest_alone)
-        target = sub.targets(batch.target)
+        if self.targets == "kept":
+            states, target = hidden, sub.targets(batch.target)
+        else:
+            column = newest_kept(kept, sub.seq.shape[1])
+            states = hidden.gather(1, column.clamp(min=0)[..., None].expand(-1, -1, hidden.shape[2]))
+            target = batch.target * (column >= 0)
         trained = target > 0
-        loss = self.loss(hidden[trained], target[trained], self.items.weight, batch.negative)
+        loss = self.loss(states[trained], target[trained], self.items.weight, batch.negative)
         sampled = probability.detach()[mask]
         logs = {
             "subsequence_loss": loss.detach(),
@@ -138,7 +162,7 @@ class AutoSAM(Method):
         if self.policy == "last":
             age = mask.flip(1).cumsum(1).flip(1) - 1
             return (self.keep_rate * mask.sum(1, keepdim=True) - age).clamp(0, 1) * mask
-        layout = length_blocks(mask)
+        layout = self.sampler.layout(mask)
         position = layout.gather(self.backbone.positions(mask))
         own_positions = self.sampler.position
         x = self.items(layout.gather(seq))
@@ -179,6 +203,8 @@ class AutoSAM(Method):
         future = discounted_return(gain * confident, self.discount) * mask
 
         known = mask & (~first | scored)
+        if self.log_popularity is not None:
+            ell = ell - self.log_popularity[batch.seq] * known
         surprise = surprises(ell, known, self.margin) * (mask if self.official_first_item else known)
         fit = perplexity_reward(kept, surprise)
         items, candidates = mask.sum(), rewarded.sum().clamp(min=1)

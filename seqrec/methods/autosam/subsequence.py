@@ -28,6 +28,12 @@ class SubSequence:
         return newer(self.seq, target[:, -1:]) * (supervised & (self.seq > 0))
 
 
+def newest_kept(kept: Tensor, width: int) -> Tensor:
+    """Return the column, in sub-sequences of `width`, of the newest item kept up to each slot of kept [B, T], -1 if none."""
+    count = kept.cumsum(1)
+    return torch.where(count > 0, width - count[:, -1:] + count - 1, -1)
+
+
 def compact(seq: Tensor, kept: Tensor, positions) -> SubSequence:
     """Right-align the kept items of seq [B, T]; each keeps its position in the whole row, given by `positions`.
 

@@ -80,6 +80,15 @@ class CAT(Method):
         self.register_buffer("item_radius", torch.zeros(()))  # ε of the page
         self.register_buffer("user_radius", torch.zeros(()))  # ε_h of the page
 
+    @classmethod
+    def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
+        """Return why the method cannot work with this loss or backbone class, or None if it can."""
+        if loss is not None and loss.in_batch:
+            return (
+                "it perturbs targets, which would be negatives of other slots: take a loss without in-batch negatives"
+            )
+        return super().refuse(loss, backbone)
+
     def setup(self, train: Sequences) -> None:
         """Compute the cascade effects of all interactions, and keep some sequences to compute the norm of hidden states on."""
         effect, direct = cascade_effects(train, self.max_len, self.prefixes, self.decay, self.cross, self.batch_size)

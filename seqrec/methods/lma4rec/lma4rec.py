@@ -147,8 +147,8 @@ class LMA4Rec(CoSeRec):
     def next_item(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the mean next-item loss, and without a graph the contribution of each sequence to it, [B]."""
         supervised, table = batch.target > 0, self.items.weight
-        negative = batch.negatives_at(supervised)
-        mean, each = self.loss.with_slots(hidden[supervised], batch.target[supervised], table, negative)
+        given = (hidden[supervised], batch.target[supervised], table, batch.negatives_at(supervised))
+        mean, each = self.loss.with_slots(*given, **self.loss.context(batch, supervised))
         terms = table.new_zeros(len(batch.user)).index_add(0, supervised.nonzero()[:, 0], each.to(table.dtype))
         return mean, terms / len(each)
 

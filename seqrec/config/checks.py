@@ -1,162 +1,14 @@
-"""Configuration checks, hash and run path; must not import torch."""
+"""Checks of single values and of values beside one another, before anything is built."""
 
-import hashlib
-import json
-import re
 from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from seqrec.evaluation.metrics import DEFAULT, TIES, check_monitor, check_names
-from seqrec.utils.addresses import with_first_addresses
+from seqrec.config.identity import NOT_HASHED
+from seqrec.evaluation.metrics import TIES, check_monitor, check_names
 from seqrec.utils.errors import UserError, nearest
-
-# Keys that came after the first runs, with the value that stands for what the code did before. The hash leaves them out at
-# that value, so that new keys do not move old runs; configurations of old runs are read with it.
-YOUNGER_KEYS = {
-    "fusion": {"name": "none"},
-    "eval.metrics": list(DEFAULT),
-    "dataset.encoding": "utf-8",
-    "dataset.header": "auto",
-    "dataset.quotes": True,
-    "dataset.keep": None,
-    "trainer.devices": 1,  # with more devices each process contrasts only its shard of a batch
-}
-# Keys that say where and how a run is done, not what comes out of it.
-NOT_HASHED = (
-    "variant",
-    "variants",
-    "data_dir",
-    "cache_dir",
-    "output_dir",
-    "force",
-    "dry_run",
-    "dataset.url",
-    "dataset.home",
-    "trainer.accelerator",
-    "trainer.strategy",
-    "trainer.threads",
-    "trainer.progress",
-    "trainer.checkpoint_minutes",
-)
-PLAIN_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,200}")
-
-
-def apply_variant(config: DictConfig) -> DictConfig:
-    """Return the configuration with the changes that `variant` stands for, and without the list of variants and the search space.
-
-    Raises UserError for a variant that is not listed, or that changes a key that is not there.
-    """
-    changed = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "variants", "tune")])
-    if config.variant is None:
-        return changed
-    OmegaConf.set_struct(changed, True)
-    listed = config.variants if OmegaConf.is_dict(config.variants) else {}
-    if config.variant not in listed:
-        known = f"there are {', '.join(listed)}" if listed else "choose an experiment that has some"
-        raise UserError(f"variant={config.variant}: no such variant; {known}")
-    for key, value in config.variants[config.variant].items():
-        old = OmegaConf.select(config, key)
-        if key == "variant" or (OmegaConf.is_dict(old) and "_target_" in old):
-            raise UserError(
-                f"variants.{config.variant}.{key}: a variant changes single keys, not the choice of a group"
-            )
-        try:
-            OmegaConf.update(changed, key, value, merge=False)
-        except OmegaConfBaseException:
-            raise UserError(f"variants.{config.variant}.{key}: no such key") from None
-    if OmegaConf.select(changed, "dataset.url") != OmegaConf.select(config, "dataset.url"):
-        raise UserError(f"variants.{config.variant}: a variant cannot change dataset.url")
-    return changed
-
-
-def hashed_values(config: DictConfig | dict) -> dict:
-    """Return the resolved configuration without the keys that do not change the result, and with first addresses."""
-    values = with_first_addresses(
-        OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-    )
-    for key in (*NOT_HASHED, *YOUNGER_KEYS):
-        *groups, name = key.split(".")
-        node = values
-        for group in groups:
-            node = node[group] if key in NOT_HASHED else node.get(group, {})  # which earlier runs may lack
-        if key in NOT_HASHED or node.get(name) == YOUNGER_KEYS[key]:
-            node.pop(name, None)
-    return values
-
-
-def with_younger_keys(config: DictConfig) -> DictConfig:
-    """Return the configuration of an earlier run with the keys that came later, at the value of its time."""
-    for key, value in YOUNGER_KEYS.items():
-        # what is built from a group has the defaults of its class
-        if OmegaConf.select(config, key) is None and not key.startswith("dataset."):
-            OmegaConf.update(config, key, value, force_add=True)
-    return config
-
-
-def flatten(values: dict, prefix: str = "") -> dict[str, object]:
-    """Return nested keys as one level, joined by dots."""
-    flat = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def digest(values: object) -> str:
-    """Return 8 hexadecimal digits that differ wherever plain values differ."""
-    return hashlib.sha256(json.dumps(_with_sorted_keys(values)).encode()).hexdigest()[:8]
-
-
-def _with_sorted_keys(node: object) -> object:
-    """Return plain values with the keys in order: numbers first, for json itself cannot sort them among names."""
-    if isinstance(node, dict):
-        return {key: _with_sorted_keys(node[key]) for key in sorted(node, key=lambda key: (isinstance(key, str), key))}
-    return [_with_sorted_keys(value) for value in node] if isinstance(node, list) else node
-
-
-def config_hash(config: DictConfig | dict) -> str:
-    """Return 8 hexadecimal digits that differ wherever the results may differ."""
-    return digest(hashed_values(config))
-
-
-def training_hash(config: DictConfig | dict) -> str:
-    """Return 8 hexadecimal digits that are the same where training and its best epoch are: whatever eval.cutoffs and metrics are."""
-    values = hashed_values(config)
-    values["eval"] = {key: value for key, value in values["eval"].items() if key not in ("cutoffs", "metrics")}
-    return digest(values)
-
-
-def without_fusion(config: DictConfig) -> DictConfig:
-    """Return the configuration of the run whose trained model a fused run takes."""
-    alone = config.copy()
-    alone.fusion = YOUNGER_KEYS["fusion"]
-    return alone
-
-
-def method_name(config: DictConfig | dict) -> str:
-    """Return the method's name, with what it is fused with: plain, plain+counts."""
-    name, fusion = config["method"]["name"], (config.get("fusion") or YOUNGER_KEYS["fusion"])["name"]
-    return name if fusion == "none" or name == fusion else f"{name}+{fusion}"
-
-
-def run_path(config: DictConfig) -> str:
-    """Return <dataset>/<noise>/<backbone>-<method>[-<variant>]/seed<k>-<hash>.
-
-    Raises UserError for a name that would lead elsewhere.
-    """
-    config = apply_variant(config)
-    noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
-    model = "-".join(str(name) for name in (config.backbone.name, method_name(config), config.variant) if name)
-    names = (str(config.dataset.name), noise, model, f"seed{config.seed}-{config_hash(config)}")
-    for name in names:
-        if not PLAIN_NAME.fullmatch(name):
-            raise UserError(f"{name!r}: a name becomes a folder; give names without /, \\ and control characters")
-    return "/".join(names)
 
 
 def _whole(value) -> bool:
@@ -183,6 +35,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
         lambda v: len(v) > 0 and all(map(_positive, v)),
         "a list of whole numbers above 0, like [5,10,20]",
     ),
+    "eval.valid_users": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
     "eval.mask_history": (lambda v: isinstance(v, bool), "true or false"),
     "eval.ties": (lambda v: v in TIES, "expected, pessimistic or optimistic"),
     "trainer.batch_size": (_positive, "a whole number above 0"),
@@ -199,6 +52,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "trainer.progress": (lambda v: v is None or isinstance(v, bool), "null, true or false"),
     "trainer.optimizer": (OmegaConf.is_dict, "a group with _target_ and lr"),
     "trainer.optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "trainer.sparse": (lambda v: v == "auto" or isinstance(v, bool), "auto, true or false"),
     "trainer.prefixes": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.devices": (lambda v: v == "auto" or _positive(v), "auto or a whole number above 0"),
     "trainer.threads": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
@@ -207,6 +61,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "loss.chunk": (_positive, "a whole number above 0"),
     "loss.power": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "loss.calibration": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),
+    "fusion.runs": (OmegaConf.is_list, "a list of run directories, like [DIR,DIR]"),
     "split.quantile": (lambda v: _number(v) and 0 < v < 1, "a number above 0 and below 1"),
     "backbone.layers": (_positive, "a whole number above 0"),
     "backbone.heads": (_positive, "a whole number above 0"),
@@ -225,7 +80,7 @@ OF_GROUPS = tuple(f"{group}." for group in GROUPS if group not in ("trainer", "e
 NEEDED = [  # in every configuration
     *(*GROUPS, "dataset._target_", "split._target_", "method._target_"),
     *(f"{group}.name" for group in GROUPS if group != "trainer"),
-    *sorted(key for key in KNOWN - {"variants", "trainer.optimizer.lr"} if not key.startswith(OF_GROUPS)),
+    *sorted(key for key in KNOWN - {"variants", "logger", "trainer.optimizer.lr"} if not key.startswith(OF_GROUPS)),
 ]
 EVALUATION = ("eval.cutoffs", "eval.metrics", "eval.mask_history", "eval.ties")
 ABSENT = object()
@@ -263,10 +118,8 @@ def refuse_incomplete(config: DictConfig) -> None:
 def check_value(config: DictConfig, key: str) -> None:
     """Raise UserError, naming key and value, if the value of a key makes no sense by itself."""
     (rule, wanted), value = RULES[key], OmegaConf.select(config, key, default=ABSENT)
-    if value is ABSENT:  # of a loss, split or backbone that was not chosen
-        return
     try:
-        good = rule(value)
+        good = value is ABSENT or rule(value)  # of a loss, split or backbone that was not chosen
     except TypeError:
         good = False
     if not good:

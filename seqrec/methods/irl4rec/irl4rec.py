@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from seqrec.batch import Batch
 from seqrec.methods.base import Method, ModelSpec
+from seqrec.methods.irl4rec.attribute_items import AttributeItems
 from seqrec.utils.errors import UserError, one_of, within
 
+CONFOUNDERS = ("ids", "attributes")
 VARIANTS = ("bottleneck", "independence", "l2")
 FIRST_LOG_VARIANCE = -4.0  # of the sampled representation: small relative to hidden states of unit size
 
@@ -55,25 +57,42 @@ class Irl4Rec(Method):
         l2_items: bool,
         shared_table: bool,
         variational: bool,
+        confounder: str = "ids",
+        attributes: list[str] | None = None,
+        relative: bool = False,
+        gap_weight: float = 0.0,
     ):
         super().__init__(spec)
         one_of("method.variant", variant, VARIANTS)
-        for key, value in (("gamma", gamma), ("alpha", alpha), ("beta", beta)):
+        one_of("method.confounder", confounder, CONFOUNDERS)
+        for key, value in (("gamma", gamma), ("alpha", alpha), ("beta", beta), ("gap_weight", gap_weight)):
             within(f"method.{key}", value, 0)
         if variant == "bottleneck" and gamma > 1:
             raise UserError(
                 f"method.gamma={gamma}: above 1 the loss of t would be maximised; take a number from 0 to 1"
             )
-        self.variant, self.gamma, self.alpha, self.beta = variant, gamma, alpha, beta
+        if shared_table and confounder == "attributes":
+            raise UserError("method.shared_table=true: with method.confounder=attributes s has a table of its own")
+        self.variant, self.gamma, self.alpha, self.beta, self.relative = variant, gamma, alpha, beta, relative
+        self.gap_weight = gap_weight
         self.l2_confounder, self.l2_items, self.shared_table = l2_confounder, l2_items, shared_table
         self.confounder = None if variant == "l2" else Method(spec)
         if shared_table and self.confounder is not None:
             self.confounder.items = self.items
+        elif confounder == "attributes" and self.confounder is not None:
+            self.confounder.items = AttributeItems(spec.attributes, attributes, spec.dim)
         self.log_variance = None
         if variational:
             self.log_variance = nn.Linear(spec.dim, spec.dim)
             nn.init.zeros_(self.log_variance.weight)
             nn.init.constant_(self.log_variance.bias, FIRST_LOG_VARIANCE)
+
+    @classmethod
+    def refuse(cls, loss: type | None, backbone: type | None) -> str | None:
+        """Return why the method cannot work with this loss or backbone class, or None if it can."""
+        if loss is not None and loss.in_batch:
+            return "its bound needs the loss of a slot when all scores are 0: take a loss without in-batch negatives"
+        return super().refuse(loss, backbone)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return J of the chosen variant, and its parts."""
@@ -86,7 +105,7 @@ class Irl4Rec(Method):
             if negative is not None:
                 candidates = {"positive": method.items(target), "sampled": method.items(negative)}
             hidden = method.encode(batch.seq, x=looked_up, newest=method.newest_alone)[supervised]
-            return Side(hidden, looked_up, method.items.weight, candidates)
+            return Side(hidden, looked_up, (self if candidates else method).items.weight, candidates)
 
         def predict(loss: Callable[..., Tensor], side: Side) -> Tensor:
             return loss(side.hidden, target, side.table, negative, **side.candidates)
@@ -103,7 +122,8 @@ class Irl4Rec(Method):
             logs["norm_s"] = mean_norm(s.hidden)
         if self.variant == "independence":
             logs["loss_s"] = predict(self.loss, s)
-            objective = logs["loss_t"] + self.alpha * logs["loss_s"] + self.gamma * logs["dependence"]
+            weight, logs["independence_share"] = self.felt(logs["loss_t"], logs["dependence"], t.hidden)
+            objective = logs["loss_t"] + self.alpha * logs["loss_s"] + weight * logs["dependence"]
         elif self.variant == "bottleneck":
             if self.gamma > self.alpha:  # l(y; s) is maximised: without a bound there is no minimum
                 each = predict(self.loss.per_slot, s)
@@ -118,7 +138,19 @@ class Irl4Rec(Method):
                 - (self.gamma - self.alpha) * logs["loss_s"]
                 + self.gamma * logs["loss_ts"]
             )
+        if self.gap_weight:
+            logs["risk_gap"] = risk_gap(predict(self.loss.per_slot, t), newer_half(supervised))
+            objective = objective + self.gap_weight * logs["risk_gap"].square()
         return {"loss": objective + self.beta * penalty, **logs}
+
+    def felt(self, loss: Tensor, dependence: Tensor, hidden: Tensor) -> tuple[float | Tensor, Tensor]:
+        """Return the weight of the dependence, and its share of the sum of the norms of both gradients at t's states, `hidden`.
+
+        With `relative` the weight is such that its gradient there is gamma times as long as that of the loss.
+        """
+        norms = [torch.autograd.grad(term, hidden, retain_graph=True)[0].norm() for term in (loss, dependence)]
+        weight = self.gamma * norms[0] / (norms[1] + 1e-12) if self.relative else self.gamma
+        return weight, weight * norms[1] / (norms[0] + weight * norms[1] + 1e-12)
 
     def compressed(self, side: Side) -> tuple[Side, Tensor]:
         """Return the side of t and its compression term: the mean squared norm of its hidden states.
@@ -143,7 +175,7 @@ class Irl4Rec(Method):
     @torch.no_grad()
     def chance_level(self, target: Tensor, negative: Tensor | None) -> Tensor:
         """Return the loss of a slot when all scores are 0 (the first slot of the batch): ln 2 for BPR."""
-        zero = self.items.weight.new_zeros(len(self.items.weight), 1)
+        zero = self.items.weight.new_zeros(1, 1).expand(len(self.items.weight), 1)
         if negative is not None and negative.dim() == 2:
             negative = negative[:1]
         return self.loss.per_slot(zero[:1], target[:1], zero, negative)
@@ -152,6 +184,19 @@ class Irl4Rec(Method):
 def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return KL(N(mean, variance) || N(0, I)), summed over D, averaged over the rest."""
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(-1).mean()
+
+
+def newer_half(supervised: Tensor) -> Tensor:
+    """Return which of the n supervised slots of [B, T] are in the newer half of those of their row, [n] bool."""
+    rank = supervised.cumsum(1)
+    return (2 * rank > rank[:, -1:])[supervised]
+
+
+def risk_gap(losses: Tensor, newer: Tensor) -> Tensor:
+    """Return the mean loss of the newer slots minus that of the older ones, [n] each; 0 where there are no older ones."""
+    older = ~newer
+    gap = (losses * newer).sum() / newer.sum() - (losses * older).sum() / older.sum().clamp(min=1)
+    return gap * older.any()
 
 
 def dependence(t: Tensor, s: Tensor) -> Tensor:
