@@ -37,8 +37,8 @@ def trial(tmp_path, monkeypatch):
 
     def run(number: int, *overrides: str) -> Path:
         config = configure(*SHORT, "tune=plain", f"tune.trial={number}", *TINY, f"output_dir={tmp_path}", *overrides)
-        run_trial(config, tmp_path / study.place(config))
-        return tmp_path / study.place(config)
+        run_trial(config, tmp_path / study.trial_path(config))
+        return tmp_path / study.trial_path(config)
 
     return run
 
@@ -151,6 +151,8 @@ def test_the_best_trial_goes_on_to_the_test_under_the_name_of_the_plain_command(
     (chosen,) = choice.choices(records, ["-m", "tune=plain", "hydra/launcher=joblib"])
     assert chosen.arguments == ["-m", "hydra/launcher=joblib", "dim=8", "method=plain", "seed=1,2,3"]
 
+    assert choice.choices(records, ["tune=plain"])[0].arguments[0] == "-m"
+
     config = configure(*SHORT, f"output_dir={tmp_path}")
     final = tmp_path / run_path(config)
     monkeypatch.setattr("seqrec.training.trainer.Trainer._train_epoch", lambda self: pytest.fail("trained again"))
@@ -200,7 +202,7 @@ def test_what_cannot_be_tuned_is_refused(tmp_path, overrides, message):
 def test_the_search_space_is_no_part_of_a_runs_hash():
     tuned, plain = configure("tune=plain", "tune.trials=7"), configure()
     assert config_hash(apply_variant(tuned)) == config_hash(apply_variant(plain))
-    assert study.place(tuned) == run_path(plain)
+    assert run_path(tuned) == run_path(plain)
 
 
 def command(folder: Path) -> list[str]:

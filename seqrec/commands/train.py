@@ -15,12 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqrec.cli import JobFailed, Parser, conf_folder, set_up_logging
 from seqrec.commands import sweep
-from seqrec.config import apply_variant, check
+from seqrec.config import apply_variant, check, run_path
 from seqrec.evaluation.metrics import METRICS
 from seqrec.runs.directory import DONE, RunDir, remove_if_empty
 from seqrec.runs.summary import results_table
 from seqrec.tuning.choice import choices
-from seqrec.tuning.study import TRIAL, is_trial, place
+from seqrec.tuning.study import TRIAL, is_trial, trial_path
 from seqrec.tuning.trial import run_trial
 
 log = logging.getLogger("seqrec")
@@ -31,7 +31,7 @@ INTERRUPTED = "interrupted; the same command, without force=true, goes on from t
 def path_of_job(config: DictConfig) -> str:
     """Return the path of a run or trial, which Hydra wants to know before the configuration is checked."""
     try:
-        return place(config)
+        return trial_path(config) if is_trial(config) else run_path(config)
     except Exception:  # there is no end to what a wrong value makes of it, and the check names the value
         check(apply_variant(config))
         raise

@@ -34,7 +34,8 @@ def choices(records: list[dict], arguments: list[str]) -> list[Choice]:
     Raises UserError for a study without a complete trial.
     """
     studies = {Path(record["directory"]).parent: record["overrides"] for record in records}
-    hydras = [word for word in arguments if "=" not in word or word.startswith(("hydra.", "hydra/"))]
+    hydras = [] if {"-m", "--multirun"} & set(arguments) else ["-m"]
+    hydras += [word for word in arguments if "=" not in word or word.startswith(("hydra.", "hydra/"))]
     return [
         choose(study, hydras, overrides) for study, overrides in studies.items() if study.name.startswith(STUDY_FOLDER)
     ]

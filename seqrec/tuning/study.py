@@ -23,13 +23,10 @@ def is_trial(config: DictConfig) -> bool:
     return "tune" in config and config.tune.trial is not None
 
 
-def place(config: DictConfig) -> str:
-    """Return the path of a run, or .../study-<hash>/trial-<k> for a trial; the hash covers configuration and search space."""
-    path = run_path(config)
-    if not is_trial(config):
-        return path
+def trial_path(config: DictConfig) -> str:
+    """Return <folder of the runs>/study-<hash>/trial-<k>; the hash covers the configuration and what is searched."""
     tune = OmegaConf.to_container(config.tune, resolve=True)
-    model, _, run = path.rpartition("/")
+    model, _, run = run_path(config).rpartition("/")
     searched = [
         run,
         tune["backbones"].get(config.backbone.name),
