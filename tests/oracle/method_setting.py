@@ -59,7 +59,9 @@ class Setting:
         next_item, train, sampler = make(values["loss"]), sequences_of(rows), None
         if next_item.negatives:
             sampler = NegativeSampler(train, ITEMS, next_item.negatives, next_item.shared, 0.0, seed=1)
-        self.spec = ModelSpec(make(values["backbone"]), next_item, ITEMS, DIM, MAX_LEN, attributes=data_attributes or {})
+        self.spec = ModelSpec(
+            make(values["backbone"]), next_item, ITEMS, DIM, MAX_LEN, attributes=data_attributes or {}
+        )
         torch.manual_seed(3)
         self.method = make(values["method"], "method", spec=self.spec)
         self.method.setup(train)
