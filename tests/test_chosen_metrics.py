@@ -16,10 +16,9 @@ from job_setting import configure
 from omegaconf import OmegaConf
 from robustness_setting import ROOT, Case
 
-from seqrec import config as configuration
 from seqrec.build import build, load
 from seqrec.commands import train
-from seqrec.config import YOUNGER_KEYS, config_hash, with_younger_keys
+from seqrec.config import YOUNGER_KEYS, config_hash, identity, with_younger_keys
 from seqrec.data.synthetic import Synthetic
 from seqrec.evaluation import evaluator as evaluation
 from seqrec.evaluation.metrics import METRICS, check_monitor, columns, list_metric, rank_metric
@@ -220,7 +219,7 @@ def test_the_hash_leaves_out_younger_keys_at_their_first_value_alone():
 def test_a_younger_key_may_be_of_a_group_that_earlier_runs_lack(monkeypatch):
     earlier = OmegaConf.create(OmegaConf.to_container(configure(*SMALL)))
     before = config_hash(earlier)
-    monkeypatch.setattr(configuration, "YOUNGER_KEYS", {**YOUNGER_KEYS, "mixing.weight": 0.0, "mixing.name": "none"})
+    monkeypatch.setattr(identity, "YOUNGER_KEYS", {**YOUNGER_KEYS, "mixing.weight": 0.0, "mixing.name": "none"})
     assert config_hash(earlier) == before
     filled = with_younger_keys(earlier.copy())
     assert filled.mixing == {"weight": 0.0, "name": "none"}

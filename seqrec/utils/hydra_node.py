@@ -31,8 +31,8 @@ SETTINGS = {  # of launchers and sweepers, as far as files may choose them
 }
 PARAMS = "hydra.sweeper.params."
 OWN_SWEEPS = {
-    (f"{PARAMS}variant", "${names:${variants}}"),  # over all variants of an experiment
-    (f"{PARAMS}tune.trial", "range(0,${tune.trials})"),  # over the trials of a study
+    f"{PARAMS}variant": "${names:${variants}}",  # over all variants of an experiment
+    f"{PARAMS}tune.trial": "range(0,${tune.trials})",  # over the trials of a study
 }
 
 
@@ -73,7 +73,7 @@ class CheckedLoader(ConfigLoaderImpl):
         for key, value in _leaves(found):
             plain = isinstance(value, str | int | float | None) and "${" not in str(value)
             chosen = key in SETTINGS or (key.startswith(PARAMS) and key != f"{PARAMS}_target_")
-            free = chosen and (plain or (key, value) in OWN_SWEEPS)
+            free = chosen and (plain or OWN_SWEEPS.get(key) == value)
             if not (free or key in self.given or (key in known and known[key] == value)):
                 raise _refused(key)
         dataset = raw["dataset"]

@@ -50,7 +50,7 @@ class Sampler(nn.Module):
             self.block = GatedLayer(dim, heads, feedforward, activation, dropout, attention_dropout, gate)
         else:
             self.block = (
-                Recurrent(dim, dim, dropout) if kind == "rnn" else Perceptron(dim, feedforward, activation, dropout)
+                GRULayer(dim, dim, dropout) if kind == "rnn" else Perceptron(dim, feedforward, activation, dropout)
             )
         self.item = nn.Linear(dim, dim)
         self.join, self.choose = nn.Linear(2 * dim, dim), nn.Linear(dim, 2)
@@ -84,14 +84,6 @@ class GatedLayer(SASRecLayer):
     def feed(self, x: Tensor) -> Tensor:
         """Gated feed-forward branch on cells [N, D]."""
         return self.feedforward_gate * super().feed(x)
-
-
-class Recurrent(GRULayer):
-    """A gated recurrent layer, run over the items of each row."""
-
-    def forward(self, x: Tensor, layout: CellLayout) -> Tensor:
-        """Return the states of cells [N, D]."""
-        return super().forward(x, layout.batch_sizes)
 
 
 class Perceptron(nn.Module):
