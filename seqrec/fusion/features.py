@@ -75,11 +75,9 @@ class FeatureSet:
 
     def setup(self, train: Sequences, num_items: int) -> None:
         """Count the training set."""
-        counts = Counts(train, num_items, self.window, self.decay)
+        counts = Counts(train, num_items, self.window, self.decay, self.neighbours)
         self.num_items = num_items
-        self.matrices = {
-            name: counts.matrix(name, self.neighbours) for name in {f.matrix for f in self.counted.values()}
-        }
+        self.matrices = {name: counts.matrix(name) for name in {f.matrix for f in self.counted.values()}}
         popularity = np.log1p(train.item_counts(num_items)).astype(np.float32)
         wanted = [popularity] if POPULARITY in self.names else []
         self.of_items = torch.from_numpy(np.array(wanted, np.float32).reshape(len(wanted), num_items + 1))  # [P, V + 1]

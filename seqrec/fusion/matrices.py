@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse
 
 from seqrec.data.sequences import Sequences
+from seqrec.data.similarity import item_cf_iuf
 from seqrec.data.transitions import transition_counts
 
 Matrix = scipy.sparse.csr_array
@@ -14,15 +15,18 @@ SMOOTHING = 5.0  # added to the row sums of `conditional`
 
 
 class Counts:
-    """Transition counts T of the training set (as `method=markov` has them), and what is derived from them."""
+    """Transition counts T of the training set (as `method=markov` has them), and what is derived from them.
 
-    def __init__(self, train: Sequences, num_items: int, window: int, decay: float):
-        self.train, self.num_items, self.window = train, num_items, window
+    Of each row of a matrix only the `neighbours` largest entries are wanted.
+    """
+
+    def __init__(self, train: Sequences, num_items: int, window: int, decay: float, neighbours: int):
+        self.train, self.num_items, self.neighbours = train, num_items, neighbours
         self.transitions = transition_counts(train, num_items, window, decay)
 
-    def matrix(self, name: str, neighbours: int) -> Matrix:
-        """Return a registered matrix, each row cut to its `neighbours` largest entries."""
-        return strongest(MATRICES[name](self).astype(np.float32), neighbours)
+    def matrix(self, name: str) -> Matrix:
+        """Return a registered matrix, each row cut to its largest entries."""
+        return strongest(MATRICES[name](self).astype(np.float32), self.neighbours)
 
 
 def entry(function: Callable[[Counts], Matrix]) -> Callable[[Counts], Matrix]:
@@ -70,16 +74,8 @@ def conditional(counts: Counts) -> Matrix:
 @entry
 def same_users(counts: Counts) -> Matrix:
     """Cosine of the sets of users who had both items, weighted by 1 / log(1 + items of the user) (ItemCF-IUF)."""
-    row, item = counts.train.pairs()
-    shape = (len(counts.train), counts.num_items + 1)
-    users = scipy.sparse.coo_array((np.ones(len(row)), (row, item)), shape=shape).tocsr()
-    users.data[:] = 1  # a repeat counts once
-    weight = 1 / np.log1p(np.maximum(users.sum(1), 1))
-    pairs = (users.T @ scale(users, weight, np.ones(shape[1]))).tocoo()
-    other = pairs.row != pairs.col
-    both = scipy.sparse.coo_array((pairs.data[other], (pairs.row[other], pairs.col[other])), shape=pairs.shape).tocsr()
-    root = inverse_root(users.sum(0))
-    return scale(both, root, root)
+    item, other, value = item_cf_iuf(counts.train, counts.num_items).nearest(counts.neighbours)
+    return scipy.sparse.coo_array((value, (item, other)), shape=counts.transitions.shape).tocsr()
 
 
 def normalise(matrix: Matrix) -> Matrix:

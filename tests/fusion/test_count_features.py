@@ -1,6 +1,7 @@
 """Every matrix and feature of fusion against a literal loop."""
 
 import math
+import tracemalloc
 from collections import defaultdict
 
 import numpy as np
@@ -96,7 +97,7 @@ def features(names, **changes):
 
 @pytest.mark.parametrize("name", MATRICES)
 def test_a_matrix_is_its_definition(name, sequences_of):
-    matrix = MATRICES[name](Counts(sequences_of(ROWS), ITEMS, WINDOW, DECAY)).toarray()
+    matrix = MATRICES[name](Counts(sequences_of(ROWS), ITEMS, WINDOW, DECAY, ITEMS)).toarray()
     expected = np.zeros((ITEMS + 1, ITEMS + 1))
     for at, value in LITERAL[name]().items():
         expected[at] = value
@@ -133,9 +134,22 @@ def test_popularity_counts_the_training_set(sequences_of):
 
 
 def test_rows_are_cut_to_their_strongest_neighbours(sequences_of):
-    matrix = MATRICES["transitions"](Counts(sequences_of(ROWS), ITEMS, WINDOW, DECAY))
+    matrix = MATRICES["transitions"](Counts(sequences_of(ROWS), ITEMS, WINDOW, DECAY, ITEMS))
     cut, dense = strongest(matrix, 2).toarray(), matrix.toarray()
     for row, kept in zip(dense, cut, strict=True):
         order = sorted(range(len(row)), key=lambda column: (-row[column], column))[:2]
         assert kept.tolist() == [value if column in order else 0 for column, value in enumerate(row)]
     assert np.array_equal(strongest(matrix, 100).toarray(), dense)
+
+
+@pytest.mark.slow
+def test_users_of_the_same_items_need_no_square_of_memory(sequences_of):
+    """One user with many items has all pairs of them; only the neighbours of each item are kept at a time."""
+    items = 8000
+    made = FeatureSet(["same_users"], LIBRARY, WINDOW, DECAY, 5)
+    tracemalloc.start()
+    made.setup(sequences_of([list(range(1, items + 1)), [1, 2], [2, 3]]), items)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made.matrices["same_users"].nnz == 5 * items
+    assert peak < 12 * items * items  # what all pairs take in sparse rows, 4 bytes an index and 8 a value
