@@ -29,6 +29,10 @@ CASES = {
         "trainer.sparse=true",
         "trainer.checkpoint_minutes=0",
     ),
+    "two processes": (
+        *("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"),
+        *("backbone.dropout=.5", "trainer.checkpoint_minutes=0"),
+    ),
     "recurrent, with negatives": ("backbone=gru4rec", "loss=bce", "trainer.clip=1.0"),
 }
 

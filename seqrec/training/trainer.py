@@ -1,4 +1,4 @@
-"""The training loop: one update rule, early stopping, exact resume (with several processes: of everything but dropout)."""
+"""The training loop: one update rule, early stopping, exact resume."""
 
 import logging
 import time
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from seqrec.training.schedules import SCHEDULES
 from seqrec.utils.checkpoint import Checkpoints, random_state, restore_random_state
 from seqrec.utils.errors import UserError
 from seqrec.utils.gradients import clip
+from seqrec.utils.processes import average_gradients
 
 log = logging.getLogger("seqrec")
 SMALLEST_LR_SCALE = 0.01  # plateaus lower the learning rate to no less than this fraction
@@ -149,7 +149,7 @@ class Trainer:
             self.optimizers[name].zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         for name in names:
-            self._average_over_processes(self.parameters[name])
+            average_gradients(self.fabric, self.parameters[name])
             if self.clips[name] is not None:
                 clip(self.parameters[name], self.clips[name])
             self.optimizers[name].step()
@@ -179,7 +179,8 @@ class Trainer:
                 if self._out_of_time():
                     state.stopped = f"trainer.max_minutes={self.max_minutes} reached"
                     break
-                if time.monotonic() - self.saved > 60 * self.checkpoint_minutes and state.step < len(self.loader):
+                due = time.monotonic() - self.saved > 60 * self.checkpoint_minutes
+                if self._first_decides(due) and state.step < len(self.loader):
                     self._save_last()
         seconds = time.monotonic() - began
         rates = {"targets_per_second": round(state.targets / seconds), "train_seconds": round(seconds, 3)}
@@ -211,6 +212,7 @@ class Trainer:
 
     def _save_last(self) -> None:
         self.saved = time.monotonic()
+        others = [self.fabric.broadcast(random_state(), src=rank) for rank in range(1, self.fabric.world_size)]
         self._save(
             "last.pt",
             {
@@ -219,6 +221,7 @@ class Trainer:
                 "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
                 "schedulers": {name: scheduler.state_dict() for name, scheduler in self.schedulers.items()},
                 "random": random_state(),
+                **({"random_of_others": others} if others else {}),
             },
         )
 
@@ -233,7 +236,11 @@ class Trainer:
         if self.max_minutes is None:
             return False
         over = self.state.seconds > 60 * self.max_minutes
-        return self.fabric.broadcast(over) if self.fabric.world_size > 1 else over  # all processes stop at one step
+        return self._first_decides(over)
+
+    def _first_decides(self, decision: bool) -> bool:
+        """Return the decision of the first process, so that all do the same at the same step."""
+        return self.fabric.broadcast(decision) if self.fabric.world_size > 1 else decision
 
     def _resume(self, saved: dict) -> None:
         self.state = State(**saved["state"])
@@ -246,7 +253,8 @@ class Trainer:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(saved["optimizers"][name])
             self.schedulers[name].load_state_dict(saved["schedulers"][name])
-        restore_random_state(saved["random"])
+        rank = self.fabric.global_rank
+        restore_random_state(saved["random_of_others"][rank - 1] if rank else saved["random"])
         self.record(self.state.history)
 
     def _mend_best(self, weights: dict[str, Tensor]) -> None:
@@ -274,22 +282,3 @@ class Trainer:
                 "warning: the best weights so far are lost; the best epoch is one from epoch %d on", state.epoch + 1
             )
             state.best = None
-
-    def _average_over_processes(self, parameters: list[torch.nn.Parameter]) -> None:
-        if self.fabric.world_size > 1:
-            for parameter in parameters:
-                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                average = self._average_rows if gradient.is_sparse else self.fabric.all_reduce
-                parameter.grad = average(gradient)
-
-    def _average_rows(self, gradient: Tensor) -> Tensor:
-        """Return the mean of a sparse gradient over the processes, each of which has its own rows."""
-        gradient = gradient.coalesce()
-        rows, values = gradient.indices()[0], gradient.values()
-        most = int(self.fabric.all_reduce(torch.tensor(len(rows), device=rows.device), reduce_op="max"))
-        fill = most - len(rows)  # padded with zeros for row 0, since all processes must send as much
-        rows, values = (
-            self.fabric.all_gather(part) for part in (F.pad(rows, (0, fill)), F.pad(values, (0, 0, 0, fill)))
-        )
-        index, values = rows.flatten()[None], values.flatten(0, 1) / self.fabric.world_size
-        return torch.sparse_coo_tensor(index, values, gradient.shape, check_invariants=False).coalesce()
