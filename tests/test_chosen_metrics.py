@@ -124,6 +124,7 @@ def test_the_commands_read_a_run_of_chosen_metrics(folder, tmp_path):
     assert "per user" in refused.stderr
 
 
+@pytest.mark.slow
 def test_the_report_has_runs_from_before_the_key_in_the_row_of_later_ones(tmp_path):
     for seed in (1, 2):
         train.job(configure(*SMALL, f"seed={seed}", "dataset.seed=1"), tmp_path / "runs" / str(seed))

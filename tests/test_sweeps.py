@@ -104,6 +104,7 @@ def test_a_killed_job_is_named_the_others_go_on_and_the_same_command_completes_i
         assert output.count("complete already") == 2
 
 
+@pytest.mark.slow
 def test_a_job_without_a_path_is_refused_and_the_others_go_on(tmp_path):
     job = start(tmp_path, "method=popularity", "dataset.name=a,b/c,d")
     output, errors = job.communicate()

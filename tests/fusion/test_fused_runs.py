@@ -247,6 +247,7 @@ def test_runs_of_something_else_are_refused(folder, alone, overrides, key):
         run(folder, "method=counts", "fusion=runs", f"fusion.runs=[{alone}]", *overrides)
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_fit_ends_with_the_same_metrics(tmp_path, folder, fused):
     code = (
         "import os, signal, sys; import seqrec.fusion.fusion as f; "
