@@ -17,6 +17,7 @@ import bad_data_files
 import bad_values
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -64,7 +65,8 @@ def answer(monkeypatch, capsys):
         assert guard(entry) == 1
         return capsys.readouterr().err
 
-    return call
+    yield call
+    HydraConfig.instance().cfg = None  # a job of a later test would take its overrides for its own
 
 
 def check(message, named):
