@@ -145,9 +145,9 @@ def test_a_million_interactions_take_less_than_two_seconds(dataset_of, name):
         item_ids=np.arange(20_001),
     )
     split = LeaveOneOut()(data)
-    began = time.perf_counter()
+    began = time.process_time()
     _, record = noise(operators=[name], ratio=0.3)(data, split)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     print(f"\n{name}: {split.train.lengths.sum():,} interactions, {record['realised'][name]:,} hit, {seconds:.2f} s")
     assert seconds < 2
 
