@@ -1,4 +1,4 @@
-"""Malformed input and the exact words it meets."""
+"""Raw data that never end, grow out of proportion or are no regular file: refused at once."""
 
 import gzip
 import io
@@ -7,6 +7,7 @@ import zipfile
 
 import pandas as pd
 import pytest
+from raw_setting import load
 
 from seqrec.data import parquet, raw
 from seqrec.data.source import FileDataset
@@ -14,14 +15,6 @@ from seqrec.utils.errors import UserError
 
 TABLE = {"reader": "table", "user_column": "uid", "item_column": "iid"}
 REVIEW = b'{"reviewerID": "A", "asin": "x", "overall": 5.0, "unixReviewTime": 10}\n'
-
-
-def load(tmp_path, content, **options):
-    path = tmp_path / "raw"
-    path.write_bytes(content)
-    return FileDataset(**{"name": "own", "reader": "sequence", "path": str(path)} | options).load(
-        tmp_path, tmp_path / "cache"
-    )
 
 
 def test_folder_without_files(tmp_path):

@@ -8,18 +8,10 @@ import pytest
 from bad_data_files import TABLE
 from job_setting import configure
 from odd_data_files import FILES
+from raw_setting import load
 
 from seqrec.commands import train
 from seqrec.data import delimited
-from seqrec.data.source import FileDataset
-
-
-def load(tmp_path, content, **options):
-    path = tmp_path / "raw"
-    path.write_bytes(content)
-    return FileDataset(**{"name": "own", "reader": "sequence", "path": str(path)} | options).load(
-        tmp_path, tmp_path / "cache"
-    )
 
 
 def histories(dataset):
