@@ -129,9 +129,8 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.strerror}: free some space, or take another output_dir"
-    if isinstance(error, ValueError) and str(error).startswith(
-        "Config group override must be"
-    ):  # Hydra does not say which
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
+        # Hydra does not say which
         groups = [override for override in overrides if (conf_folder() / override.partition("=")[0]).is_dir()]
         return f"{' '.join(groups)}: a group takes the name of a choice, as in method=plain; --help lists them"
     if isinstance(error, ValueError) and str(error) == "embedded null byte":

@@ -39,16 +39,8 @@ class Dataset:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        arrays = (
-            self.items,
-            self.offsets,
-            self.user_ids,
-            self.item_ids,
-            self.times,
-            self.noise,
-            *self.attributes.values(),
-        )
-        return sum(array.nbytes for array in arrays if array is not None)
+        own = (self.items, self.offsets, self.user_ids, self.item_ids, self.times, self.noise)
+        return sum(array.nbytes for array in (*own, *self.attributes.values()) if array is not None)
 
     def users_of(self, ids: list[str]) -> np.ndarray:
         """Return the users 0..U-1 that have these ids, [R]; raises UserError for an unknown id."""

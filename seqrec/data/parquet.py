@@ -12,10 +12,8 @@ from seqrec.data.raw import RawFile, progress
 from seqrec.utils.errors import UserError
 
 PARQUET = b"PAR1"
-FEW_ROWS, ROWS_A_BYTE = (
-    2**26,
-    4,
-)  # rows that are always allowed, and rows per byte: real ids take more than two bits
+# Rows that are always allowed, and rows per byte: real ids take more than two bits.
+FEW_ROWS, ROWS_A_BYTE = 2**26, 4
 AT_ONCE = 2**20  # rows
 
 

@@ -9,7 +9,7 @@ from seqrec.report.committed import METRICS, Results
 from seqrec.report.tables import markdown
 
 BY = "valid NDCG@10"  # chooses among the settings of a combination, and nothing else
-PROTOCOL = ("split", "eval", "dataset.")  # arguments that change the question
+PROTOCOL = ("split", "eval", "dataset.")  # arguments that change data, split or evaluation
 BOARD = ["dataset", "data_sha256", "protocol", "noise", "noise_setting", "ratio"]
 COMBINATION = ["method", "backbone", "loss"]
 

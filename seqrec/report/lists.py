@@ -51,7 +51,7 @@ class Listed(Run):
 def read_lists(files: list[str], reference: Run, metrics: list[str], data_dir: str | None) -> list[Listed]:
     """Return a row's content for each FILE or NAME=FILE; without a name it is that of the file.
 
-    Raises UserError where a file does not answer the questions of `reference`: see docs/report.md.
+    Raises UserError where the users, targets or items of a file are not those of `reference`: see docs/report.md.
     """
     dataset, split, order = split_of(reference, data_dir)
     test = split.test.take(order)

@@ -11,6 +11,7 @@ from torch import nn
 
 from seqrec.data.split import EvalSplit
 from seqrec.evaluation.evaluator import Evaluator
+from seqrec.losses import CrossEntropy
 from seqrec.training.trainer import Trainer
 
 PROBE = 7  # values of the parameter that an optimiser is tried on
@@ -25,9 +26,7 @@ class Memory:
     parameters: int
     gradients: int
     optimizer: int
-    logits: (
-        int  # of a chunk of the loss with the gradient of the table, or of a chunk of the ranking, whichever is larger
-    )
+    logits: int  # of a chunk of the loss with the table's gradient, or of a chunk of the ranking, whichever is larger
     data: int
 
     @property
@@ -44,7 +43,7 @@ def memory(trainer: Trainer, evaluator: Evaluator, data: int) -> Memory:
     }  # their gradients are those of a batch's rows
     parameters = list(method.parameters())
     logits = evaluator.users_at_once * row
-    if hasattr(method.loss, "chunk"):  # the full softmax
+    if isinstance(method.loss, CrossEntropy):
         logits = max(logits, method.loss.chunk * row + _bytes(method.items.weight))
     return Memory(
         sum(map(_bytes, parameters)),
@@ -124,7 +123,7 @@ def estimate(
     device: torch.device,
 ) -> Iterator[str]:
     """Yield lines on memory and time, and on what would help; without a trainer on the ranking alone. Changes the weights."""
-    full_softmax = trainer is not None and hasattr(trainer.method.loss, "chunk") and evaluator.num_items >= MANY_ITEMS
+    full_softmax = trainer is not None and trainer.method.loss.whole_table and evaluator.num_items >= MANY_ITEMS
     if trainer is not None:
         trainer.method.on_start()
         trainer.begin_stage()
