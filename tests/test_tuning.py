@@ -163,6 +163,19 @@ def test_the_best_trial_goes_on_to_the_test_under_the_name_of_the_plain_command(
     assert json.loads((folder.parent / "study.json").read_text())["runs"] == [final.name]
 
 
+def test_the_choice_is_the_highest_validation_metric_and_of_equal_ones_the_first(trial, monkeypatch):
+    folder = trial(0).parent
+    monkeypatch.setattr(choice.RunDir, "take", lambda *_: None)
+    low = study.read_trial(folder / "trial-000")["value"]
+    for number, curve in ((1, [low + 0.1, low + 0.3]), (2, [low + 0.3]), (3, [low + 0.2])):
+        made_up(folder, number, curve)
+        (folder / f"trial-{number:03d}" / "config.yaml").write_text((folder / "trial-000" / "config.yaml").read_text())
+        values = study.read_trial(folder / f"trial-{number:03d}") | {"values": {"dim": 8 * number}}
+        (folder / f"trial-{number:03d}" / "trial.json").write_text(json.dumps(values))
+    choice.choose(folder, ["-m"], ["tune=plain", "tune.trial=0"])
+    assert json.loads((folder / "study.json").read_text())["best"] == 1
+
+
 def test_a_bad_trial_is_ended_early_and_keeps_no_weights(trial):
     folder = trial(0, "trainer.max_epochs=3").parent
     made_up(folder, 1, [0.9, 0.91, 0.92])

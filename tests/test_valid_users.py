@@ -9,6 +9,7 @@ from job_setting import SHORT, SMALL, configure
 from seqrec import build
 from seqrec.commands import evaluate, train
 from seqrec.config import config_hash
+from seqrec.data.split import LeaveOneOut
 
 
 def job(folder, *overrides):
@@ -32,6 +33,22 @@ def test_the_subset_decides_validation_alone_and_is_the_same_for_every_seed(tmp_
     evaluate.main([str(tmp_path / "some"), "--part", "valid"])
     shown = dict(map(str.split, capsys.readouterr().out.splitlines()))
     assert float(shown["NDCG@10"]) == pytest.approx(some["metrics"]["valid"]["NDCG@10"], abs=1e-6)
+
+
+def test_users_are_drawn_by_their_own_ids(dataset_of):
+    rows = [[1 + (user + step) % 9 for step in range(4)] for user in range(60)]
+    data, backwards = dataset_of(rows), dataset_of(rows[::-1])
+    ids = data.user_ids
+
+    def chosen(dataset, ids, count):
+        return set(ids[LeaveOneOut()(dataset).with_valid_users(count, ids).valid.user].tolist())
+
+    some, more = (chosen(data, ids, count) for count in (15, 30))
+    assert (len(some), len(more)) == (15, 30)
+    assert some < more  # nested
+    assert chosen(backwards, ids[::-1], 15) == some  # whatever the order of users
+    assert some != set(ids[:15].tolist())
+    assert chosen(data, ids, 60) == chosen(data, ids, 61) == set(ids.tolist())
 
 
 def test_fusion_fits_on_the_subset(tmp_path):

@@ -134,3 +134,15 @@ def test_groups_have_the_weights_of_all_where_they_have_no_users_and_their_own_w
         assert (found - truth).abs().max() < 0.5 * (of_all - truth).abs().max()
     assert torch.equal(weights[2], of_all)
     assert torch.equal(fit_groups([groups[0]], torch.zeros(4))[0], fit(lambda: groups[0], torch.zeros(4)))
+
+
+def test_a_group_of_few_users_stays_near_the_weights_of_all():
+    """The prior of a group is the fit of all users, not what the fit began with."""
+    many = planted(torch.tensor([0.7, -0.5, 1.2, 0.3]).double())[0]
+    few = planted(torch.tensor([0.2, 0.4, 0.1, 1.0]).double(), rows=20)[0]
+    start = torch.tensor([1.0, 0, 0, 0]).double()
+    of_all = fit(lambda: [many, few], start)
+    weights = fit_groups([[many], [few]], start)
+    expected = torch.stack([fit(lambda chunk=chunk: [chunk], of_all, of_all) for chunk in (many, few)])
+    assert weights.numpy() == pytest.approx(expected.numpy(), abs=1e-3)
+    assert (weights[1] - of_all).abs().max() < 0.5 * (of_all - start).abs().max()

@@ -1,5 +1,7 @@
 """Irl4Rec whose confounder scores by the attributes of items, and the weight of independence relative to the loss."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -107,6 +109,17 @@ def test_the_probe_finds_what_is_there_and_nothing_else(script):
     assert found > 0.95
     assert 0.25 < chance < 0.45
     assert abs(probe(noise, label)[0] - chance) < 0.1
+
+
+def test_the_probe_labels_a_user_by_the_most_frequent_value_of_the_history(script, monkeypatch):
+    value = torch.tensor([0, 1, 1, 2, 2, 3])  # of items 0 (padding) to 5
+    seq = torch.tensor([[0, 1, 2, 3], [3, 4, 1, 5], [5, 5, 1, 3], [0, 0, 0, 4]])
+    module = script("attribute_probe")
+    labels = []
+    monkeypatch.setattr(module, "accuracy", lambda _, label: labels.append(label.tolist()))
+    items = SimpleNamespace(weight=torch.zeros(6, 2))
+    module.probes(SimpleNamespace(encode=lambda seq: torch.zeros(*seq.shape, 2), items=items), [seq], value)
+    assert labels == [[0, 1, 2, 1], [0, 0, 1, 1, 2]]  # numbered from 0
 
 
 @pytest.mark.parametrize("loss", ["bpr", "sampled_softmax"])

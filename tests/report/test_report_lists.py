@@ -174,3 +174,11 @@ def test_a_row_of_the_report_with_tests_against_ours(finished, recommended, tmp_
         -float(tests["popularity", "plain"]["mean difference"])
     )
     assert "MRR" in (Path("out") / "index.html").read_text()
+
+
+def test_a_metric_of_more_items_than_the_lists_have_is_not_given(recommended, reference, tmp_path):
+    short = recommended[recommended["rank"] <= 7]
+    short.to_csv(tmp_path / "seven.csv", index=False)
+    (row,) = read_lists([str(tmp_path / "seven.csv")], reference, METRICS, None)
+    assert row.cannot == ["NDCG@10", "MRR"]
+    assert set(row.test) == {"HR@5"}
