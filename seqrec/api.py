@@ -39,7 +39,7 @@ def run(overrides: Sequence[str] = (), directory: str | Path | None = None) -> R
     try:
         config = compose_config(list(overrides), return_hydra_config=True)
         folder = Path(config.hydra.run.dir if directory is None else directory)
-        if config.dry_run or config.trainer.devices != 1:
+        if config.dry_run or (config.trainer.devices, config.trainer.num_nodes) != (1, 1):
             raise UserError("dry_run=true and trainer.devices other than 1 work on the command line only")
         hydra_config.set_config(config)  # the manifest keeps the overrides
         job(config, folder)

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seqrec.utils import hydra_node
 from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.first_process import is_first, is_first_of_machine
 from seqrec.utils.trust import take_flag
 
 log = logging.getLogger("seqrec")
@@ -49,7 +50,7 @@ def compose_config(overrides: list[str], **options: bool) -> DictConfig:
 def set_up_logging() -> None:
     """Print the package's log lines on standard output, unformatted; of several processes only the first one logs."""
     log.handlers = [logging.StreamHandler(sys.stdout)]
-    log.setLevel(logging.INFO if int(os.environ.get("LOCAL_RANK", 0)) == 0 else logging.ERROR)
+    log.setLevel(logging.INFO if is_first() else logging.ERROR)
     log.propagate = False
 
 
@@ -108,9 +109,15 @@ def guarded(entry: Callable[[], None], interrupted: str = "interrupted") -> int:
         message = explain(error, sys.argv[1:])
         if message is None or "SEQREC_SHORT_ERROR" not in os.environ:
             raise error from None
-        print(f"error: {message}", file=sys.stderr)
+        if is_first_of_machine() or _connected():
+            print(f"error: {message}", file=sys.stderr)
         return 1
     return 0
+
+
+def _connected() -> bool:
+    """Return whether the processes of a run have found one another; before that, those of one machine fail alike."""
+    return "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
 
 
 def explain(error: Exception, overrides: list[str]) -> str | None:

@@ -1,7 +1,7 @@
 """One experiment from data to a complete run directory."""
 
 import logging
-import os
+import math
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -29,6 +29,7 @@ from seqrec.training.estimate import estimate
 from seqrec.training.progress import validation_metrics
 from seqrec.training.trainer import State
 from seqrec.utils.errors import UserError
+from seqrec.utils.first_process import is_first
 from seqrec.utils.instantiate import locate
 from seqrec.utils.keyed_random import user_keys
 
@@ -100,8 +101,8 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
     if trained and not base.complete:
         log.info("first the run without fusion, in %s", base.path)
         complete(alone, base)
-    if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # the first process fuses
-        return base.metrics()["valid"][config.trainer.monitor]
+    if not is_first():  # the first process fuses, and may still be writing the base
+        return math.nan
 
     experiment = build(one_device(config))
     device = experiment.fabric.device
@@ -133,7 +134,7 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
 
 def complete(config: DictConfig, run_dir: RunDir) -> None:
     """Run the experiment in a directory of its own, from its last checkpoint, unless it is complete there."""
-    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+    if not is_first():
         run_alone(config, run_dir)
         return
     with run_dir.lock():

@@ -53,9 +53,9 @@ def build(config: DictConfig) -> Experiment:
     """Load the data and build the method; raises UserError for what the user can fix."""
     values = OmegaConf.to_container(config, resolve=True)
     trainer = values["trainer"]
-    if trainer["threads"] is not None:
-        torch.set_num_threads(trainer["threads"])
     fabric = make_fabric(trainer, locate(values["method"]["_target_"]).trained)
+    if trainer["threads"] is not None:  # launching sets a number of its own
+        torch.set_num_threads(trainer["threads"])
     dataset = make(values["dataset"], "dataset", name=values["dataset"]["name"]).load(
         values["data_dir"], values["cache_dir"]
     )
@@ -114,7 +114,7 @@ def make_fabric(trainer: dict, trained: bool) -> Fabric:
     try:
         fabric = Fabric(
             accelerator=accelerator,
-            **{key: trainer[key] for key in ("devices", "strategy", "precision")},
+            **{key: trainer[key] for key in ("devices", "num_nodes", "strategy", "precision")},
         )
     except (RuntimeError, ValueError) as error:
         named = f"trainer.accelerator={accelerator} trainer.devices={trainer['devices']} trainer.strategy={trainer['strategy']}"
@@ -132,7 +132,7 @@ def tune_on_validation(experiment: Experiment) -> str:
 def one_device(config: DictConfig) -> DictConfig:
     """Return the configuration for a single process."""
     alone = config.copy()
-    alone.trainer.update(devices=1, strategy="auto")
+    alone.trainer.update(devices=1, num_nodes=1, strategy="auto")
     return alone
 
 
@@ -166,7 +166,7 @@ def make_trainer(experiment: Experiment, folder: Path, record) -> Trainer:
         lambda: fabric.broadcast(experiment.validate()),  # the last bits of a mean may depend on the processor
         record,
         open_checkpoints(experiment, folder),
-        Progress(values["progress"], values["monitor"]),
+        Progress(values["progress"] if fabric.is_global_zero else False, values["monitor"]),
         optimizer,
         **{key: values[key] for key in settings},
     )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from omegaconf import DictConfig, OmegaConf
 
 from seqrec.loggers.base import make_loggers
@@ -38,8 +39,22 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
     optimizer = make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
     if reason := config.trainer.sparse is True and loss is not None and why_dense(loss, optimizer):
         raise UserError(f"trainer.sparse=true: {reason}")
-    if multirun and config.trainer.devices != 1:
+    if multirun and (config.trainer.devices, config.trainer.num_nodes) != (1, 1):
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
+    refuse_other_processes(config.trainer.devices, config.trainer.num_nodes)
+
+
+def refuse_other_processes(devices: int | str, num_nodes: int) -> None:
+    """Raise UserError if torchrun or Slurm has started this process, and not as many as there are devices."""
+    launcher = next((kind for kind in (TorchElasticEnvironment, SLURMEnvironment) if kind.detect()), None)
+    if launcher is None or devices == "auto":
+        return
+    started, name = launcher().world_size(), "torchrun" if launcher is TorchElasticEnvironment else "Slurm"
+    if started != devices * num_nodes:
+        raise UserError(
+            f"trainer.devices={devices} trainer.num_nodes={num_nodes}: devices x nodes is {devices * num_nodes}, "
+            f"but {name} started {started} processes; set both to what it was given"
+        )
 
 
 def refuse_fusion(config: DictConfig, method: type) -> None:

@@ -22,6 +22,7 @@ from seqrec.runs.summary import results_table
 from seqrec.tuning.choice import choices
 from seqrec.tuning.study import TRIAL, is_trial, trial_path
 from seqrec.tuning.trial import run_trial
+from seqrec.utils.first_process import is_first
 
 log = logging.getLogger("seqrec")
 REFUSED = ".refused"  # stands for the path of a job that has none
@@ -121,7 +122,7 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         dry_run(config)
         remove_if_empty(run_dir.path)
         return None
-    if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # a further process of a data-parallel run: the first one writes
+    if not is_first():  # a further process of a data-parallel run: the first one writes
         return run(config, run_dir)
     with run_dir.lock(patience=5 if multirun else 0):  # a killed sweep takes its jobs along, but not at once
         if config.force:

@@ -55,6 +55,7 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "trainer.sparse": (lambda v: v == "auto" or isinstance(v, bool), "auto, true or false"),
     "trainer.prefixes": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.devices": (lambda v: v == "auto" or _positive(v), "auto or a whole number above 0"),
+    "trainer.num_nodes": (_positive, "a whole number above 0"),
     "trainer.threads": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
     "trainer.precision": (lambda v: v in ("32-true", "bf16-mixed"), "32-true or bf16-mixed"),
     "loss.negatives": (_positive, "a whole number above 0"),

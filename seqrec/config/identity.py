@@ -35,6 +35,7 @@ YOUNGER_KEYS = {
     "method.relative": False,
     "method.gap_weight": 0.0,
     "trainer.devices": 1,  # with more devices each process contrasts only its shard of a batch
+    "trainer.num_nodes": 1,
 }
 # Keys that say where and how a run is done, not what comes out of it.
 NOT_HASHED = (
