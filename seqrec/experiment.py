@@ -105,6 +105,7 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
         return math.nan
 
     experiment = build(one_device(config))
+    experiment.config = config  # whose hash the directory and its checkpoints have
     device = experiment.fabric.device
     describe(experiment)
     start = begin(experiment, run_dir)
