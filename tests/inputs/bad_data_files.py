@@ -80,6 +80,12 @@ FILES = {
     "item blank": (b"a, ,5,1\n", {"reader": "amazon_csv"}, "line 1", "'item'"),
     "table: date after numbers": (b"uid,iid,when\na,b,5\na,b,2014-07-18\n", TIMED, "line 3", "'2014-07-18'"),
     "table: number after dates": (b"uid,iid,when\na,b,2014-07-18\na,b,later\n", TIMED, "line 3", "'later'"),
+    "table: no time of the format": (
+        b"uid,iid,when\na,b,07/18/2014\na,b,2014-07-18\n",
+        TIMED | {"time_format": "%m/%d/%Y"},
+        "line 3",
+        "'2014-07-18'",
+    ),
     "table: no user_column": (b"uid,iid\na,b\n", {"reader": "table"}, "dataset.user_column"),
     "table: missing column": (
         b"uid;iid;time\na;b;1\n",
@@ -116,6 +122,12 @@ FILES = {
         {"reader": "amazon_json"},
         "line 2",
         "10",
+    ),
+    "JSON: no time of the format": (
+        b'{"u": 1, "i": 2, "t": "2014-07-18"}\n',
+        {"reader": "json", "user_column": "u", "item_column": "i", "time_column": "t", "time_format": "%d.%m.%Y"},
+        "line 1",
+        "'2014-07-18'",
     ),
     "JSON: deeper than any parser goes": (b"[" * 100_000 + b"\n", {"reader": "amazon_json"}, "line 1"),
     "Python that is no literal": (
@@ -175,6 +187,15 @@ OPTIONS = {
     "no such encoding": (b"1 2\n", {"encoding": "utf-9"}, "dataset.encoding=utf-9"),
     "an encoding of bytes": (b"1 2\n", {"encoding": "hex"}, "dataset.encoding=hex"),
     "keep that is no mapping": (b"1 2\n", {"reader": "table", "keep": "view"}, "dataset.keep=view"),
+    "time_format without a field": (
+        b"uid,iid,when\na,b,1\n",
+        TIMED | {"time_format": "day"},
+        "dataset.time_format=day",
+    ),
+    "time_unit of no length": (b"uid,iid,when\na,b,1\n", TIMED | {"time_unit": "hours"}, "dataset.time_unit=hours"),
+    "session_minutes of text": (b"1 2\n", {"session_minutes": "half"}, "dataset.session_minutes=half"),
+    "sessions without times": (b"1 2\n", {"session_minutes": 30}, "dataset.session_minutes=30"),
+    "drop_repeats of text": (b"1 2\n", {"drop_repeats": "no"}, "dataset.drop_repeats=no"),
     "k_core of text": (b"1 2\n", {"k_core": "five"}, "dataset.k_core=five"),
     "k_core below 1": (b"1 2\n", {"k_core": 0}, "dataset.k_core=0"),
     "min_rating of text": (b"1 2\n", {"min_rating": "4"}, "dataset.min_rating=4"),
