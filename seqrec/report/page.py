@@ -47,7 +47,7 @@ def page(
     for anchor, pictures in sheets.items():
         if pictures:
             title, note = SHEETS[anchor]
-            sections.append((anchor, title, f'<p class="note">{note}</p>{"".join(map(_picture, pictures))}'))
+            sections.append((anchor, title, f'<p class="note">{note}</p>{_pictures(pictures, title)}'))
     links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in sections)
     body = "".join(f'<section id="{a}"><h2>{escape(t)}</h2>{content}</section>' for a, t, content in sections)
     heading = escape(f"Robustness on {report.runs[0].names['dataset']}")
@@ -98,20 +98,20 @@ def _noise(table: Table, grids: list[Grid], curves: list[str]) -> str:
     parts = [_main_table(table), f'<p class="note">{escape(legend(table))}</p>']
     if curves:
         parts.append(
-            f'<h3>Curves</h3>{_legend_of_rows(table)}<div class="charts">{"".join(map(_picture, curves))}</div>'
+            f'<h3>Curves</h3>{_legend_of_rows(table)}<div class="charts">{_pictures(curves, "Curves")}</div>'
         )
         parts.append('<p class="note">Bands: 95 % bootstrap over users of the average over seeds.</p>')
     return "".join([*parts, *(_grid(grid, heading=True) for grid in grids if len(grid.frame))])
 
 
-def _picture(svg: str) -> str:
-    return f"<figure>{inline(svg)}</figure>"
+def _pictures(svgs: list[str], title: str) -> str:
+    return "".join(f'<figure tabindex="0">{inline(svg, title)}</figure>' for svg in svgs)
 
 
 def _main_table(table: Table) -> str:
     names, cells = names_of(table), shown(table, _content)
-    top = f'<th colspan="{len(names.columns)}"></th>' + "".join(
-        f'<th class="group first" colspan="{len(table.metrics)}">{escape(condition(table, ratio))}</th>'
+    top = f'<td colspan="{len(names.columns)}"></td>' + "".join(
+        f'<th class="group first" scope="colgroup" colspan="{len(table.metrics)}">{escape(condition(table, ratio))}</th>'
         for ratio in table.ratios
     )
     line = "".join(f'<th class="text">{name}</th>' for name in names)
