@@ -122,7 +122,10 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
     if isinstance(error, ConfigCompositionException):
         return _unknown_key(str(error), overrides)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: {error.message.splitlines()[0]}"
+        key = error.override.partition("=")[0]
+        return (
+            f"{error.override}: {error.message.splitlines()[0]}\nQuotes of its own make a value a text: \"{key}='...'\""
+        )
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
     if isinstance(error, OSError) and error.filename is not None:

@@ -172,7 +172,7 @@ def _problem(row: list[str], layout: Layout) -> str | None:
         return None
     moment = fields[layout.time]
     if layout.dates and not is_date(moment):
-        return f"{layout.time} '{moment}' is no date like 2014-07-18 09:30:00 (nor are all of them numbers)"
+        return f"{layout.time} '{moment}' is no ISO 8601 date like 2014-07-18 09:30:00 (nor are all of them numbers)"
     if not layout.dates and not is_number(moment):
         return f"{layout.time} '{moment}' is not a finite number"
     return None

@@ -97,9 +97,7 @@ def _flags(report: Report, notes: list[str]) -> str:
 def _noise(table: Table, grids: list[Grid], curves: list[str]) -> str:
     parts = [_main_table(table), f'<p class="note">{escape(legend(table))}</p>']
     if curves:
-        parts.append(
-            f'<h3>Curves</h3>{_legend_of_rows(table)}<div class="charts">{_pictures(curves, "Curves")}</div>'
-        )
+        parts.append(f'<h3>Curves</h3>{_legend_of_rows(table)}<div class="charts">{_pictures(curves, "Curves")}</div>')
         parts.append('<p class="note">Bands: 95 % bootstrap over users of the average over seeds.</p>')
     return "".join([*parts, *(_grid(grid, heading=True) for grid in grids if len(grid.frame))])
 

@@ -17,7 +17,8 @@ a:hover{text-decoration:underline}
 .card{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:14px 18px;margin:12px 0}
 .facts{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:3px 18px;margin:0;font-size:14px}.facts dt{color:var(--soft)}
 .facts dd{margin:0;overflow-wrap:anywhere}.flags{background:var(--warn-bg);border-color:var(--warn-rule);color:var(--warn-ink)}
-.flags h2{margin:0;padding:0;font-size:16px}.flags ul{margin:6px 0 0;padding-left:20px}.flags li{overflow-wrap:anywhere;white-space:pre-line}
+.flags h2{margin:0;padding:0;font-size:16px}
+.flags ul{margin:6px 0 0;padding-left:20px}.flags li{overflow-wrap:anywhere;white-space:pre-line}
 .scroll{overflow-x:auto;border:1px solid var(--rule);border-radius:10px;background:var(--card);margin:8px 0}
 table{border-collapse:separate;border-spacing:0;font-size:13px;font-variant-numeric:tabular-nums;min-width:100%}
 th,td{padding:6px 11px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--rule)}

@@ -1,7 +1,8 @@
 """The page in a browser: drawn, sorted, read in the dark, on a telephone and without a mouse."""
 
 import re
-import shutil
+import runpy
+from pathlib import Path
 
 import pytest
 
@@ -9,14 +10,14 @@ from seqrec.report.write import report
 
 pytestmark = pytest.mark.slow
 ABSENT = "the browser tests need pip install -e '.[browser]' and Chromium"  # .ci/run looks for this line
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+PICTURES = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "pictures.py"))
 sync_api = pytest.importorskip("playwright.sync_api", reason=ABSENT)
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=ABSENT)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    program = next(filter(None, map(shutil.which, NAMES)), None)
+    program = PICTURES["chromium"]()
     if program is None:
         pytest.skip(ABSENT)
     with sync_api.sync_playwright() as playwright:
@@ -124,3 +125,12 @@ def test_the_keyboard_is_enough(show):
     page.keyboard.press("Enter")
     assert first_column(page.locator("table.main")) == ["cat", "plain", "popularity"]
     assert page.evaluate(focused) == "method"
+
+
+def test_the_pictures_of_the_documents_can_be_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["pictures.py", "--output", str(tmp_path)])
+    PICTURES["main"]()
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+    svg = (tmp_path / "terminal.svg").read_text()
+    assert "report/index.html" in svg
+    assert not re.search(r"url\(.?https?:", svg)
