@@ -138,6 +138,8 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
         return f"{' '.join(groups)}: a group takes the name of a choice, as in method=plain; --help lists them"
     if isinstance(error, ValueError) and str(error) == "embedded null byte":
         return "a name in the configuration, of which a path is made, holds a NUL character; take it out"
+    if isinstance(error, RuntimeError) and "slurm cluster" in str(error):
+        return "hydra/launcher=submitit_slurm: there is no srun here; start the sweep on a machine of a Slurm cluster"
     if isinstance(error, RuntimeError) and "Connection closed by peer" in str(error):
         return (
             "another process of this run has ended; if it does not say why, it was killed, perhaps for want of memory"
