@@ -214,7 +214,7 @@ def test_what_cannot_be_tuned_is_refused(tmp_path, overrides, message):
 
 def test_a_study_of_two_methods_is_refused(monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py"])
-    with pytest.raises(UserError, match="^tune=cat,plain: "):
+    with pytest.raises(UserError, match="tune=cat,plain: a study"):
         train.main(["-m", "tune=cat,plain"])
 
 

@@ -2,6 +2,8 @@
 
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,14 +12,14 @@ from seqrec.report.write import report
 
 pytestmark = pytest.mark.slow
 ABSENT = "the browser tests need pip install -e '.[browser]' and Chromium"  # .ci/run looks for this line
-PICTURES = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "pictures.py"))
+SCRIPT = Path(__file__).parents[2] / "scripts" / "pictures.py"
 sync_api = pytest.importorskip("playwright.sync_api", reason=ABSENT)
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=ABSENT)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    program = PICTURES["chromium"]()
+    program = runpy.run_path(str(SCRIPT))["chromium"]()
     if program is None:
         pytest.skip(ABSENT)
     with sync_api.sync_playwright() as playwright:
@@ -127,9 +129,8 @@ def test_the_keyboard_is_enough(show):
     assert page.evaluate(focused) == "method"
 
 
-def test_the_pictures_of_the_documents_can_be_made_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["pictures.py", "--output", str(tmp_path)])
-    PICTURES["main"]()
+def test_the_pictures_of_the_documents_can_be_made_again(browser, tmp_path):
+    subprocess.run([sys.executable, SCRIPT, "--output", tmp_path], check=True)
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
     svg = (tmp_path / "terminal.svg").read_text()
     assert "report/index.html" in svg
