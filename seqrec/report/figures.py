@@ -43,6 +43,7 @@ COLOURS = ("#0b63c4", "#cc3d54", "#14804f", "#8044b8", "#b86a00", "#007a86", "#8
 DASHES = ("-", "--", ":", "-.")
 VARIABLES = {SOFT: "--soft", RULE: "--rule", **{colour: f"--c{slot}" for slot, colour in enumerate(COLOURS)}}
 PANELS_ACROSS = 4
+LONGEST_BESIDE = 40  # letters of a label beside the curves; longer ones stand below
 CURVE = re.compile(r'<g id="(curve|band):([^"]*)">(.*?)(?=<g id=)', re.DOTALL)
 
 
@@ -60,7 +61,8 @@ class Series:
 def lines(series: list[Series], x_label: str, y_label: str, ratios: list[float], stem: Path | None) -> str:
     """Draw curves against the noise ratio, from 0 up; returns the SVG, and writes `stem`.png, .svg and .pdf if it is given."""
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(6.8, 3.6))
+        long = any(len(one.label) > LONGEST_BESIDE for one in series)
+        figure, axis = plt.subplots(figsize=(6.8, 3.6 + long * 0.18 * len(series)))
         for slot, one in enumerate(series):
             colour, dash = look(slot)
             axis.plot(one.x, one.y, dash, color=colour, marker="o", ms=3.5, label=one.label, gid=f"curve:{one.label}")
@@ -70,7 +72,7 @@ def lines(series: list[Series], x_label: str, y_label: str, ratios: list[float],
         axis.set(xlabel=x_label, ylabel=y_label, xticks=ratios)
         axis.set_ylim(bottom=0)
         if series:
-            figure.legend(loc="outside right upper")
+            figure.legend(loc="outside lower left" if long else "outside right upper")
         return save(figure, stem, {one.label: one for one in series})
 
 

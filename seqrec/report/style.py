@@ -36,8 +36,8 @@ figure{margin:0 0 12px;background:var(--card);border:1px solid var(--rule);borde
 .chart{height:auto;display:block}.charts .chart{width:100%;min-width:480px}
 @media (min-width:700px){.chart{max-width:100%}}.chart [id$=paper]{display:none}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin:8px 0;padding:0;list-style:none;font-size:13px}
-.legend button{all:unset;cursor:pointer;display:flex;align-items:center;gap:7px}
-.key line{stroke-width:3}.legend .off{opacity:.35}.hidden{display:none}
+.legend button{all:unset;cursor:pointer;overflow-wrap:anywhere;display:flex;align-items:center;gap:7px}
+.key{flex:none}.key line{stroke-width:3}.legend .off{opacity:.35}.hidden{display:none}
 """
 
 # A click on a column's name sorts its table: numbers from the highest, texts from A, again the other way; a cell without a value is last.
