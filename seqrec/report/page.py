@@ -122,7 +122,9 @@ def _main_table(table: Table) -> str:
             f'data-ratio="{ratio!r}" data-metric="{escape(metric)}"{cells.loc[label, (ratio, metric)]}</td>'
             for ratio, metric in cells
         )
-        rows.append(f"<tr><th>{first}</th>{''.join(f'<td class=text>{part}</td>' for part in others)}{row}</tr>")
+        rows.append(
+            f"<tr><th>{first}</th>{''.join(f'<td class={_width(part)}>{part}</td>' for part in others)}{row}</tr>"
+        )
     head = f"<thead><tr>{top}</tr><tr>{line}</tr></thead>"
     return f'<div class="scroll"><table class="main">{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
@@ -170,8 +172,12 @@ def _value(column: str, value: str | float) -> str:
     if column in ("row", "directory"):
         return f"<th>{shown}</th>"
     if isinstance(value, str):
-        return f'<td class="{"wide" if len(value) > 60 else "text"}">{shown}</td>'
+        return f"<td class={_width(value)}>{shown}</td>"
     return f'<td data-value="{value}">{shown}</td>'
+
+
+def _width(text: str) -> str:
+    return "wide" if len(text) > 60 else "text"
 
 
 def number(value: str | float, column: str = "") -> str:
