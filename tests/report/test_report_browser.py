@@ -38,7 +38,7 @@ def show(browser, address):
     """Function that opens the page; its complaints are an error at the end."""
     context, complaints = None, []
 
-    def opened(scheme="light", width=1280):
+    def opened(scheme="light", width=1280, address=address):
         nonlocal context
         context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
         page = context.new_page()
@@ -77,6 +77,16 @@ def test_the_page_is_legible(show, scheme, width):
     lines = colours(page, "figure path[style*='stroke-width: 0.9'], .curve > path", "stroke")
     assert len(lines) > 3  # the curves of three rows, and the mixture that the condition in the middle has
     assert all((max(line, paper) + 0.05) / (min(line, paper) + 0.05) > 3 for line in lines)
+
+
+def test_a_long_label_breaks_on_a_telephone(show, write_run, tmp_path):
+    for ratio in (0, 0.2):
+        noise = {"name": "insert", "ratio": ratio, "seed": 1} if ratio else {"name": "none"}
+        write_run(f"plain-{ratio}", {"noise": noise})
+        write_run(f"cat-{ratio}", {"noise": noise, "method.name": "cat", f"trainer.{'long' * 20}": "names" * 20})
+    page = show(width=390, address=report([tmp_path / "runs"], tmp_path, ["HR@10"], "HR@10", None, None).as_uri())
+    assert page.get_by_role("button", name="longlong").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 def test_every_curve_is_drawn_and_can_be_hidden(show):
