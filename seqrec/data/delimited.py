@@ -184,7 +184,7 @@ def _problem(row: list[str], layout: Layout) -> str | None:
         if layout.dates != ISO:
             return f"{layout.time} '{moment}' is not written like dataset.time_format='{layout.dates}'"
         return (
-            f"{layout.time} '{moment}' is no date like 2014-07-18 09:30:00 (nor are all of them numbers); "
+            f"{layout.time} '{moment}' is no ISO 8601 date like 2014-07-18 09:30:00 (nor are all of them numbers); "
             "dataset.time_format describes another way of writing it"
         )
     if not layout.dates and not is_number(moment):

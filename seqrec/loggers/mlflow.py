@@ -18,6 +18,7 @@ class MLflow(Logger):
         """Open the run `identity`, or make one; returns its id."""
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # versions from 3.7 ask for it
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 take minutes where there is no server
         from mlflow.entities import Metric, Param, RunStatus
         from mlflow.tracking import MlflowClient
 

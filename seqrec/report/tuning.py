@@ -60,8 +60,10 @@ def flags(report: Report, searched: list[Searched]) -> list[str]:
     budgets = spent(report, searched)
     if len(set(budgets.values())) < 2:
         return []
-    listed = ", ".join(f"{label} {count}" for label, count in budgets.items())
-    return [f"Unequal budgets: the settings of the rows were chosen among different numbers of trials: {listed}."]
+    lines = ["Unequal budgets: the settings of the rows were chosen among different numbers of trials."]
+    for count in sorted(set(budgets.values()), reverse=True):
+        lines.append(f"{count}: {'; '.join(label for label, trials in budgets.items() if trials == count)}")
+    return ["\n".join(lines)]
 
 
 def grid(searched: list[Searched]) -> Grid:
