@@ -79,13 +79,13 @@ def look(slot: int) -> tuple[str, str]:
     return COLOURS[slot % len(COLOURS)], DASHES[slot // len(COLOURS) % len(DASHES)]
 
 
-def curves(table: Table, metric: str, stem: Path) -> str:
+def curves(table: Table, metric: str, stem: Path | None) -> str:
     """Draw a metric against the ratio, with bootstrap bands over users, a curve per row; returns the SVG."""
     cells = table.cells.xs(metric, level="metric")
     series = [
         Series(row.label, list(found.index), *(found[name].tolist() for name in ("mean", "low", "high")))
-        for row in table.rows
-        for found in [cells.loc[row.label]]
+        for row in table.rows  # one without the metric keeps its place, and so the others their colours
+        for found in [cells[cells.index.get_level_values("row") == row.label].droplevel("row")]
     ]
     return lines(series, f"noise ratio ({table.label})", f"{metric} (test)", table.ratios, stem)
 
