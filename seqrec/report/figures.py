@@ -94,9 +94,9 @@ def of_ratios(results: Results, spec: dict) -> str:
     """Return the curves of a document's table of ratios as an SVG; settings with fewer than two ratios are left out."""
     series = []
     for row in spec["rows"]:
-        found = at_ratios(results, spec, row)["mean"].dropna()
+        found = {ratio: float(values.mean()) for ratio, values in at_ratios(results, spec, row).items() if len(values)}
         if len(found) > 1:
-            series.append(Series(row["label"], found.index.tolist(), found.tolist()))
+            series.append(Series(row["label"], list(found), list(found.values())))
     return lines(series, f"noise ratio ({spec['noise']})", f"{spec['metric']} (test)", spec["ratios"], None)
 
 
