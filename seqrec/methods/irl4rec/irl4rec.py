@@ -200,12 +200,17 @@ def risk_gap(losses: Tensor, newer: Tensor) -> Tensor:
 
 
 def dependence(t: Tensor, s: Tensor) -> Tensor:
-    """Return ||C||_F^2 / D^2 for the cross-correlation C of the columns of t and s, [n, D] each: 0 uncorrelated, 1 all equal."""
+    """Return ||C||_F^2 / D^2 for the cross-correlation C of the columns of t and s, [n, D] each: 0 uncorrelated, 1 all equal.
+
+    Computed in single precision also under autocast.
+    """
 
     def standardised(x: Tensor) -> Tensor:
+        x = x.float()
         return (x - x.mean(0)) * (x.var(0, unbiased=False) + 1e-12).rsqrt()
 
-    return (standardised(t).T @ standardised(s) / len(t)).square().mean()
+    with torch.autocast(t.device.type, enabled=False):
+        return (standardised(t).T @ standardised(s) / len(t)).square().mean()
 
 
 def mean_square(x: Tensor) -> Tensor:
