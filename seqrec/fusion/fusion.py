@@ -72,7 +72,7 @@ class Fusion:
         size = min(self.fit_users, max(FEWEST, CELLS // (evaluator.num_items * max(len(models), 1))), len(valid.user))
         sample = np.argsort(uniform(SAMPLE, keys[valid.user]), kind="stable")[:size]
         for model in models:
-            model.eval().to(device)  # finished runs may come from another one
+            model.eval().to(device)  # a finished run may have been loaded on another one
         first, second = (
             [
                 self._chunks(models, valid.take(rows[group[rows] == g]), evaluator, device)
