@@ -12,7 +12,7 @@ class MLflow(Logger):
     library = extra = "mlflow"
 
     def __init__(self, experiment: str):
-        self.experiment = experiment
+        self.experiment, self.complete = experiment, False
 
     def begin(self, run: LoggedRun, identity: str | None) -> str:
         """Open the run `identity`, or make one; returns its id."""
@@ -49,6 +49,12 @@ class MLflow(Logger):
         for path in self.run.artefacts():
             self.client.log_artifact(self.id, str(path), "run")
         self.client.set_terminated(self.id)
+        self.complete = True
+
+    def close(self) -> None:
+        """Mark an interrupted run as failed, until it is resumed."""
+        if not self.complete:
+            self.client.set_terminated(self.id, "FAILED")
 
     def _log(self, values: dict[str, float], step: int) -> None:
         # MLflow allows no @ in a name

@@ -81,13 +81,13 @@ def look(slot: int) -> tuple[str, str]:
     return COLOURS[slot % len(COLOURS)], DASHES[slot // len(COLOURS) % len(DASHES)]
 
 
-def curves(table: Table, metric: str, stem: Path) -> str:
+def curves(table: Table, metric: str, stem: Path | None) -> str:
     """Draw a metric against the ratio, with bootstrap bands over users, a curve per row; returns the SVG."""
     cells = table.cells.xs(metric, level="metric")
     series = [
         Series(row.label, list(found.index), *(found[name].tolist() for name in ("mean", "low", "high")))
-        for row in table.rows
-        for found in [cells.loc[row.label]]
+        for row in table.rows  # one without the metric keeps its place, and so the others their colours
+        for found in [cells[cells.index.get_level_values("row") == row.label].droplevel("row")]
     ]
     return lines(series, f"noise ratio ({table.label})", f"{metric} (test)", table.ratios, stem)
 
@@ -96,9 +96,9 @@ def of_ratios(results: Results, spec: dict) -> str:
     """Return the curves of a document's table of ratios as an SVG; settings with fewer than two ratios are left out."""
     series = []
     for row in spec["rows"]:
-        found = at_ratios(results, spec, row)["mean"].dropna()
+        found = {ratio: float(values.mean()) for ratio, values in at_ratios(results, spec, row).items() if len(values)}
         if len(found) > 1:
-            series.append(Series(row["label"], found.index.tolist(), found.tolist()))
+            series.append(Series(row["label"], list(found), list(found.values())))
     return lines(series, f"noise ratio ({spec['noise']})", f"{spec['metric']} (test)", spec["ratios"], None)
 
 

@@ -36,7 +36,7 @@ class Searched:
 def studies(report: Report) -> list[Searched]:
     """Return the studies beside the runs whose best setting is a row, in the order of the rows."""
     found = {}
-    for row in report.rows:
+    for row in (row for row in report.rows if not row.foreign):
         for run in row.runs:
             for path in sorted(run.path.resolve().parent.glob(f"{STUDY_FOLDER}*/{STUDY}")):
                 study = json.loads(path.read_text())
@@ -48,8 +48,8 @@ def studies(report: Report) -> list[Searched]:
 
 
 def spent(report: Report, searched: list[Searched]) -> dict[str, int]:
-    """Return the number of trials behind each trained row."""
-    trials = {row.label: 0 for row in report.rows if row.trained}
+    """Return the number of trials behind each trained row of ours."""
+    trials = {row.label: 0 for row in report.rows if row.trained and not row.foreign}
     for study in searched:
         trials[study.row] += len(study.trials)
     return trials

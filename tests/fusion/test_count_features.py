@@ -133,6 +133,9 @@ def test_popularity_counts_the_training_set(sequences_of):
 
 def test_rows_are_cut_to_their_strongest_neighbours(sequences_of):
     matrix = MATRICES["transitions"](Counts(sequences_of(ROWS), ITEMS, WINDOW, DECAY, ITEMS))
+    assert (
+        strongest(matrix, 2).indices.itemsize + strongest(matrix, 2).data.itemsize == 8
+    )  # bytes, of which docs/fusion.md speaks
     cut, dense = strongest(matrix, 2).toarray(), matrix.toarray()
     for row, kept in zip(dense, cut, strict=True):
         order = sorted(range(len(row)), key=lambda column: (-row[column], column))[:2]

@@ -210,6 +210,14 @@ def test_the_trained_model_is_not_changed_by_the_fit(folder):
     assert all(torch.equal(value, before[name]) for name, value in experiment.method.state_dict().items())
 
 
+def test_models_are_moved_to_the_device_of_the_fit(folder, monkeypatch):
+    experiment, fusion, models, keys = fitted(configure(*SHORT, "fusion=counts", f"output_dir={folder}"))
+    moved = []
+    monkeypatch.setattr(models[0], "to", moved.append)
+    fusion.fit(models, experiment.split.valid, keys, experiment.evaluator, CPU)
+    assert moved == [CPU]
+
+
 def test_counts_alone_are_a_method(folder):
     path = run(folder, "method=counts")
     found = metrics(path)
