@@ -27,6 +27,7 @@ YOUNGER_KEYS = {
     "dataset.attribute_columns": None,
     "method.augmenter_sees": "embeddings",
     "method.occupancy": False,
+    "method.candidate_place": "left",
     "method.sampler.kind": "transformer",
     "method.reward": "likelihood",
     "method.targets": "kept",

@@ -26,7 +26,7 @@ def both_losses(method, batch):
     """The augmenter's loss and its gradients, as trained and literally."""
     extended, names = method.extended(batch), names_of(method, "augmenter")
     with frozen(method.recommender_parameters(), method.backbone):
-        made = method.matrices(extended)
+        made = method.effects(extended)
         fast = method.augmenter_losses(extended, made, method.hard_views(extended, made))["augmenter"]
         slow = slow_augmenter_loss(method, batch)
         return fast, slow, gradients_of(method, fast, names), gradients_of(method, slow, names)

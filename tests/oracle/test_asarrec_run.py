@@ -261,7 +261,7 @@ def test_the_keep_probability_is_the_share_of_views_that_hold_the_item(finished)
     count = torch.zeros(len(rows), batch.seq.shape[1])
     method.augmenter.train()
     for _ in range(200):
-        views = method.hard_views(extended, method.matrices(extended)).items(extended)
+        views = method.hard_views(extended, method.effects(extended)).items(extended)
         for row, both in enumerate(views):
             for view in both:
                 held = set(view.tolist())
