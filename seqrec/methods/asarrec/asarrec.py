@@ -191,7 +191,6 @@ class AsarRec(Method):
         rows = views.rows_to_augment(batch, self.shortest)
         if len(rows) < 2:
             return None
-        place = views.beside if self.beside else views.extend
         return self.place(batch.seq[rows], self.candidates(batch, rows))
 
     @torch.no_grad()

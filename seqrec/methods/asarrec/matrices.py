@@ -100,7 +100,12 @@ def effects(
 
 
 def all_effects(
-    augmenter: AugmentationEncoder, seen: Tensor, x: Tensor, extended: views.Extended, share: Tensor | None, rules: Rules
+    augmenter: AugmentationEncoder,
+    seen: Tensor,
+    x: Tensor,
+    extended: views.Extended,
+    share: Tensor | None,
+    rules: Rules,
 ) -> Effects:
     """Return the effects of all rows on their embeddings x [R, N, D], computed a block at a time.
 

@@ -43,5 +43,6 @@ def check(given: dict[str, object]) -> None:
         raise UserError(f"method.stay={given['stay']}: a probability between 0 and 1 is needed")
     if given["candidate_place"] == "beside" and given["invariance"] != "R":
         raise UserError(
-            f"method.candidate_place=beside: method.invariance={given['invariance']} counts slots, and candidates stand between them; take R"
+            f"method.candidate_place=beside: method.invariance={given['invariance']} counts slots, "
+            "and candidates stand between them; take R"
         )
