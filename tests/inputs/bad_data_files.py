@@ -63,7 +63,7 @@ FILES = {
     "padded, below -1": (b"-1,5\n-2,6\n", {"reader": "padded"}, "line 2", "'-2'"),
     "padded, a blank": (b"-1,5\n  \n4,6\n", {"reader": "padded"}, "line 2", "1 columns"),
     "padded, a shorter line": (b"-1,5\n6\n", {"reader": "padded"}, "line 2", "1 columns"),
-    "padded, 19 digits": (b"-1,1234567890123456789\n", {"reader": "padded"}, "line 1", "'1234567890123456789'"),
+    "padded, 20 digits": (b"-1,12345678901234567890\n", {"reader": "padded"}, "line 1", "'12345678901234567890'"),
     "three columns in pairs": (b"1 2\n\n1 2 3\n", {"reader": "pairs"}, "line 3", "3 columns"),
     "all lines of another width": (b"1 2 3\n", {"reader": "pairs"}, "line 1", "3 columns"),
     "column missing": (b"1\t2\t3\t4\n1\t2\t3\n", {"reader": "movielens"}, "line 2", "3 columns"),
