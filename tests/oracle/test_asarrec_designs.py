@@ -45,7 +45,7 @@ def both_losses(method, batch):
     ("backbone", "changes"),
     [
         *[(backbone, ["method.augmenter_sees=states"]) for backbone in BACKBONES],
-        ("sasrec", ["method.occupancy=true"]),
+        pytest.param("sasrec", ["method.occupancy=true"], marks=pytest.mark.slow),
         ("sasrec-end", ["method.occupancy=true", "method.compact=true"]),
         ("sasrec", ["method.occupancy=true", "method.augmenter_sees=states", "method.vector=flat"]),
         pytest.param("sasrec-end", ["method.invariance=R", "method.info_mode=cooperative"], marks=pytest.mark.slow),
