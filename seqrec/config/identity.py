@@ -31,6 +31,7 @@ YOUNGER_KEYS = {
     "dataset.drop_repeats": False,
     "method.augmenter_sees": "embeddings",
     "method.occupancy": False,
+    "method.candidate_place": "left",
     "method.sampler.kind": "transformer",
     "method.reward": "likelihood",
     "method.targets": "kept",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from seqrec.config import digest
 from seqrec.report.analysis import Table
-from seqrec.report.committed import Results
+from seqrec.report.committed import CLEAN, Results
 from seqrec.report.documents import at_ratios
 from seqrec.report.training import Map, Panel
 from seqrec.utils.errors import UserError
@@ -100,6 +100,35 @@ def of_ratios(results: Results, spec: dict) -> str:
         if len(found) > 1:
             series.append(Series(row["label"], list(found), list(found.values())))
     return lines(series, f"noise ratio ({spec['noise']})", f"{spec['metric']} (test)", spec["ratios"], None)
+
+
+def of_gains(results: Results, spec: dict) -> str:
+    """Return the relative gains of a document's table of runs as an SVG: a point with its interval for each comparison."""
+    named = {row["setting"]: row["label"] for row in spec["rows"]}
+    found = {
+        f"{row['label']} against {named.get(other['setting'], other['label'])}": gain
+        for row in spec["rows"]
+        for other in row["against"]
+        if (gain := results.gain(row["setting"], other["setting"], CLEAN, "NDCG@10"))
+    }
+    ends = ("gain", "low", "high")
+    series = [
+        Series(label, [place], *([100 * float(gain[end])] for end in ends))
+        for place, (label, gain) in enumerate(found.items())
+    ]
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(6.8, 0.7 + 0.3 * len(series)))
+        axis.axvline(0, color=SOFT, linewidth=0.8)
+        for one in series:
+            axis.plot(one.y, one.x, color=COLOURS[0], marker="o", ms=4, gid=f"curve:{one.label}")
+            axis.hlines(one.x, one.low, one.high, color=COLOURS[0], linewidth=1.2)
+        axis.set(xlabel="NDCG@10 (test), % above, with 95 % interval", yticks=range(len(series)))
+        axis.set_yticklabels([one.label for one in series], fontsize=7)
+        axis.invert_yaxis()
+        return save(figure, None, {one.label: one for one in series})
+
+
+PICTURES = {"ratios": of_ratios, "runs": of_gains}  # by kind of table
 
 
 def training(panels: list[Panel], conditions: list[str], stem: Path) -> str:
