@@ -18,15 +18,15 @@ def matrices(method, train, user: int):
     import torch
 
     from seqrec.batch import Batch
-    from seqrec.methods.asarrec.views import extend
+    from seqrec.methods.asarrec.matrices import draw
 
     index = np.arange(max(train.start[user], train.stop[user] - 1 - method.max_len), train.stop[user] - 1)[None]
     seq, row = torch.from_numpy(train.items[index].astype(np.int64)), torch.tensor([user])
     batch = Batch(row, seq, torch.zeros_like(seq), torch.from_numpy(index)).to(method.items.weight.device)
-    extended = extend(batch.seq, method.candidates(batch, torch.zeros_like(batch.user)))
+    extended = method.place(batch.seq, method.candidates(batch, torch.zeros_like(batch.user)))
     with torch.no_grad():
-        made = method.matrices(extended)[0]
-    return extended.items[0].tolist(), made.soft[0].cpu().numpy(), made.hard[0].cpu().numpy()
+        soft, hard = draw(method.augmenter, method.seen(extended), extended, method.rules)
+    return extended.items[0].tolist(), soft[0].cpu().numpy(), hard[0].cpu().numpy()
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
             axis.imshow(soft[view], cmap="Greys", vmin=0, vmax=1)
             source, target = np.nonzero(hard[view])
             axis.plot(target, source, "r.", markersize=6)
-            for line in (axis.axhline, axis.axvline):
+            for line in () if method.beside else (axis.axhline, axis.axvline):
                 line(method.candidates.count - 0.5, color="tab:blue", linewidth=1)
             axis.set_xticks(range(len(items)), labels, rotation=90, fontsize=6)
             axis.set_yticks(range(len(items)), labels, fontsize=6)

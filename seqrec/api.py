@@ -68,8 +68,9 @@ class Model:
         from seqrec.evaluation.recommend import scores
 
         found = np.empty((len(sequences), len(self.item_ids)), np.float32)
-        device = self._experiment.fabric.device
-        for rows, scored in scores(self._experiment.scorer, self._rows(sequences), device, mask_history):
+        experiment, wanted = self._experiment, self._rows(sequences)
+        given = (experiment.scorer, wanted, len(self.item_ids), experiment.fabric.device, mask_history)
+        for rows, scored in scores(*given):
             found[rows] = scored[:, 1:].cpu().numpy()
         return found
 

@@ -129,7 +129,10 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
     if isinstance(error, ConfigCompositionException):
         return _unknown_key(str(error), overrides)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: {error.message.splitlines()[0]}"
+        key = error.override.partition("=")[0]
+        return (
+            f"{error.override}: {error.message.splitlines()[0]}\nQuotes of its own make a value a text: \"{key}='...'\""
+        )
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
     if isinstance(error, OSError) and error.filename is not None:
@@ -142,6 +145,8 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
         return f"{' '.join(groups)}: a group takes the name of a choice, as in method=plain; --help lists them"
     if isinstance(error, ValueError) and str(error) == "embedded null byte":
         return "a name in the configuration, of which a path is made, holds a NUL character; take it out"
+    if isinstance(error, RuntimeError) and "slurm cluster" in str(error):
+        return "hydra/launcher=submitit_slurm: there is no srun here; start the sweep on a machine of a Slurm cluster"
     if isinstance(error, RuntimeError) and "Connection closed by peer" in str(error):
         return (
             "another process of this run has ended; if it does not say why, it was killed, perhaps for want of memory"

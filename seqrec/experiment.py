@@ -105,8 +105,7 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
         return math.nan
 
     experiment = build(one_device(config))
-    experiment.config = config  # whose hash the directory and its checkpoints have
-    device = experiment.fabric.device
+    experiment.config, device = config, experiment.fabric.device  # the hash is that of all processes
     describe(experiment)
     start = begin(experiment, run_dir)
     metrics, manifest = {"best_epoch": 0}, {"epochs": 0, "stopped": "not trained", "train_seconds": 0.0}

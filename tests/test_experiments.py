@@ -20,6 +20,7 @@ SHORT = ("trainer.max_epochs=1", "trainer.batch_size=32", "trainer.progress=fals
 FEW = {
     "cat": ("method.stage2_epochs=1",),
     "asarrec/ablation": ("method.warmup_epochs=0",),
+    "asarrec/designs": ("method.warmup_epochs=0", "dataset.items=400"),
     "irl4rec/attributes": ("~dataset.attributes",),
 }
 

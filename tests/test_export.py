@@ -75,12 +75,16 @@ def test_an_exported_encoder_gives_the_queries_for_any_batch_and_length(kind):
             np.testing.assert_allclose(run(ids.numpy()), wanted, atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    config = configure(*SMALL, f"output_dir={tmp_path_factory.mktemp('outputs')}")
+def finished_run(folder, *overrides):
+    config = configure(*SMALL, f"output_dir={folder}", *overrides)
     path = Path(config.output_dir) / run_path(config)
     entry.job(config, path)
     return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return finished_run(tmp_path_factory.mktemp("outputs"))
 
 
 def test_the_files_of_an_export(finished, tmp_path, capsys):
@@ -105,19 +109,22 @@ def test_the_files_of_an_export(finished, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_program_of_the_documentation_answers_without_seqrec(finished, tmp_path):
+@pytest.mark.parametrize("program", [0, 1], ids=["index", "counts"])
+def test_a_program_of_the_documentation_answers_without_seqrec(program, tmp_path):
     page = (ROOT / "docs" / "export.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    text = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[program]
     barred = "import sys\nsys.modules.update(dict.fromkeys(('seqrec', 'torch')))\n"  # importing them raises
-    (tmp_path / "query.py").write_text(barred + program)
-    main([str(finished), "--index", "Flat", "--output", str(tmp_path / "out")])
-    experiment = load(finished)
-    history = experiment.dataset.item_ids[[3, 9, 4]].tolist()
-    command = [sys.executable, "query.py", "out", *map(str, history), "no such item"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    rows, _ = of_sequences(experiment.dataset, [history])
-    (wanted,) = recommend(experiment.scorer, experiment.dataset, rows, 10, torch.device("cpu"))
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == list(map(str, wanted))
+    (tmp_path / "query.py").write_text(barred + text)
+    run = finished_run(tmp_path, "fusion=counts" if program else "fusion=none")
+    main([str(run), *([] if program else ["--index", "Flat"]), "--output", str(tmp_path / "out")])
+    experiment = load(run)
+    for rows in ([3, 9, 4], [5], range(20, 33)):  # of every group of lengths, and longer than max_len
+        history = experiment.dataset.item_ids[list(rows)].tolist()
+        command = [sys.executable, "query.py", "out", *map(str, history), "no such item"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        rows, _ = of_sequences(experiment.dataset, [history])
+        (wanted,) = recommend(experiment.scorer, experiment.dataset, rows, 10, torch.device("cpu"))
+        assert [line.split("\t")[0] for line in done.stdout.splitlines()] == list(map(str, wanted))
 
 
 def test_an_index_fetches_beyond_the_seen_items():
@@ -143,14 +150,23 @@ def test_what_is_no_product_of_vectors_is_refused(tmp_path, finished):
         files.encoder_of(experiment, files.some_users(experiment))
     experiment = built("autosam", "sasrec", "method.inference=all")
     files.encoder_of(experiment, files.some_users(experiment))
-    experiment.scorer = torch.nn.Identity()
-    with pytest.raises(UserError, match="fusion"):
-        files.refuse(experiment)
     with pytest.raises(UserError, match="popularity"):
-        files.refuse(build(configure("method=popularity", *SMALL[:6], "backbone=none", "loss=none")))
+        files.refuse(build(configure("method=popularity", *SMALL[:6], "backbone=none", "loss=none")), None)
     with pytest.raises(UserError, match="HNSW"):
         main([str(finished), "--format", "safetensors", "--index", "HNSWx", "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_fused_runs_that_are_refused():
+    experiment = built("plain", "sasrec", "fusion=counts")
+    experiment.scorer = torch.nn.Module()
+    experiment.scorer.models = torch.nn.ModuleList([experiment.method])
+    files.refuse(experiment, None)
+    with pytest.raises(UserError, match="--index"):
+        files.refuse(experiment, "Flat")
+    experiment.scorer.models.append(torch.nn.Identity())
+    with pytest.raises(UserError, match="fusion"):
+        files.refuse(experiment, None)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch, finished):

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from test_resume import KILLED, ROOT, TINY, TRAIN, results
 
 RUN = (*TINY, "trainer.accelerator=cpu", "trainer.strategy=ddp", "backbone.dropout=.5", "trainer.checkpoint_minutes=0")

@@ -151,11 +151,13 @@ def test_a_missing_library_is_named_before_the_run(choice, monkeypatch):
 def test_mlflow(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     interrupted_in_epoch_2(monkeypatch, tmp_path, "logger=mlflow")
-    folder = run(tmp_path, "logger=mlflow")
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient((tmp_path / "mlruns").as_uri())
     experiment = client.get_experiment_by_name("seqrec")
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert found.info.status == "FAILED"
+    folder = run(tmp_path, "logger=mlflow")
     (found,) = client.search_runs([experiment.experiment_id])
     assert (found.info.status, found.info.run_name) == ("FINISHED", str(folder.relative_to(tmp_path)))
     assert found.data.params["dim"] == "8"

@@ -171,7 +171,7 @@ def test_asarrec_shows_what_its_views_do(runs):
     torch.manual_seed(1)
     moves, inserted = torch.zeros_like(shown["matrix"]), torch.zeros_like(shown["inserted"])
     for _ in range(8):
-        source = method.hard_views(extended, method.matrices(extended)).source
+        source = method.hard_views(extended, method.effects(extended)).source
         for row, view, slot in np.ndindex(*source.shape):
             came = int(source[row, view, slot])
             if slot >= first and came >= 0:

@@ -60,6 +60,16 @@ def slow_scores(method, dataset, sequence, mask_history):
     return [-np.inf if item == 0 or (mask_history and item in known) else value for item, value in enumerate(row)]
 
 
+def test_a_large_catalogue_is_scored_for_few_users_at_once(dataset, method):
+    rows, _ = of_sequences(dataset, [[10]] * 300)
+
+    def chunks(num_items):
+        return [len(chosen) for chosen, _ in scores(method, rows, num_items, CPU)]
+
+    assert chunks(dataset.num_items) == [256, 44]
+    assert chunks(100_000) == [39] * 7 + [27]
+
+
 @pytest.mark.parametrize("mask_history", [True, False])
 @pytest.mark.parametrize("kind", [int, str, np.int64])
 def test_scores_of_raw_sequences_are_those_of_a_slow_count(dataset, method, kind, mask_history):
@@ -68,7 +78,7 @@ def test_scores_of_raw_sequences_are_those_of_a_slow_count(dataset, method, kind
     rows, unknown = of_sequences(dataset, [[kind(item) for item in sequence] for sequence in raw])
     assert unknown == 4
     found = np.full((len(raw), dataset.num_items + 1), np.nan)
-    for chosen, scored in scores(method, rows, CPU, mask_history):
+    for chosen, scored in scores(method, rows, dataset.num_items, CPU, mask_history):
         found[chosen] = scored.numpy()
     assert found.tolist() == [slow_scores(method, dataset, sequence, mask_history) for sequence in raw]
 

@@ -212,6 +212,12 @@ def test_what_cannot_be_tuned_is_refused(tmp_path, overrides, message):
         run_trial(config, tmp_path / "study-0" / "trial-000")
 
 
+def test_a_study_of_two_methods_is_refused(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    with pytest.raises(UserError, match="tune=cat,plain: a study"):
+        train.main(["-m", "tune=cat,plain"])
+
+
 def test_the_search_space_is_no_part_of_a_runs_hash():
     tuned, plain = configure("tune=plain", "tune.trials=7"), configure()
     assert config_hash(apply_variant(tuned)) == config_hash(apply_variant(plain))

@@ -3,11 +3,13 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from seqrec.backbones.base import Backbone
 from seqrec.backbones.dropout import Dropout, dropout
 from seqrec.backbones.layout import CellLayout, length_blocks
 
+LARGEST = 2**25  # attention weights that are kept for the backward pass; of more, it computes them again
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
 
 
@@ -116,10 +118,20 @@ class SASRecLayer(nn.Module):
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, rate: float, bias: Tensor | None = None) -> Tensor:
     """Attend to the same and older slots, [rows, heads, T, D / heads] each, with `rate` of the weights dropped.
 
-    `bias` [rows, 1, 1, T] is added to the logits of each key.
+    `bias` [rows, 1, 1, T] is added to the logits of each key. Of many long rows weights are not kept for the backward pass.
     """
     if bias is None and (not rate or query.device.type != "cpu"):
         return F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
+    rows = max(1, LARGEST // (query.shape[1] * query.shape[2] ** 2))
+    if len(query) <= rows:
+        return weighted(query, key, value, rate, bias)
+    biases = [None] * -(-len(query) // rows) if bias is None else bias.split(rows)
+    parts = zip(query.split(rows), key.split(rows), value.split(rows), biases, strict=True)
+    return torch.cat([checkpoint(weighted, *part, rate, own, use_reentrant=False) for *part, own in parts])
+
+
+def weighted(query: Tensor, key: Tensor, value: Tensor, rate: float, bias: Tensor | None) -> Tensor:
+    """Compute `causal_attention` with its weights, [rows, heads, T, T]."""
     newer = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).triu(1)
     logits = (query / query.shape[-1] ** 0.5) @ key.transpose(-2, -1)
     logits = logits if bias is None else logits + bias

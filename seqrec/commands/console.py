@@ -13,6 +13,7 @@ COMMANDS = (
     "robustness",
     "recommend",
     "prepare",
+    "hub",
     "benchmark",
     "noise_detection",
     "fusion_study",

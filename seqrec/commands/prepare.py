@@ -4,7 +4,7 @@ import sys
 
 from omegaconf import OmegaConf
 
-from seqrec.cli import Parser, compose_config
+from seqrec.cli import Parser, compose_config, set_up_logging
 from seqrec.config import check_value, refuse_incomplete
 
 
@@ -16,6 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     overrides = [f"dataset={given.dataset}", *given.overrides]
     sys.argv[1:] = overrides  # by which an error is explained
+    set_up_logging()
     config = compose_config(overrides)
     refuse_incomplete(config)
     for key in ("data_dir", "cache_dir"):

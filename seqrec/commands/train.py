@@ -22,6 +22,7 @@ from seqrec.runs.summary import results_table
 from seqrec.tuning.choice import choices
 from seqrec.tuning.study import TRIAL, is_trial, trial_path
 from seqrec.tuning.trial import run_trial
+from seqrec.utils.errors import UserError
 from seqrec.utils.first_process import is_first
 
 log = logging.getLogger("seqrec")
@@ -60,6 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = get_args_parser()
     parser.error = partial(Parser.error, parser)  # Hydra's own prints its usage and exits
     parser.parse_args()
+    for word in sys.argv[1:]:
+        if word.startswith("tune=") and "," in word:
+            raise UserError(f"{word}: a study searches one method; start another one for the next method")
     entry = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(run_job)
     records = sweep.run(entry)
     sweep.refuse_failures(records)

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     wanted = {path: filled(path.read_text(), results) for path in documents}
     for name, spec in results.wanted.tables.items():
         if spec.get("picture"):
-            wanted[root / "docs" / "pictures" / f"{name}.svg"] = figures.of_ratios(results, spec)
+            wanted[root / "docs" / "pictures" / f"{name}.svg"] = figures.PICTURES[spec["kind"]](results, spec)
     wanted[root / "results" / "leaderboard.json"] = as_json(entries(results))
     for path, text in wanted.items():
         if not path.exists() or path.read_text() != text:

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.errors import UserError, nearest, one_of
 
 ROLES = ("user", "item", "time", "rating")
+UNITS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}  # of a time that is a number, in a second
 
 
 @dataclass(frozen=True)
 class Columns:
     """The selected columns, each by its name or by its number from 0; a separator of None is detected from the first lines.
 
-    `keep` gives the values to keep of further columns. Raises UserError for a value that is neither a name nor a number.
+    `keep` gives the values to keep of further columns. `time_format` is that of strptime, for a time which is neither a
+    number nor an ISO 8601 date. Raises UserError for a value that makes no sense.
     """
 
     user: str | int | None = None
@@ -23,10 +25,15 @@ class Columns:
     header: bool | str = "auto"
     quotes: bool = True
     keep: Mapping[str | int, list[str]] = field(default_factory=dict)
+    time_format: str | None = None
+    time_unit: str = "s"
 
     def __post_init__(self):
         if self.header not in (True, False, "auto"):
             raise UserError(f"dataset.header={self.header}: must be true, false or auto")
+        one_of("dataset.time_unit", self.time_unit, tuple(UNITS))
+        if self.time_format is not None and (not isinstance(self.time_format, str) or "%" not in self.time_format):
+            raise UserError(f"dataset.time_format={self.time_format}: must be null or like '%d/%m/%Y %H:%M'")
         for key, column in self.wanted.items():
             if type(column) not in (int, str) or (type(column) is int and column < 0):
                 raise UserError(f"{key}={column}: must be the name of a column or its number, from 0")
@@ -35,6 +42,11 @@ class Columns:
     def roles(self) -> dict[str, str | int]:
         """Role (user, item, time, rating) -> column, of those that the configuration sets."""
         return {role: getattr(self, role) for role in ROLES if getattr(self, role) is not None}
+
+    @property
+    def units_per_second(self) -> float:
+        """Units of a time that is a number in a second: the quotient of a whole second is exact."""
+        return UNITS[self.time_unit]
 
     @property
     def wanted(self) -> dict[str, str | int]:

@@ -16,6 +16,7 @@ from seqrec.data.text import fault, words
 from seqrec.utils.errors import UserError
 
 BLANKS = r"\s+"  # columns are separated by any run of blanks and tabs
+ISO = "ISO8601"
 EPOCH = pd.Timestamp(0, tz="UTC")
 
 
@@ -31,7 +32,8 @@ class Layout:
     separator: str = "\t"  # one character, or BLANKS
     header: bool = False  # the first line holds the names
     quoted: bool = False  # "..." may hold separators and line ends
-    dates: bool = False  # time is an ISO 8601 date instead of a number
+    dates: str | None = None  # format of a time that is no number: ISO8601, or one of strptime
+    units_per_second: float = 1  # of a time that is a number
     keep: dict[str, list[str]] = field(default_factory=dict)  # column -> values; rows with others are left out
 
 
@@ -51,7 +53,11 @@ def read_delimited(blocks: Callable[[], Iterable[bytes]], layout: Layout, gather
         frame = frame[kept(frame, layout.keep)]
         time = None
         if layout.time is not None:
-            time = seconds(frame[layout.time]) if layout.dates else frame[layout.time].to_numpy(np.float64)
+            time = frame[layout.time]
+            if layout.dates:
+                time = seconds(time, layout.dates)
+            else:
+                time = time.to_numpy(np.float64) / layout.units_per_second
         rating = None if layout.rating is None else frame[layout.rating].to_numpy(np.float64)
         finite = all(np.isfinite(column).all() for column in (time, rating) if column is not None)
         if not gathered.add(frame[layout.user], frame[layout.item], time, rating) or not finite:
@@ -103,9 +109,12 @@ def kept(frame: pd.DataFrame, keep: dict[str, list[str]]) -> np.ndarray:
     return rows
 
 
-def seconds(column: pd.Series) -> np.ndarray:
-    """Return dates (datetime or ISO 8601 text, UTC unless they have a zone) as unix seconds; NaN for no date."""
-    moments = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
+def seconds(column: pd.Series, written: str) -> np.ndarray:
+    """Return dates (datetime, or text in the format ISO8601 or one of strptime) as unix seconds; NaN for no date.
+
+    They are in UTC unless they have a zone.
+    """
+    moments = pd.to_datetime(column, format=written, utc=True, errors="coerce")
     return ((moments - EPOCH) / pd.Timedelta(seconds=1)).to_numpy(np.float64)
 
 
@@ -171,16 +180,21 @@ def _problem(row: list[str], layout: Layout) -> str | None:
     if layout.time is None:
         return None
     moment = fields[layout.time]
-    if layout.dates and not is_date(moment):
-        return f"{layout.time} '{moment}' is no date like 2014-07-18 09:30:00 (nor are all of them numbers)"
+    if layout.dates and not is_date(moment, layout.dates):
+        if layout.dates != ISO:
+            return f"{layout.time} '{moment}' is not written like dataset.time_format='{layout.dates}'"
+        return (
+            f"{layout.time} '{moment}' is no ISO 8601 date like 2014-07-18 09:30:00 (nor are all of them numbers); "
+            "dataset.time_format describes another way of writing it"
+        )
     if not layout.dates and not is_number(moment):
         return f"{layout.time} '{moment}' is not a finite number"
     return None
 
 
-def is_date(text: str) -> bool:
-    """Return whether the text is an ISO 8601 date."""
-    return not pd.isna(pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce"))
+def is_date(text: str, written: str) -> bool:
+    """Return whether the text is a date in a format, ISO8601 or one of strptime."""
+    return not pd.isna(pd.to_datetime(text, format=written, utc=True, errors="coerce"))
 
 
 def is_number(text: str) -> bool:

@@ -20,6 +20,12 @@ class Raw:
     rating: np.ndarray | None = None  # [N] float64, finite
     found: str = ""  # what the reader found out by itself, for the log
 
+    def take(self, rows: np.ndarray | slice) -> None:
+        """Keep these rows alone, in this order."""
+        for name in ("user", "item", "time", "rating"):
+            column = getattr(self, name)
+            setattr(self, name, None if column is None else column[rows])
+
 
 class Gathered:
     """The interactions that readers add, a block at a time; ids are numbered in the order of their first appearance."""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from seqrec.data.columns import Columns
-from seqrec.data.delimited import is_number, kept, seconds
+from seqrec.data.delimited import ISO, is_number, kept, seconds
 from seqrec.data.gathered import Gathered
 from seqrec.data.raw import RawFile, progress
 from seqrec.utils.errors import UserError
@@ -53,7 +53,8 @@ class _Batches:
     def __init__(self, columns: Columns, name_of: dict[str | int, str], gathered: Gathered, file: RawFile):
         self.roles = {role: name_of[column] for role, column in columns.roles.items()}
         self.keep = {name_of[column]: values for column, values in columns.keep.items()}
-        self.gathered, self.file, self.rows, self.dates = gathered, file, 0, None
+        self.gathered, self.file, self.rows = gathered, file, 0
+        self.dates, self.written, self.unit = None, columns.time_format or ISO, columns.units_per_second
 
     def add(self, frame: pd.DataFrame) -> None:
         """Add the rows of a batch that are to be kept."""
@@ -72,12 +73,12 @@ class _Batches:
     def _times(self, column: pd.Series) -> np.ndarray:
         if self.dates is None and len(column):
             text = pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)
-            self.dates = text and not is_number(str(column.iloc[0]))
+            self.dates = text and (self.written != ISO or not is_number(str(column.iloc[0])))
         if pd.api.types.is_datetime64_any_dtype(column) or self.dates:
-            moments = seconds(column)
+            moments = seconds(column, self.written)
             self._refuse(np.isnan(moments), "holds no date", column)
             return moments
-        return self._numbers(column)
+        return self._numbers(column) / self.unit
 
     def _numbers(self, column: pd.Series) -> np.ndarray:
         numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)

@@ -5,16 +5,26 @@ from collections.abc import Iterator
 import numpy as np
 
 from seqrec.data.gathered import Raw
+from seqrec.data.sessions import cut_sessions, repeated
 from seqrec.utils.errors import UserError
 
 AT_ONCE = 2**20  # interactions
 
 
-def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: object) -> dict[str, np.ndarray]:
+def prepare(
+    raw: Raw,
+    min_rating: float | None,
+    k_core: int | None,
+    where: object,
+    session_minutes: float | None = None,
+    drop_repeats: bool = False,
+) -> dict[str, np.ndarray]:
     """Return items, offsets, user_ids, item_ids and, where the raw data have them, times: the arrays of `Dataset`; uses `raw` up.
 
-    Interactions rated below `min_rating` are dropped first; then users and items with fewer than `k_core` interactions
-    (including repeats), until none is left. Users and items are numbered in ascending order of their raw ids.
+    Interactions rated below `min_rating` are dropped first. A gap of more than `session_minutes` begins a new sequence,
+    whose id is that of the user and a number from 1: `ann:2`. With `drop_repeats` an item that follows itself is dropped.
+    Then users and items with fewer than `k_core` interactions (including repeats) are dropped, until none is left.
+    Users and items are numbered in ascending order of their raw ids.
     Interactions at equal times keep file order, and repeats stay. Raises UserError if nothing is left.
     """
     keep = None  # all
@@ -27,6 +37,14 @@ def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: objec
             raise UserError(
                 f"dataset.min_rating={min_rating}: nothing is left of {where}; its highest rating is {highest:g}"
             )
+    if session_minutes is not None or drop_repeats:
+        raw.take(slice(None) if keep is None else keep)
+        raw.take(oldest_first(raw.user, raw.time))
+        keep = None
+        if session_minutes is not None:
+            cut_sessions(raw, session_minutes, where)
+        if drop_repeats:
+            raw.take(np.flatnonzero(~repeated(raw)))
     if k_core is not None:
         found = core(*(column if keep is None else column[keep] for column in (raw.user, raw.item)), k_core)
         keep = found if keep is None else keep[found]
@@ -34,7 +52,7 @@ def prepare(raw: Raw, min_rating: float | None, k_core: int | None, where: objec
             raise UserError(f"dataset.k_core={k_core}: nothing is left of {where}; take a lower k_core")
     # what is done with is let go at once: this is where memory peaks
     if keep is not None:
-        raw.user, raw.item, raw.time = raw.user[keep], raw.item[keep], None if raw.time is None else raw.time[keep]
+        raw.take(keep)
     raw.rating = keep = None
     user_ids = renumber(raw.user, raw.user_ids)
     order = oldest_first(raw.user, raw.time)

@@ -1,5 +1,7 @@
 """Readers: one per file format; each adds the interactions of a raw file, a block at a time."""
 
+import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
@@ -20,6 +22,7 @@ PAIRS = Layout(["user", "item"], "user", "item", separator=BLANKS)
 MOVIELENS = Layout(["user", "item", "rating", "timestamp"], "user", "item", "timestamp", "rating", separator="\t")
 AMAZON = replace(MOVIELENS, separator=",")
 LONGEST_ID = 18  # digits that always fit into int64
+WHOLE = re.compile(rf"-?[0-9]{{1,{LONGEST_ID}}}")
 
 
 def read_sequence(file: RawFile, gathered: Gathered) -> None:
@@ -53,6 +56,41 @@ def _blame_sequence(file: RawFile) -> None:
         if len(row) == 1:
             raise fault(file, number, f"user {row[0].decode()} has no items")
     raise AssertionError("a sequence file without a line at fault")
+
+
+def read_padded(file: RawFile, gathered: Gathered) -> None:
+    """Add `-1,-1,item,item`, a user a line, oldest first, filled up at its left with -1 or 0, as AutoSAM's authors publish Yelp.
+
+    Users are numbered by line, from 1.
+    """
+    before = 0
+    for content in filter(bytes.strip, file.text_blocks()):
+        try:
+            rows = np.loadtxt(io.BytesIO(content), np.int64, delimiter=",", ndmin=2, comments=None)
+        except ValueError:
+            rows = np.zeros((1, 1), np.int64)  # at fault too
+        real = rows > 0
+        if (rows < -1).any() or not real[:, -1:].all() or (real[:, :-1] > real[:, 1:]).any():
+            _blame_padded(file)
+        gathered.add(before + 1 + real.nonzero()[0], rows[real])
+        before += len(rows)
+
+
+def _blame_padded(file: RawFile) -> None:
+    lines = chain.from_iterable(block.splitlines() for block in file.text_blocks())
+    width = 0
+    for number, line in enumerate(lines, 1):
+        row = line.decode().split(",") if line else []
+        width = width or len(row)
+        if len(row) not in (0, width):
+            raise fault(file, number, f"{len(row)} columns, where {width} are expected as in the first line")
+        for word in map(str.strip, row):
+            if not WHOLE.fullmatch(word) or int(word) < -1:
+                raise fault(file, number, f"'{word}' is neither an item, an integer above 0, nor -1 or 0 for padding")
+        real = [int(word) > 0 for word in row]
+        if real != sorted(real) or (row and not real[-1]):
+            raise fault(file, number, "padding (-1 or 0) belongs to the left of the user's items")
+    raise AssertionError("a padded file without a line at fault")
 
 
 def read_pairs(file: RawFile, gathered: Gathered) -> None:
@@ -91,6 +129,7 @@ def read_recbole(file: RawFile, gathered: Gathered) -> None:
 
 READERS: dict[str, Callable[[RawFile, Gathered], None]] = {
     "sequence": read_sequence,
+    "padded": read_padded,
     "pairs": read_pairs,
     "movielens": read_movielens,
     "amazon_csv": read_amazon_csv,

@@ -56,8 +56,11 @@ def read_records(file: RawFile, columns: Columns, gathered: Gathered) -> None:
             if columns.time is not None:
                 value = _field(record, columns.time, file, number)
                 if dates is None:
-                    dates = not _finite(value)
-                time.append((_date if dates else _number)(value, columns.time, file, number))
+                    dates = columns.time_format is not None or not _finite(value)
+                if dates:
+                    time.append(_date(value, columns.time, columns.time_format, file, number))
+                else:
+                    time.append(_number(value, columns.time, file, number) / columns.units_per_second)
             if columns.rating is not None:
                 value = _field(record, columns.rating, file, number)
                 rating.append(_number(value, columns.rating, file, number))
@@ -115,11 +118,10 @@ def _number(value: object, name: str, file: RawFile, line: int) -> float:
     return float(value)
 
 
-def _date(value: object, name: str, file: RawFile, line: int) -> float:
+def _date(value: object, name: str, written: str | None, file: RawFile, line: int) -> float:
     try:
-        moment = datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value) if written is None else datetime.strptime(value, written)
     except (TypeError, ValueError):
-        raise fault(
-            file, line, f"{name} {value!r:.40} is neither a number nor a date like 2014-07-18 09:30:00"
-        ) from None
+        like = "neither a number nor a date like 2014-07-18 09:30:00" if written is None else f"no date like {written}"
+        raise fault(file, line, f"{name} {value!r:.40} is {like} (see dataset.time_format)") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

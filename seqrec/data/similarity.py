@@ -71,7 +71,7 @@ class Similarity:
         found = []
         for items, rows in self.blocks():
             row = np.repeat(items, np.diff(rows.indptr))
-            kept = _largest(rows, count)
+            kept = largest_entries(rows, count)
             kept = kept[np.lexsort((-rows.data[kept], row[kept]))]
             found.append((row[kept], rows.indices[kept], rows.data[kept]))
         return tuple(np.concatenate(column) for column in zip(*found, strict=True))
@@ -105,7 +105,7 @@ def _pieces(width: np.ndarray) -> list[np.ndarray]:
     return np.split(np.arange(len(width)), np.flatnonzero(np.diff(np.cumsum(width) // BLOCK)) + 1)
 
 
-def _largest(rows: scipy.sparse.csr_array, count: int) -> np.ndarray:
+def largest_entries(rows: scipy.sparse.csr_array, count: int) -> np.ndarray:
     """Return which entries are the `count` largest of their row, in the order of storage; ties are broken by the first."""
     start, entries = rows.indptr[:-1], np.diff(rows.indptr)
     least = np.full(len(start), -np.inf, rows.dtype)

@@ -17,10 +17,11 @@ from seqrec.data.download import download
 from seqrec.data.prepare import prepare
 from seqrec.data.raw import RawFile, RawFolder, WithAttributes, open_raw, stamp
 from seqrec.data.readers import TABLES, check_reader, read
-from seqrec.utils.errors import UserError
+from seqrec.utils.errors import UserError, within
 
 log = logging.getLogger("seqrec")
 YOUNGER = {"header": "auto", "quotes": True, "keep": [], "encoding": "utf-8", "attribute_columns": []}
+YOUNGER |= {"time_format": None, "time_unit": "s", "session_minutes": None, "drop_repeats": False}
 COUNTED = ("users", "items", "interactions")
 Found = RawFile | RawFolder | WithAttributes
 
@@ -55,6 +56,10 @@ class FileDataset:
     header: bool | str = "auto"
     quotes: bool = True
     keep: dict[str | int, object] | None = None  # column -> its wanted value or values
+    time_format: str | None = None  # of strptime
+    time_unit: str = "s"  # of a time that is a number
+    session_minutes: float | None = None  # a longer gap begins a new sequence
+    drop_repeats: bool = False  # items that follow themselves
     encoding: str = "utf-8"
     attributes: str | None = None  # a JSON file, in data_dir or by its path: item id -> value or list of values
     attribute_columns: list[str | int] | None = None  # columns of the table with values of the item in the row
@@ -69,7 +74,7 @@ class FileDataset:
         if (self.columns != Columns() or self.attribute_columns) and self.reader not in TABLES:
             raise UserError(
                 f"dataset.reader={self.reader} knows its columns: "
-                "leave out dataset.*_column, attribute_columns, separator, header, quotes, keep"
+                "leave out dataset.*_column, attribute_columns, separator, header, quotes, keep, time_format, time_unit"
             )
         try:
             "".encode(self.encoding)
@@ -79,6 +84,10 @@ class FileDataset:
             ) from None
         if self.k_core is not None and (type(self.k_core) is not int or self.k_core < 1):
             raise UserError(f"dataset.k_core={self.k_core}: must be null or a whole number above 0")
+        if self.session_minutes is not None:
+            within("dataset.session_minutes", self.session_minutes, 0)
+        if type(self.drop_repeats) is not bool:
+            raise UserError(f"dataset.drop_repeats={self.drop_repeats}: must be true or false")
         if type(self.min_rating) not in (int, float, NoneType):
             raise UserError(f"dataset.min_rating={self.min_rating}: must be null or a number")
 
@@ -90,7 +99,8 @@ class FileDataset:
     def columns(self) -> Columns:
         """The columns that the readers `table` and `json` look for."""
         roles = (self.user_column, self.item_column, self.time_column, self.rating_column)
-        return Columns(*roles, self.separator, self.header, self.quotes, self._kept_values)
+        written = (self.time_format, self.time_unit)
+        return Columns(*roles, self.separator, self.header, self.quotes, self._kept_values, *written)
 
     @property
     def _described_by(self) -> list[str | int]:
@@ -150,6 +160,7 @@ class FileDataset:
         options = {"min_rating": self.min_rating, "k_core": self.k_core, **vars(self.columns)}
         options |= {"keep": list(self.columns.keep.items()), "encoding": self.encoding}
         options |= {"attribute_columns": self._described_by}
+        options |= {"session_minutes": self.session_minutes, "drop_repeats": self.drop_repeats}
         for name, first in YOUNGER.items():  # at these values the copies of earlier versions stay good
             if options[name] == first:
                 del options[name]
@@ -175,7 +186,8 @@ class FileDataset:
         if raw.found:
             log.info("%s: %s", file, raw.found)
         counts = np.array([len(raw.user_ids), len(raw.item_ids), len(raw.user)])
-        arrays = prepare(raw, self.min_rating, self.k_core, file) | {"counts": counts}
+        arrays = prepare(raw, self.min_rating, self.k_core, file, self.session_minutes, self.drop_repeats)
+        arrays["counts"] = counts
         pairs = {} if described is None else {"attributes": read_item_values(described)}
         pairs |= {str(column): self._values(file, column) for column in self._described_by}
         for kind, (items, values) in pairs.items():

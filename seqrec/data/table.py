@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from seqrec.data.columns import Columns
-from seqrec.data.delimited import BLANKS, Layout, is_date, is_number, lines_of, read_delimited
+from seqrec.data.delimited import BLANKS, ISO, Layout, is_date, is_number, lines_of, read_delimited
 from seqrec.data.gathered import Gathered
 from seqrec.data.parquet import PARQUET, read_parquet
 from seqrec.data.raw import RawFile
@@ -33,10 +33,13 @@ def read_table(file: RawFile, columns: Columns, gathered: Gathered) -> None:
     indices = columns.located(rows[0], file, header)
     names = _distinct(rows[0]) if header else [str(number) for number in range(len(rows[0]))]
     first = dict(enumerate(rows[header] if len(rows) > header else []))
-    dates = columns.time is not None and not is_number(first.get(indices[columns.time], "0"))
+    dates = columns.time_format
+    if dates is None and columns.time is not None and not is_number(first.get(indices[columns.time], "0")):
+        dates = ISO
     roles = {role: names[indices[column]] for role, column in columns.roles.items()}
     keep = {names[indices[column]]: values for column, values in columns.keep.items()}
-    layout = Layout(names, **roles, separator=separator, header=header, quoted=columns.quotes, dates=dates, keep=keep)
+    how = {"separator": separator, "header": header, "quoted": columns.quotes, "keep": keep}
+    layout = Layout(names, **roles, **how, dates=dates, units_per_second=columns.units_per_second)
     named = ", ".join(f"{role} {name}" for role, name in roles.items())
     found = f"{file.encoding}, {NAMED.get(separator, repr(separator))} between columns, {'a' if header else 'no'} header line, {named}"
     gathered.found.append(found)
@@ -81,7 +84,7 @@ def _has_header(rows: list[list[str]], columns: Columns) -> bool:
         return True
 
     def readable(row: list[str], role: str, column: int) -> bool:
-        return is_number(row[column]) or (role == "time" and is_date(row[column]))
+        return is_number(row[column]) or (role == "time" and is_date(row[column], columns.time_format or ISO))
 
     first, *others = [row for row in rows if len(row) == len(rows[0])]
     return any(

@@ -8,7 +8,7 @@ import torch
 from seqrec.data.loader import EvalLoader
 from seqrec.data.sequences import Sequences, ranges
 from seqrec.data.split import EvalSplit
-from seqrec.evaluation.evaluator import SCORES_AT_ONCE
+from seqrec.evaluation.evaluator import rows_at_once
 from seqrec.losses import CrossEntropy
 from seqrec.methods.base import Method
 from seqrec.noise.foreign_items import ForeignItems
@@ -95,7 +95,7 @@ def gradient_items(method: Method, split: EvalSplit, offset: np.ndarray, device:
     table = method.items.weight.detach()
     chosen, wanted = np.zeros(len(split.inputs.items), np.int64), np.zeros(len(split.inputs.items), bool)
     wanted[offset] = True
-    chunk = min(ROWS_AT_ONCE, max(16, SCORES_AT_ONCE // len(table)))
+    chunk = rows_at_once(len(table) - 1, ROWS_AT_ONCE)
     loss = CrossEntropy(chunk)
     for _, batch in EvalLoader(split, chunk, int(split.inputs.lengths.max())):
         hit = torch.from_numpy(wanted[batch.index.numpy()]) & (batch.index >= 0)

@@ -54,6 +54,11 @@ def top_lists(scores: Tensor, size: int) -> Tensor:
     return items[:, :size]
 
 
+def rows_at_once(num_items: int, most: int) -> int:
+    """Return how many rows of scores [V + 1] may be in memory at the same time."""
+    return min(most, max(16, SCORES_AT_ONCE // (num_items + 1)))
+
+
 class Evaluator:
     """Evaluates a method on the validation or test set.
 
@@ -80,7 +85,7 @@ class Evaluator:
     @property
     def users_at_once(self) -> int:
         """Number of users whose scores are in memory at the same time."""
-        return min(1024, max(16, SCORES_AT_ONCE // (self.num_items + 1)))
+        return rows_at_once(self.num_items, 1024)
 
     def metrics(self, ranks: Ranks) -> dict[str, float]:
         """Return every metric by its name and cutoff; list metrics only of ranks that have lists."""

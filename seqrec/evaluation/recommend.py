@@ -12,6 +12,7 @@ from seqrec.data.dataset import Dataset
 from seqrec.data.loader import EvalLoader
 from seqrec.data.sequences import Sequences
 from seqrec.data.split import EvalSplit
+from seqrec.evaluation.evaluator import rows_at_once
 from seqrec.methods.base import Method
 from seqrec.utils.errors import UserError
 
@@ -50,11 +51,11 @@ def _rows(users: np.ndarray, history: Sequences) -> EvalSplit:
 
 @torch.no_grad()
 def scores(
-    method: Method, rows: EvalSplit, device: torch.device, mask_history: bool = True
+    method: Method, rows: EvalSplit, num_items: int, device: torch.device, mask_history: bool = True
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Yield numbers of rows [B] and their scores [B, V + 1]; -inf at padding and, with `mask_history`, at items of the history."""
     method.eval()
-    for chosen, batch in EvalLoader(rows, 256, method.max_len):
+    for chosen, batch in EvalLoader(rows, rows_at_once(num_items, 256), method.max_len):
         scored = method.score(batch := batch.to(device)).float()
         scored[:, 0] = -torch.inf
         if mask_history:
@@ -67,7 +68,7 @@ def recommend(
 ) -> list[list]:
     """Return the raw ids of the `top` best items of each row, best first; fewer where fewer are left."""
     lists: list[list] = [[] for _ in rows.user]
-    for chosen, scored in scores(method, rows, device, mask_history):
+    for chosen, scored in scores(method, rows, dataset.num_items, device, mask_history):
         values, best = (found.cpu().numpy() for found in scored.topk(min(top, dataset.num_items), 1))
         for row, value, items in zip(chosen, values, best, strict=True):
             lists[row] = dataset.item_ids[items[value > -np.inf]].tolist()

@@ -14,6 +14,7 @@ from seqrec import __version__
 from seqrec.batch import Batch
 from seqrec.build import Experiment, load
 from seqrec.data.loader import EvalLoader
+from seqrec.export import counts
 from seqrec.export.encoder import FORMATS, INPUT, OUTPUT, QueryEncoder
 from seqrec.runs.directory import RunDir
 from seqrec.utils.errors import UserError
@@ -38,7 +39,7 @@ def export(folder: Path, output: Path, formats: list[str], factory: str | None, 
     experiment = load(folder, data_dir=data_dir)
     if not run_dir.complete:
         raise UserError(f"{folder}: the run is not complete; run the same command again")
-    refuse(experiment)
+    refuse(experiment, factory)
     batch = some_users(experiment)
     encoder, scores = encoder_of(experiment, batch)
     items, ids = experiment.method.items.weight.detach().numpy(), np.ascontiguousarray(batch.seq.numpy())
@@ -51,6 +52,9 @@ def export(folder: Path, output: Path, formats: list[str], factory: str | None, 
         if not close(torch.from_numpy(computed(ids) @ items.T), scores):
             raise RuntimeError(f"{file} does not give the scores of the run")
     manifest = describe(experiment, run_dir)
+    if experiment.scorer is not experiment.method:
+        content["counts.npz"] = as_npz(counts.arrays(experiment.scorer))
+        manifest |= {"score": "see fusion", "fusion": counts.description(experiment.scorer)}
     if factory:
         import faiss
 
@@ -59,7 +63,7 @@ def export(folder: Path, output: Path, formats: list[str], factory: str | None, 
         content[INDEX] = faiss.serialize_index(index).tobytes()
     manifest["files"] = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("manifest.json", INDEX, *(file for file, _ in FORMATS.values())):
+    for name in ("manifest.json", INDEX, "counts.npz", *(file for file, _ in FORMATS.values())):
         (output / name).unlink(missing_ok=True)  # of an earlier export; the manifest is written last
     for name, data in content.items():
         write_atomically(output / name, data)
@@ -76,15 +80,19 @@ def require(part: str) -> None:
         )
 
 
-def refuse(experiment: Experiment) -> None:
-    """Raise UserError for a run that has no query and item matrix by its kind."""
-    config = experiment.config
+def refuse(experiment: Experiment, factory: str | None) -> None:
+    """Raise UserError for a run that has no query and item matrix by its kind, and for an index where counts are added."""
+    config, scorer = experiment.config, experiment.scorer
     if not experiment.method.trained:
         raise UserError(f"method={config.method.name}: it counts and has no vectors to export; export a trained method")
-    if experiment.scorer is not experiment.method:
+    if scorer is experiment.method:
+        return
+    if list(scorer.models) != [experiment.method]:
+        raise UserError(f"fusion={config.fusion.name}: it has several encoders; export each of its runs")
+    if factory:
         raise UserError(
-            f"fusion={config.fusion.name}: counts are added to the model's scores, which are no product of vectors then; "
-            "export the run without fusion"
+            f"--index {factory}: an index finds what the product of query and item puts first, and fusion={config.fusion.name} "
+            "adds counts to it; export without --index, or the run without fusion"
         )
 
 
@@ -170,6 +178,13 @@ def describe(experiment: Experiment, run_dir: RunDir) -> dict:
 def plain(ids: np.ndarray) -> np.ndarray:
     """Return raw ids as an array that needs no pickle."""
     return ids if ids.dtype.kind in "iuU" else ids.astype(str)
+
+
+def as_npz(values: dict[str, np.ndarray]) -> bytes:
+    """Return the content of a .npz file."""
+    stream = io.BytesIO()
+    np.savez(stream, **values)
+    return stream.getvalue()
 
 
 def as_npy(values: np.ndarray) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from seqrec.data.sequences import Sequences
@@ -82,30 +83,31 @@ class FeatureSet:
         wanted = [popularity] if POPULARITY in self.names else []
         self.of_items = torch.from_numpy(np.array(wanted, np.float32).reshape(len(wanted), num_items + 1))  # [P, V + 1]
 
-    def each(self, seq: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Return, per count feature, where it is not 0 (rows, and cells row * (V + 1) + item) and its values there; seq [B, T]."""
-        items, found, histories = seq.cpu().numpy(), [], {}
+    def each(self, items: np.ndarray) -> list[csr_array]:
+        """Return the count features of histories `items` [B, T], each [B, V + 1] in sparse rows."""
+        found, histories = [], {}
         for feature in self.counted.values():
             key = (feature.decay, feature.newest)
             if key not in histories:
                 histories[key] = history_weights(items, *key, self.num_items)
             product = histories[key] @ self.matrices[feature.matrix]
-            row = np.repeat(np.arange(len(items)), np.diff(product.indptr))
-            cell = row * (self.num_items + 1) + product.indices
-            value = np.log1p(product.data / np.float32(feature.constant))
-            found.append((torch.from_numpy(row), torch.from_numpy(cell), torch.from_numpy(value)))
+            product.data = np.log1p(product.data / np.float32(feature.constant))
+            found.append(product)
         return found
 
     def aligned(self, seq: Tensor) -> SparseFeatures:
         """Return all count features of seq [B, T] at the same cells."""
         size = len(seq) * (self.num_items + 1)
-        found, anywhere = self.each(seq), torch.zeros(size, dtype=torch.bool)
-        for _, cell, _ in found:
+        found, anywhere = [], torch.zeros(size, dtype=torch.bool)
+        for feature in self.each(seq.numpy()):
+            row = np.repeat(np.arange(len(seq)), np.diff(feature.indptr))
+            cell = torch.from_numpy(row * (self.num_items + 1) + feature.indices)
+            found.append((cell, torch.from_numpy(feature.data)))
             anywhere[cell] = True
         cells = anywhere.nonzero()[:, 0]
         position = torch.empty(size, dtype=torch.int32)
         position[cells] = torch.arange(len(cells), dtype=torch.int32)
         value = torch.zeros(len(cells), len(found))
-        for column, (_, cell, values) in enumerate(found):
+        for column, (cell, values) in enumerate(found):
             value[position[cell].long(), column] = values
         return SparseFeatures(cells, value)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec.fusion.features import SparseFeatures
@@ -101,9 +102,11 @@ def at_target(chunk: Chunk) -> Tensor:
     """Return the sparse features of the targets, [B, F]."""
     width = chunk.of_items.shape[1]
     wanted = torch.arange(len(chunk.target)) * width + chunk.target
-    place = torch.searchsorted(chunk.sparse.cell, wanted).clamp(max=len(chunk.sparse.cell) - 1)
-    found = chunk.sparse.cell[place] == wanted
-    return chunk.sparse.value[place] * found[:, None]
+    place = torch.searchsorted(chunk.sparse.cell, wanted)
+    found = F.pad(chunk.sparse.cell, (0, 1), value=-1)[place] == wanted
+    return chunk.sparse.value.new_zeros(len(wanted), chunk.sizes[2]).masked_scatter(
+        found[:, None], chunk.sparse.value[place[found]]
+    )
 
 
 def fit(chunks: Callable[[], Iterable[Chunk]], start: Tensor, prior: Tensor | None = None) -> Tensor:

@@ -1,10 +1,18 @@
 """The fused scorer: what evaluation, recommendations and robustness see in place of the trained method."""
 
+import math
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from seqrec.batch import Batch
 from seqrec.fusion.features import FeatureSet
+
+warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")  # torch says it once, whatever is done
 
 
 class Fused(nn.Module):
@@ -23,7 +31,8 @@ class Fused(nn.Module):
         of_models, of_items, of_counts = weights.float().split(sizes, 1)
         self.register_buffer("lengths", torch.tensor(lengths, dtype=torch.long), persistent=False)
         self.register_buffer("of_models", of_models, persistent=False)  # [G, M]
-        self.register_buffer("of_items", of_items @ features.of_items, persistent=False)  # [G, V + 1]
+        self.register_buffer("weights_of_items", of_items, persistent=False)  # [G, P]
+        self.register_buffer("of_items", features.of_items, persistent=False)  # [P, V + 1]
         self.register_buffer("of_counts", of_counts, persistent=False)  # [G, F]
 
     @property
@@ -40,17 +49,28 @@ class Fused(nn.Module):
     def score(self, batch: Batch) -> Tensor:
         """Return the fused scores, [B, V + 1]."""
         group = torch.bucketize((batch.seq > 0).sum(1), self.lengths)  # [B]
-        one = group[:1] if (group == group[0]).all() else group  # of_items is as large as the scores otherwise
-        score = self.of_items[one]
-        if not self.models:
-            score = score.expand(len(group), -1).contiguous()
-        for weight, model in zip(self.of_models[one].T, self.models, strict=True):
+        score = self.of_items.new_zeros(len(group), self.of_items.shape[1])
+        for number, (weight, model) in enumerate(zip(self.of_models[group].T, self.models, strict=True)):
             own = model.score(batch).float()
-            score = torch.addcmul(score, own, weight[:, None], out=own)
-        for weight, feature in zip(self.of_counts[group].T, self.features.each(batch.seq), strict=True):
-            row, cell, value = (part.to(score.device) for part in feature)
-            score.view(-1).index_add_(0, cell, value.mul_(weight[row]))
+            score = score.addcmul_(own, weight[:, None]) if number else own.mul_(weight[:, None])
+        score.addmm_(self.weights_of_items[group], self.of_items)
+        items, of_counts = batch.seq.cpu().numpy(), self.of_counts[group].T.cpu().numpy()  # [F, B]
+
+        def add_counts(rows: slice) -> None:
+            for weight, feature in zip(of_counts, self.features.each(items[rows]), strict=True):
+                feature.data *= np.repeat(weight[rows], np.diff(feature.indptr))
+                score[rows].add_(as_torch(feature).to(score.device))
+
+        size = math.ceil(len(items) / torch.get_num_threads())
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(add_counts, [slice(first, first + size) for first in range(0, len(items), size)]))
         return score
+
+
+def as_torch(matrix: csr_array) -> Tensor:
+    """Return the same sparse rows as a tensor."""
+    parts = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    return torch.sparse_csr_tensor(*parts, matrix.shape, check_invariants=False)
 
 
 def weight_names(models: int, features: FeatureSet) -> list[str]:

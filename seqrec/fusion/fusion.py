@@ -72,7 +72,7 @@ class Fusion:
         size = min(self.fit_users, max(FEWEST, CELLS // (evaluator.num_items * max(len(models), 1))), len(valid.user))
         sample = np.argsort(uniform(SAMPLE, keys[valid.user]), kind="stable")[:size]
         for model in models:
-            model.eval()
+            model.eval().to(device)  # a finished run may have been loaded on another one
         first, second = (
             [
                 self._chunks(models, valid.take(rows[group[rows] == g]), evaluator, device)
@@ -84,11 +84,12 @@ class Fusion:
         start = torch.zeros(len(names), dtype=torch.double)
         start[: len(models)] = 1 / max(len(models), 1)
         weights = fit_groups([[*a, *b] for a, b in zip(first, second, strict=True)], start)
-        ranks = []
+        better, equal, masked = np.zeros_like(valid.user), np.ones_like(valid.user), 0
         for rows, other in ((half, second), (~half, first)):
             fused = Fused(models, self.features, fit_groups(other, start), self.lengths, evaluator.max_len).to(device)
-            ranks.append(evaluator.ranks(fused, valid.take(np.flatnonzero(rows)), device))
-        return dict(zip(names, weights.T.tolist(), strict=True)), joined(ranks, valid)
+            ranks = evaluator.ranks(fused, valid.take(np.flatnonzero(rows)), device)
+            better[rows], equal[rows], masked = ranks.better, ranks.equal, masked + ranks.masked_targets
+        return dict(zip(names, weights.T.tolist(), strict=True)), Ranks(valid.user, valid.target, better, equal, masked)
 
     @torch.no_grad()
     def _chunks(
@@ -119,11 +120,3 @@ def fit_groups(groups: list[list[Chunk]], start: Tensor) -> Tensor:
     if len(groups) == 1:
         return of_all[None]
     return torch.stack([fit(lambda chunks=chunks: chunks, of_all, prior=of_all) for chunks in groups])
-
-
-def joined(parts: list[Ranks], valid: EvalSplit) -> Ranks:
-    """Return the ranks of all users of `valid`, in its order, from those of disjoint parts."""
-    user = np.concatenate([part.user for part in parts])
-    order = np.argsort(user)[np.searchsorted(np.sort(user), valid.user)]
-    better, equal = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("better", "equal"))
-    return Ranks(valid.user, valid.target, better, equal, sum(part.masked_targets for part in parts))

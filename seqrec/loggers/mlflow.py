@@ -12,12 +12,13 @@ class MLflow(Logger):
     library = extra = "mlflow"
 
     def __init__(self, experiment: str):
-        self.experiment = experiment
+        self.experiment, self.complete = experiment, False
 
     def begin(self, run: LoggedRun, identity: str | None) -> str:
         """Open the run `identity`, or make one; returns its id."""
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # versions from 3.7 ask for it
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 take minutes where there is no server
         from mlflow.entities import Metric, Param, RunStatus
         from mlflow.tracking import MlflowClient
 
@@ -48,6 +49,12 @@ class MLflow(Logger):
         for path in self.run.artefacts():
             self.client.log_artifact(self.id, str(path), "run")
         self.client.set_terminated(self.id)
+        self.complete = True
+
+    def close(self) -> None:
+        """Mark an interrupted run as failed, until it is resumed."""
+        if not self.complete:
+            self.client.set_terminated(self.id, "FAILED")
 
     def _log(self, values: dict[str, float], step: int) -> None:
         # MLflow allows no @ in a name

@@ -45,7 +45,8 @@ class InBatchSoftmax(NextItemLoss):
         log_expected = (others * self.frequency[candidate] + self.expected_draws(candidate)).log()
         excluded = candidate == target[:, None]
         excluded[:, : len(target)] |= user == user[:, None]
-        logits = (hidden @ vectors.T).sub_(log_expected[row]).masked_fill_(excluded, -math.inf)
+        logits = hidden @ vectors.T - log_expected[row]  # in single precision from here on, also under autocast
+        logits = logits.masked_fill_(excluded, -math.inf)
         return torch.logaddexp(own, logits.logsumexp(1)) - own
 
     def expected_draws(self, item: Tensor) -> Tensor | float:

@@ -16,4 +16,4 @@ class Counts(Untrained):
 
     def score(self, batch: Batch) -> Tensor:
         """Return 0 for every item, [B, V + 1]."""
-        return torch.zeros(len(batch.seq), self.num_items + 1)
+        return torch.zeros(len(batch.seq), self.num_items + 1, device=batch.seq.device)

@@ -37,10 +37,10 @@ class ItemKNN(Untrained):
 
     def score(self, batch: Batch) -> Tensor:
         """Return summed similarities, [B, V + 1]."""
-        row, slot = batch.seq.nonzero(as_tuple=True)
+        seq = batch.seq.cpu().numpy()
+        row, slot = seq.nonzero()
         history = scipy.sparse.coo_array(
-            (np.ones(len(row), np.float32), (row.numpy(), batch.seq[row, slot].numpy())),
-            shape=(len(batch.seq), self.num_items + 1),
+            (np.ones(len(row), np.float32), (row, seq[row, slot])), shape=(len(seq), self.num_items + 1)
         ).tocsr()
         history.data[:] = 1
-        return torch.from_numpy((history @ self.similarity).toarray())
+        return torch.from_numpy((history @ self.similarity).toarray()).to(batch.seq.device)

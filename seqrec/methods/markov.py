@@ -50,5 +50,5 @@ class Markov(Untrained):
 
     def score(self, batch: Batch) -> Tensor:
         """Return decayed transition counts, [B, V + 1]."""
-        history = history_weights(batch.seq.numpy(), self.history_decay, self.history, self.num_items)
-        return torch.from_numpy((history @ self.transitions).toarray())
+        history = history_weights(batch.seq.cpu().numpy(), self.history_decay, self.history, self.num_items)
+        return torch.from_numpy((history @ self.transitions).toarray()).to(batch.seq.device)

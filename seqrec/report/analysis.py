@@ -134,11 +134,11 @@ def flags_of(table: Table) -> list[str]:
     for row in table.rows:
         clean = {run.seed for run in row.at({}, 0)}
         for ratio in table.ratios[bool(table.ratios[0] == 0) :]:
-            seeds = sorted({run.seed for run in row.at(table.noise, ratio)} - clean)
-            if seeds:
-                flags.append(
-                    f"{table.label} {ratio:g}: {row.label} has no clean run of seed {', '.join(map(str, seeds))}."
-                )
+            noisy = {run.seed for run in row.at(table.noise, ratio)}
+            for seeds, missing in ((noisy - clean, "clean run"), (clean - noisy if noisy else (), "run")):
+                if seeds:
+                    listed = ", ".join(map(str, sorted(seeds)))
+                    flags.append(f"{table.label} {ratio:g}: {row.label} has no {missing} of seed {listed}.")
     return flags
 
 

@@ -94,26 +94,29 @@ def table_of_trials(results: Results, spec: dict) -> str:
     return markdown(frame.assign(**{"validation NDCG@10": shown.where(~best, "**" + shown + "**")}))
 
 
-def at_ratios(results: Results, spec: dict, row: dict) -> pd.DataFrame:
-    """Return the spec's metric of a setting at the ratios of training noise: the mean, and its text in a table."""
-    cells = [results.runs(row["setting"], results.wanted.noise(spec, ratio)) for ratio in spec["ratios"]]
-    column = f"test {spec['metric']}"
-    means = [cell[column].astype(float).mean() if len(cell) else np.nan for cell in cells]
-    return pd.DataFrame(
-        {"mean": means, "shown": [mean(cell[column]) if len(cell) else NOT_RUN for cell in cells]}, index=spec["ratios"]
-    )
+def at_ratios(results: Results, spec: dict, row: dict) -> dict[float, pd.Series]:
+    """Return the spec's metric of a setting by seed, at each ratio of training noise; empty where it has not been run."""
+    found = {}
+    for ratio in spec["ratios"]:
+        runs = results.runs(row["setting"], results.wanted.noise(spec, ratio))
+        found[ratio] = runs.set_index("seed")[f"test {spec['metric']}"].astype(float) if len(runs) else pd.Series()
+    return found
 
 
 def table_of_ratios(results: Results, spec: dict) -> str:
-    """Return a table with a line per setting and a column per noise ratio, and what is retained at the highest one."""
-    lines = []
+    """Return a table with a line per setting and a column per noise ratio, and what is retained at the highest one.
+
+    Only seeds that have run at both ends count: seeds differ by as much as methods do.
+    """
+    lines, (first, last) = [], (spec["ratios"][0], spec["ratios"][-1])
     for row in spec["rows"]:
         found = at_ratios(results, spec, row)
-        kept = found["mean"].iloc[-1] / found["mean"].iloc[0]
+        seeds = found[first].index.intersection(found[last].index)
+        kept = 100 * found[last][seeds].mean() / found[first][seeds].mean()
         lines.append(
             {"": row["label"], "`python train.py ...`": results.command(row["setting"])}
-            | {f"{spec['metric']} at {ratio:g}": shown for ratio, shown in found.shown.items()}
-            | {f"retained at {spec['ratios'][-1]:g}": NOT_RUN if np.isnan(kept) else f"{100 * kept:.0f} %"}
+            | {f"{spec['metric']} at {r:g}": mean(values) if len(values) else NOT_RUN for r, values in found.items()}
+            | {f"retained at {last:g}": f"{kept:.0f} %" if len(seeds) else NOT_RUN}
         )
     return chosen(pd.DataFrame(lines), spec)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from seqrec.config import digest
 from seqrec.report.analysis import Table
-from seqrec.report.committed import Results
+from seqrec.report.committed import CLEAN, Results
 from seqrec.report.documents import at_ratios
 from seqrec.report.training import Map, Panel
 from seqrec.utils.errors import UserError
@@ -27,7 +27,7 @@ except ModuleNotFoundError:
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_hex
 from matplotlib.lines import Line2D
 
 # the same picture is the same file: no date, and no random names in it
@@ -43,6 +43,7 @@ COLOURS = ("#0b63c4", "#cc3d54", "#14804f", "#8044b8", "#b86a00", "#007a86", "#8
 DASHES = ("-", "--", ":", "-.")
 VARIABLES = {SOFT: "--soft", RULE: "--rule", **{colour: f"--c{slot}" for slot, colour in enumerate(COLOURS)}}
 PANELS_ACROSS = 4
+LONGEST_BESIDE = 40  # letters of a label beside the curves; longer ones stand below
 CURVE = re.compile(r'<g id="(curve|band):([^"]*)">(.*?)(?=<g id=)', re.DOTALL)
 
 
@@ -60,7 +61,8 @@ class Series:
 def lines(series: list[Series], x_label: str, y_label: str, ratios: list[float], stem: Path | None) -> str:
     """Draw curves against the noise ratio, from 0 up; returns the SVG, and writes `stem`.png, .svg and .pdf if it is given."""
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(6.8, 3.6))
+        long = any(len(one.label) > LONGEST_BESIDE for one in series)
+        figure, axis = plt.subplots(figsize=(6.8, 3.6 + long * 0.18 * len(series)))
         for slot, one in enumerate(series):
             colour, dash = look(slot)
             axis.plot(one.x, one.y, dash, color=colour, marker="o", ms=3.5, label=one.label, gid=f"curve:{one.label}")
@@ -70,7 +72,7 @@ def lines(series: list[Series], x_label: str, y_label: str, ratios: list[float],
         axis.set(xlabel=x_label, ylabel=y_label, xticks=ratios)
         axis.set_ylim(bottom=0)
         if series:
-            figure.legend(loc="outside right upper")
+            figure.legend(loc="outside lower left" if long else "outside right upper")
         return save(figure, stem, {one.label: one for one in series})
 
 
@@ -79,13 +81,13 @@ def look(slot: int) -> tuple[str, str]:
     return COLOURS[slot % len(COLOURS)], DASHES[slot // len(COLOURS) % len(DASHES)]
 
 
-def curves(table: Table, metric: str, stem: Path) -> str:
+def curves(table: Table, metric: str, stem: Path | None) -> str:
     """Draw a metric against the ratio, with bootstrap bands over users, a curve per row; returns the SVG."""
     cells = table.cells.xs(metric, level="metric")
     series = [
         Series(row.label, list(found.index), *(found[name].tolist() for name in ("mean", "low", "high")))
-        for row in table.rows
-        for found in [cells.loc[row.label]]
+        for row in table.rows  # one without the metric keeps its place, and so the others their colours
+        for found in [cells[cells.index.get_level_values("row") == row.label].droplevel("row")]
     ]
     return lines(series, f"noise ratio ({table.label})", f"{metric} (test)", table.ratios, stem)
 
@@ -94,17 +96,49 @@ def of_ratios(results: Results, spec: dict) -> str:
     """Return the curves of a document's table of ratios as an SVG; settings with fewer than two ratios are left out."""
     series = []
     for row in spec["rows"]:
-        found = at_ratios(results, spec, row)["mean"].dropna()
+        found = {ratio: float(values.mean()) for ratio, values in at_ratios(results, spec, row).items() if len(values)}
         if len(found) > 1:
-            series.append(Series(row["label"], found.index.tolist(), found.tolist()))
+            series.append(Series(row["label"], list(found), list(found.values())))
     return lines(series, f"noise ratio ({spec['noise']})", f"{spec['metric']} (test)", spec["ratios"], None)
 
 
-def training(panels: list[Panel], conditions: list[str], stem: Path) -> str:
-    """Draw values against the epoch or position: a panel per row and value, a line per run, coloured by its noise."""
-    colours = {
-        name: mpl.colormaps["viridis"](0.9 * n / max(1, len(conditions) - 1)) for n, name in enumerate(conditions)
+def of_gains(results: Results, spec: dict) -> str:
+    """Return the relative gains of a document's table of runs as an SVG: a point with its interval for each comparison."""
+    named = {row["setting"]: row["label"] for row in spec["rows"]}
+    found = {
+        f"{row['label']} against {named.get(other['setting'], other['label'])}": gain
+        for row in spec["rows"]
+        for other in row["against"]
+        if (gain := results.gain(row["setting"], other["setting"], CLEAN, "NDCG@10"))
     }
+    ends = ("gain", "low", "high")
+    series = [
+        Series(label, [place], *([100 * float(gain[end])] for end in ends))
+        for place, (label, gain) in enumerate(found.items())
+    ]
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(6.8, 0.7 + 0.3 * len(series)))
+        axis.axvline(0, color=SOFT, linewidth=0.8)
+        for one in series:
+            axis.plot(one.y, one.x, color=COLOURS[0], marker="o", ms=4, gid=f"curve:{one.label}")
+            axis.hlines(one.x, one.low, one.high, color=COLOURS[0], linewidth=1.2)
+        axis.set(xlabel="NDCG@10 (test), % above, with 95 % interval", yticks=range(len(series)))
+        axis.set_yticklabels([one.label for one in series], fontsize=7)
+        axis.invert_yaxis()
+        return save(figure, None, {one.label: one for one in series})
+
+
+PICTURES = {"ratios": of_ratios, "runs": of_gains}  # by kind of table
+
+
+def training(panels: list[Panel], conditions: list[str], stem: Path) -> str:
+    """Draw values against the epoch or position: a panel per row and value, a line per run, coloured by its noise.
+
+    The SVG that is returned is for the page: it mixes the page's own colours.
+    """
+    shares = [n / max(1, len(conditions) - 1) for n in range(len(conditions))]
+    scale = LinearSegmentedColormap.from_list("conditions", COLOURS[:2])
+    colours = {name: to_hex(scale(share)) for name, share in zip(conditions, shares, strict=True)}
     with plt.rc_context(STYLE):
         figure, axes = _sheet(len(panels))
         for axis, panel in zip(axes.flat, panels, strict=False):
@@ -114,7 +148,10 @@ def training(panels: list[Panel], conditions: list[str], stem: Path) -> str:
             axis.set_xlabel(panel.x)
         keys = [Line2D([], [], color=colour) for colour in colours.values()]
         figure.legend(keys, list(colours), loc="outside lower center", ncols=min(8, len(keys)))
-        return save(figure, stem)
+        svg = save(figure, stem)
+    for colour, share in zip(colours.values(), shares, strict=True):
+        svg = svg.replace(colour, f"color-mix(in srgb,{COLOURS[1]} {share:.0%},{COLOURS[0]})")
+    return svg
 
 
 def maps(drawn: list[Map], stem: Path) -> str:
@@ -175,11 +212,13 @@ def _with_data(group: re.Match, series: dict[str, Series]) -> str:
     return f'<g class="{kind}" data-row="{label}">{drawn}'
 
 
-def inline(svg: str) -> str:
-    """Return an SVG as an element of the page, in the page's colours and width, with ids of its own."""
+def inline(svg: str, title: str) -> str:
+    """Return an SVG as an element of the page, in the page's colours and with ids of its own; screen readers say its title."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'( id="|url\(#|xlink:href="#)', rf"\g<1>s{digest(svg)}-", svg)
-    return themed(re.sub(r'^<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg class="chart" role="img" \1>', svg))
+    width, box = re.match(r'<svg [^>]*?width="([^"]*)"[^>]*(viewBox="[^"]*")', svg).groups()
+    start = f'<svg class="chart" role="img" aria-label="{escape(title)}" width="{width}" {box}>'
+    return themed(start + svg[svg.index(">") + 1 :])
 
 
 def themed(text: str) -> str:

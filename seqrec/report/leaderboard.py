@@ -24,7 +24,7 @@ def entries(results: Results) -> list[dict]:
     found = []
     for key, group in runs.groupby([*BOARD, *COMBINATION], sort=True):
         settings = dict(list(group.groupby("setting")))
-        best = max(settings.values(), key=lambda seeds: pd.to_numeric(seeds[BY]).mean())
+        best = max(settings.values(), key=lambda seeds: pd.to_numeric(seeds[BY]).fillna(0).mean())
         entry = dict(zip([*BOARD, *COMBINATION], key, strict=True))
         metrics = {
             f"{split} {name}": spread(best[f"{split} {name}"]) for split in ("valid", "test") for name in METRICS

@@ -47,7 +47,7 @@ def page(
     for anchor, pictures in sheets.items():
         if pictures:
             title, note = SHEETS[anchor]
-            sections.append((anchor, title, f'<p class="note">{note}</p>{"".join(map(_picture, pictures))}'))
+            sections.append((anchor, title, f'<p class="note">{note}</p>{_pictures(pictures, title)}'))
     links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in sections)
     body = "".join(f'<section id="{a}"><h2>{escape(t)}</h2>{content}</section>' for a, t, content in sections)
     heading = escape(f"Robustness on {report.runs[0].names['dataset']}")
@@ -97,21 +97,19 @@ def _flags(report: Report, notes: list[str]) -> str:
 def _noise(table: Table, grids: list[Grid], curves: list[str]) -> str:
     parts = [_main_table(table), f'<p class="note">{escape(legend(table))}</p>']
     if curves:
-        parts.append(
-            f'<h3>Curves</h3>{_legend_of_rows(table)}<div class="charts">{"".join(map(_picture, curves))}</div>'
-        )
+        parts.append(f'<h3>Curves</h3>{_legend_of_rows(table)}<div class="charts">{_pictures(curves, "Curves")}</div>')
         parts.append('<p class="note">Bands: 95 % bootstrap over users of the average over seeds.</p>')
     return "".join([*parts, *(_grid(grid, heading=True) for grid in grids if len(grid.frame))])
 
 
-def _picture(svg: str) -> str:
-    return f"<figure>{inline(svg)}</figure>"
+def _pictures(svgs: list[str], title: str) -> str:
+    return "".join(f'<figure tabindex="0">{inline(svg, title)}</figure>' for svg in svgs)
 
 
 def _main_table(table: Table) -> str:
     names, cells = names_of(table), shown(table, _content)
-    top = f'<th colspan="{len(names.columns)}"></th>' + "".join(
-        f'<th class="group first" colspan="{len(table.metrics)}">{escape(condition(table, ratio))}</th>'
+    top = f'<td colspan="{len(names.columns)}"></td>' + "".join(
+        f'<th class="group first" scope="colgroup" colspan="{len(table.metrics)}">{escape(condition(table, ratio))}</th>'
         for ratio in table.ratios
     )
     line = "".join(f'<th class="text">{name}</th>' for name in names)
@@ -124,7 +122,9 @@ def _main_table(table: Table) -> str:
             f'data-ratio="{ratio!r}" data-metric="{escape(metric)}"{cells.loc[label, (ratio, metric)]}</td>'
             for ratio, metric in cells
         )
-        rows.append(f"<tr><th>{first}</th>{''.join(f'<td class=text>{part}</td>' for part in others)}{row}</tr>")
+        rows.append(
+            f"<tr><th>{first}</th>{''.join(f'<td class={_width(part)}>{part}</td>' for part in others)}{row}</tr>"
+        )
     head = f"<thead><tr>{top}</tr><tr>{line}</tr></thead>"
     return f'<div class="scroll"><table class="main">{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
@@ -172,8 +172,12 @@ def _value(column: str, value: str | float) -> str:
     if column in ("row", "directory"):
         return f"<th>{shown}</th>"
     if isinstance(value, str):
-        return f'<td class="{"wide" if len(value) > 60 else "text"}">{shown}</td>'
+        return f"<td class={_width(value)}>{shown}</td>"
     return f'<td data-value="{value}">{shown}</td>'
+
+
+def _width(text: str) -> str:
+    return "wide" if len(text) > 60 else "text"
 
 
 def number(value: str | float, column: str = "") -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqrec.runs.reader import LeftOut, Run
 
-HAS_A_COLUMN = ("method.", "backbone.", "loss.", "trainer.prefixes")  # or belongs to a choice that has one
+HAS_A_COLUMN = ("method.", "fusion.", "backbone.", "loss.", "trainer.prefixes")  # or belongs to a choice that has one
 
 
 @dataclass

@@ -36,14 +36,6 @@ def split_of(run: Run, data_dir: str | None) -> tuple[Dataset, Split, np.ndarray
     return dataset, split, order
 
 
-def facts_of(report: Report, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return, per test user, the items of the history and the target's count in the clean training set, both [R]."""
-    dataset, split, order = split_of(report.runs[0], data_dir)
-    target = split.test.target[order]
-    count = split.train.item_counts(dataset.num_items)
-    return split.test.history.lengths[order], count[target]
-
-
 def slice_of(values: np.ndarray, edges: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
     """Return the number of the slice of each value [R], and the slices' names; `edges` are their first values."""
     names = [str(first) if after == first + 1 else f"{first} to {after - 1}" for first, after in pairwise(edges)]
@@ -76,10 +68,11 @@ def sliced(report: Report, title: str, name: str, values: np.ndarray, edges: tup
 def slices(report: Report, data_dir: str | None) -> tuple[list[Grid], str]:
     """Return the tables of slices, or none and the reason."""
     try:
-        lengths, counts = facts_of(report, data_dir)
+        dataset, split, order = split_of(report.runs[0], data_dir)
     except (UserError, OSError) as error:
         return [], f"Slices by history and popularity are left out: {error}"
+    test, counts = split.test.take(order), split.train.item_counts(dataset.num_items)
     return [
-        sliced(report, "items in the history", "history", lengths, LENGTHS),
-        sliced(report, "interactions of the target in the training set", "popularity", counts, COUNTS),
+        sliced(report, "items in the history", "history", test.history.lengths, LENGTHS),
+        sliced(report, "interactions of the target in the training set", "popularity", counts[test.target], COUNTS),
     ], ""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from seqrec.report.analysis import Report
+from seqrec.report.grids import condition
 from seqrec.runs.reader import Run
 
 BACK = "items back from the newest"
@@ -35,8 +36,7 @@ class Map:
 
 def condition_of(run: Run, report: Report) -> str:
     """Return the noise a run was trained under, in words."""
-    tables = (table for table in report.tables if run.noise and run.noise == table.noise)
-    return next((f"{table.label} {run.ratio:g}" for table in tables), "clean")
+    return next((condition(table, run.ratio) for table in report.tables if run.noise == table.noise), "clean")
 
 
 def conditions(report: Report) -> list[str]:

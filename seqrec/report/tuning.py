@@ -36,7 +36,7 @@ class Searched:
 def studies(report: Report) -> list[Searched]:
     """Return the studies beside the runs whose best setting is a row, in the order of the rows."""
     found = {}
-    for row in report.rows:
+    for row in (row for row in report.rows if not row.foreign):
         for run in row.runs:
             for path in sorted(run.path.resolve().parent.glob(f"{STUDY_FOLDER}*/{STUDY}")):
                 study = json.loads(path.read_text())
@@ -48,8 +48,8 @@ def studies(report: Report) -> list[Searched]:
 
 
 def spent(report: Report, searched: list[Searched]) -> dict[str, int]:
-    """Return the number of trials behind each trained row."""
-    trials = {row.label: 0 for row in report.rows if row.trained}
+    """Return the number of trials behind each trained row of ours."""
+    trials = {row.label: 0 for row in report.rows if row.trained and not row.foreign}
     for study in searched:
         trials[study.row] += len(study.trials)
     return trials
@@ -60,8 +60,10 @@ def flags(report: Report, searched: list[Searched]) -> list[str]:
     budgets = spent(report, searched)
     if len(set(budgets.values())) < 2:
         return []
-    listed = ", ".join(f"{label} {count}" for label, count in budgets.items())
-    return [f"Unequal budgets: the settings of the rows were chosen among different numbers of trials: {listed}."]
+    lines = ["Unequal budgets: the settings of the rows were chosen among different numbers of trials."]
+    for count in sorted(set(budgets.values()), reverse=True):
+        lines.append(f"{count}: {'; '.join(label for label, trials in budgets.items() if trials == count)}")
+    return ["\n".join(lines)]
 
 
 def grid(searched: list[Searched]) -> Grid:

@@ -170,11 +170,13 @@ class Trainer:
             for batch in self.loader.epoch(state.epoch, first):
                 supervised = int((batch.target > 0).sum())
                 logs = self.step(batch)
-                for name, value in logs.items():
-                    state.sums[name] = state.sums.get(name, 0.0) + float(value.detach())
+                # together, since every copy from an accelerator waits for it
+                values = dict(zip(logs, torch.stack([value.detach() for value in logs.values()]).tolist(), strict=True))
+                for name, value in values.items():
+                    state.sums[name] = state.sums.get(name, 0.0) + value
                 state.step += 1
                 state.targets += supervised
-                bar.step(loss=float(logs["loss"].detach()), targets=supervised)
+                bar.step(loss=values["loss"], targets=supervised)
                 state.epoch_seconds, state.seconds = time.monotonic() - began, time.monotonic() - self.started
                 if self._out_of_time():
                     state.stopped = f"trainer.max_minutes={self.max_minutes} reached"

@@ -59,6 +59,7 @@ def test_a_table(tmp_path, small, end, text):
     ("reader", "line"),
     [
         ("sequence", lambda u, i, t, r: f"{u[1:]} {i} {t}"),
+        ("padded", lambda u, i, t, r: f"-1,9{u[1:]},9{i}"),
         ("pairs", lambda u, i, t, r: f"{u} {i}"),
         ("movielens", lambda u, i, t, r: f"{u}::{i}::{r}::{t}"),
         ("amazon_csv", lambda u, i, t, r: f"{u},{i},{r},{t}"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from seqrec.data.dataset import Dataset
 from seqrec.data.gathered import Raw
 from seqrec.data.prepare import core, prepare
+from seqrec.utils.errors import UserError
 
 ID = st.one_of(st.integers(0, 8), st.just(10**15))
 WORD = st.sampled_from(["a", "b", "B", "é", "10", "9", "zz", "", "ß"]).filter(bool)
@@ -86,6 +87,49 @@ def test_against_the_slow_version(identity, data, timed, min_rating, k, order):
     assert arrays["user_ids"].dtype.kind == arrays["item_ids"].dtype.kind == ("U" if padding == "" else "i")
     assert arrays["item_ids"].dtype != object
     Dataset(name="x", **arrays).statistics()
+
+
+def slow_sessions(rows, minutes, drop_repeats):
+    """Return the rows under the ids of their sessions, oldest first, without items that follow themselves."""
+    made = []
+    for user in dict.fromkeys(row[0] for row in rows):
+        number, before = 1, None
+        for row in sorted((row for row in rows if row[0] == user), key=lambda row: row[3]):
+            if before is not None and minutes is not None and row[3] - before[3] > 60 * minutes:
+                number, before = number + 1, None
+            if not (drop_repeats and before is not None and row[1] == before[1]):
+                made.append((user if minutes is None else f"{user}:{number}", *row[1:]))
+            before = row
+    return made
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    drawn=rows(ID),
+    minutes=st.sampled_from([None, 0, 1 / 60, 2 / 60]),
+    drop_repeats=st.booleans(),
+    min_rating=st.sampled_from([None, 3]),
+    k=st.sampled_from([None, 2]),
+)
+def test_sessions_and_repeats_against_the_slow_version(drawn, minutes, drop_repeats, min_rating, k):
+    rated = [row for row in drawn if min_rating is None or row[2] >= min_rating]
+    histories, items = slow_prepare(slow_sessions(rated, minutes, drop_repeats), True, None, k)
+    if not histories:
+        return
+    arrays = prepare(raw_of(drawn), min_rating, k, "here", minutes, drop_repeats)
+    assert arrays["user_ids"].tolist() == [user for user, _ in histories]
+    assert arrays["offsets"].tolist() == np.cumsum([0] + [len(history) for _, history in histories]).tolist()
+    found = list(zip(arrays["item_ids"][arrays["items"]].tolist(), arrays["times"].tolist(), strict=True))
+    assert found == [pair for _, history in histories for pair in history]
+    assert arrays["item_ids"][1:].tolist() == items
+
+
+def test_repeats_of_a_file_without_times():
+    rows = [(1, item, 5.0, 0) for item in (4, 4, 2, 4, 4)] + [(2, 4, 5.0, 0)]
+    arrays = prepare(raw_of(rows, timed=False), None, None, "here", drop_repeats=True)
+    assert arrays["item_ids"][arrays["items"]].tolist() == [4, 2, 4, 4]
+    with pytest.raises(UserError, match=r"dataset\.session_minutes=30: here has no times"):
+        prepare(raw_of(rows, timed=False), None, None, "here", session_minutes=30)
 
 
 def test_users_do_not_depend_on_the_order_of_lines():

@@ -134,6 +134,18 @@ def test_round_trip(name, data, packed, tmp_path):
 
 
 @relaxed
+@given(
+    st.lists(st.lists(st.integers(1, 10**18 - 1), min_size=1, max_size=5), min_size=1, max_size=8),
+    st.sampled_from(["-1", "0"]),
+)
+def test_round_trip_padded(tmp_path, histories, padding):
+    path = tmp_path / "raw"
+    path.write_text(lines([[padding] * (6 - len(items)) + items for items in histories], ","))
+    expected = [(user, item, None, None) for user, items in enumerate(histories, 1) for item in items]
+    assert rows_of(read(RawFile(path), "padded", COLUMNS)) == expected
+
+
+@relaxed
 @given(st.lists(st.tuples(WHOLE, st.lists(WHOLE, min_size=1, max_size=5)), min_size=1, max_size=8))
 def test_round_trip_sequence(tmp_path, histories):
     path = tmp_path / "raw"

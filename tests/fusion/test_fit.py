@@ -17,7 +17,7 @@ def chunk(seed, models=2, of_items=1, sparse=3, rows=ROWS):
     def draw(*shape):
         return torch.randn(*shape, generator=generator)
 
-    cells = (torch.rand(rows * WIDTH, generator=generator) < 0.3).nonzero()[:, 0]
+    cells = (torch.rand(rows * WIDTH, generator=generator) < 0.3 * bool(sparse)).nonzero()[:, 0]
     values = draw(len(cells), sparse).abs()
     excluded = torch.cat([torch.arange(rows) * WIDTH, torch.arange(rows) * WIDTH + 3])
     target = torch.randint(4, WIDTH, (rows,), generator=generator)

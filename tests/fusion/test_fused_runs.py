@@ -74,11 +74,11 @@ def literal(experiment, batch):
     weights = metrics(Path(experiment.config.output_dir) / run_path(experiment.config))["fusion"]["weights"]
     groups = [group_of(int(length), experiment.config.fusion.lengths) for length in (batch.seq > 0).sum(1)]
     column = {name: torch.tensor([each[g] for g in groups])[:, None] for name, each in weights.items()}
-    features, rows = experiment.scorer.features, len(batch.seq)
+    features = experiment.scorer.features
     score = column["model"] * experiment.method.score(batch)
     score = score + column["popularity"] * features.of_items[0]
-    for name, (_, cell, value) in zip(features.counted, features.each(batch.seq), strict=True):
-        score = score + column[name] * torch.zeros(score.numel()).index_copy(0, cell, value).view(rows, -1)
+    for name, feature in zip(features.counted, features.each(batch.seq.numpy()), strict=True):
+        score = score + column[name] * torch.from_numpy(feature.toarray())
     return score
 
 
@@ -208,6 +208,14 @@ def test_the_trained_model_is_not_changed_by_the_fit(folder):
     before = {name: value.clone() for name, value in experiment.method.state_dict().items()}
     fusion.fit(models, experiment.split.valid, keys, experiment.evaluator, CPU)
     assert all(torch.equal(value, before[name]) for name, value in experiment.method.state_dict().items())
+
+
+def test_models_are_moved_to_the_device_of_the_fit(folder, monkeypatch):
+    experiment, fusion, models, keys = fitted(configure(*SHORT, "fusion=counts", f"output_dir={folder}"))
+    moved = []
+    monkeypatch.setattr(models[0], "to", moved.append)
+    fusion.fit(models, experiment.split.valid, keys, experiment.evaluator, CPU)
+    assert moved == [CPU]
 
 
 def test_counts_alone_are_a_method(folder):

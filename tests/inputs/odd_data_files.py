@@ -22,6 +22,11 @@ FILES = {
     "zip of one": (zipped("some/file"), {}, {1: [2]}),
     "zip with a member": (zipped("a", "b"), {"member": "b"}, {1: [2]}),
     "member of a plain file": (b"1 2\n", {"member": "b"}, {1: [2]}),
+    "padded, zeros, blanks and unended lines": (
+        b"\n-1,0, 5\r\n\r\n7,6,5",
+        {"reader": "padded"},
+        {1: [5], 2: [7, 6, 5]},
+    ),
     "pairs, blank and unended lines": (b"1 5\r\n\r\n2 6", {"reader": "pairs"}, {1: [5], 2: [6]}),
     "pairs of text": (b"ann x\nbob y\nann z\n", {"reader": "pairs"}, {"ann": ["x", "z"], "bob": ["y"]}),
     "pairs with leading zeros": (b"1 007\n1 7\n", {"reader": "pairs"}, {1: ["007", "7"]}),

@@ -133,3 +133,41 @@ def test_the_largest_entries_of_sparse_rows():
     scores = scipy.sparse.csr_array(dense)
     assert largest(scores, 3).tolist() == [[2, 1, 3], [0, 0, 0], [2, 0, 0], [1, 2, 3]]
     assert largest(scipy.sparse.csr_array((2, 5)), 2).tolist() == [[0, 0], [0, 0]]
+
+
+def slow_beside(train, user, item):
+    """The nearest of the item's 20 nearest that the user does not have, or 0."""
+    similarity = item_cf_iuf(train, ITEMS).matrix().toarray()
+    own = set(train.items[train.start[user] : train.stop[user]].tolist())
+    ranked = sorted(
+        (j for j in range(1, ITEMS + 1) if similarity[item, j] > 0), key=lambda j: (-similarity[item, j], j)
+    )
+    return next((j for j in ranked[:20] if j not in own), 0)
+
+
+@pytest.mark.parametrize("prefixes", [False, True])
+def test_beside_an_item_stands_its_nearest_that_is_not_the_users(train, prefixes):
+    some = train.take(np.arange(2, len(train)))  # whose items do not begin where the flat array does
+    made = Candidates(ITEMS, 3, "similar", 4, "beside")
+    made.setup(some)
+    found = []
+    for batch in TrainLoader(some, 16, 8, seed=1, prefixes=prefixes).epoch(0):
+        rows = torch.arange(len(batch.seq)).flip(0)
+        for row, candidates in zip(rows.tolist(), made(batch, rows).tolist(), strict=True):
+            for item, candidate in zip(batch.seq[row].tolist(), candidates, strict=True):
+                assert candidate == (slow_beside(some, int(batch.user[row]), item) if item else 0)
+                found += [candidate] * (item > 0)
+    assert 0 < found.count(0) < len(found)
+
+
+def test_drawn_candidates_stand_beside_items_alone(train):
+    made = Candidates(ITEMS, 3, "random", 4, "beside")
+    made.setup(train)
+    batch = next(TrainLoader(train, 16, 8, seed=1).epoch(0))
+    found = made(batch, torch.arange(len(batch.seq)))
+    assert found.shape == batch.seq.shape
+    assert not found[batch.seq == 0].any()
+    for row, user in zip(found, batch.user, strict=True):
+        drawn = row[row > 0].tolist()
+        assert len(set(drawn)) == len(drawn)
+        assert not set(drawn) & set(train.items[train.start[user] : train.stop[user]].tolist())

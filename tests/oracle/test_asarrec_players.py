@@ -4,6 +4,7 @@ import pytest
 import torch
 from asarrec_setting import MAX_LEN, K, Steps, batch_of, build, histories, names_of
 
+from seqrec.methods.asarrec.matrices import draw
 from seqrec.methods.base import Method
 
 
@@ -20,7 +21,7 @@ def test_the_main_task_uses_the_last_rows_of_the_position_table_and_views_the_sa
     method = build(train, backbone)
     batch = batch_of(train, method)
     extended = method.extended(batch)
-    views = method.view_positions(extended)
+    views = method.view_positions(extended, None)
     assert torch.equal(views[: len(views) // 2], views[len(views) // 2 :])
     main = method.main_positions(batch.seq > 0)
     for items, original, positions in zip(extended.items, extended.original, views, strict=False):
@@ -83,8 +84,9 @@ def test_both_steps_meet_the_same_hard_views_and_the_views_of_a_row_are_drawn_ap
     assert met[0] is met[1]
     with torch.no_grad():
         method.augmenter.query.weight.zero_()  # nothing but the noise tells the views of a row apart
-        soft = [group.soft for group in method.matrices(method.extended(batch_of(train, method)))]
-    assert all((part[:, 0] - part[:, 1]).abs().amax((1, 2)).min() > 1e-3 for part in soft)
+        rows = method.extended(batch_of(train, method)).cut(slice(0, 3))
+        soft, _ = draw(method.augmenter, method.seen(rows), rows, method.rules)
+    assert (soft[:, 0] - soft[:, 1]).abs().amax((1, 2)).min() > 1e-3
 
 
 def test_warm_up_is_plain_training(train):

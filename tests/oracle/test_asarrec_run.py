@@ -261,7 +261,7 @@ def test_the_keep_probability_is_the_share_of_views_that_hold_the_item(finished)
     count = torch.zeros(len(rows), batch.seq.shape[1])
     method.augmenter.train()
     for _ in range(200):
-        views = method.hard_views(extended, method.matrices(extended)).items(extended)
+        views = method.hard_views(extended, method.effects(extended)).items(extended)
         for row, both in enumerate(views):
             for view in both:
                 held = set(view.tolist())
@@ -269,3 +269,27 @@ def test_the_keep_probability_is_the_share_of_views_that_hold_the_item(finished)
                     count[row, slot] += item > 0 and item in held
     assert torch.allclose(found[rows], count / 400, atol=0.12)
     assert (found[rows][real[rows]] < 1).any()
+
+
+def test_the_probe_compares_the_gradient_with_what_drops_do(finished, monkeypatch, capsys):
+    script = runpy.run_path(str(ROOT / "scripts" / "augmenter_probe.py"))
+    monkeypatch.setattr(sys, "argv", ["augmenter_probe.py", str(finished)])
+    script["main"]()
+    told = capsys.readouterr().out.split("  ")
+    told = {name: float(value) for name, value in (entry.split() for entry in told[1:])}
+    assert set(told) == {"dropped", "moved", "inserted", "substituted", "Spearman", "sign"}
+    experiment = load(finished)
+    method, batch = experiment.method.eval(), next(experiment.loader.epoch(0))
+    extended = method.extended(batch)
+    predicted, true = script["drops"](method, extended, 40)
+    assert torch.isfinite(predicted).all()
+    assert true.abs().max() > 1e-5
+    # a candidate in an item's slot, another beside the history, an item that stays and one that is dropped
+    pair = extended.cut(slice(0, 1))
+    first, width = method.candidates.count, pair.items.shape[1]
+    source = torch.full((1, 2, width), -1)
+    source[:, :, first], source[:, :, 0], source[:, :, first + 1] = 1, 0, first + 1
+    n = width - first
+    assert script["operators"](pair, source) == pytest.approx(
+        {"dropped": 1 - 1 / n, "moved": 0, "inserted": 1 / n, "substituted": 1 / n}
+    )

@@ -53,6 +53,21 @@ def test_each_slot(mixed):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_candidates_are_summed_in_single_precision_under_autocast():
+    torch.manual_seed(4)
+    hidden, table, target = (
+        torch.randn(300, 8).div(4).bfloat16(),
+        torch.randn(31, 8).bfloat16().float(),
+        torch.arange(300) % 30 + 1,
+    )
+    loss = InBatchSoftmax()
+    loss.count(torch.arange(31))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss.per_slot(hidden, target, table, user=torch.arange(300))
+    expected = loss.per_slot(hidden.float(), target, table, user=torch.arange(300))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.01)
+
+
 @pytest.mark.parametrize("mixed", [False, True])
 def test_the_partition_function_is_unbiased(mixed):
     generator, draws, slots = np.random.default_rng(2), 2000, 8

@@ -8,6 +8,7 @@ from method_setting import CONF, Setting, gradients
 from seqrec.build import build
 from seqrec.data.loader import EvalLoader
 from seqrec.methods.base import Method
+from seqrec.methods.irl4rec.irl4rec import dependence
 from seqrec.methods.popularity import Popularity
 
 
@@ -17,6 +18,14 @@ def setting(sequences_of):
         return Setting("irl4rec", sequences_of, loss, backbone, batch_size=8, spread=spread, **keys)
 
     return make
+
+
+def test_dependence_is_in_single_precision_under_autocast():
+    torch.manual_seed(4)
+    t, s = torch.randn(500, 8).bfloat16(), torch.randn(500, 8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = dependence(t, s)
+    assert found.item() == pytest.approx(dependence(t.float(), s.float()).item(), rel=1e-5)
 
 
 def test_control_with_an_idle_confounder(setting):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from backbone_setting import DIM, MAX_LEN, example, feed_forward, gelu, layer_norm, randomised, relu
 
+from seqrec.backbones import sasrec
 from seqrec.backbones.sasrec import SASRec
 
 
@@ -82,3 +83,22 @@ def test_sasrec(norm_first, activation, count_from, scale_embedding):
         items = [x[row, slot] for slot in slots]
         expected = sasrec_row(backbone, items, positions, 3, act, norm_first, scale_embedding)
         torch.testing.assert_close(states[row, slots], torch.stack(expected))
+
+
+@pytest.mark.parametrize(("rate", "biased"), [(0.0, True), (0.4, False), (0.4, True)])
+def test_attention_of_many_long_rows_keeps_no_weights_and_has_the_same_gradient(rate, biased, monkeypatch):
+    """Pieces of 2 rows, computed again in the backward pass, beside pieces that are kept; without dropout beside the whole."""
+    found = []
+    for largest, again in ((2 * 3 * 16, True), (2 * 3 * 16, False), (2**25, True)):
+        monkeypatch.setattr(sasrec, "LARGEST", largest)
+        if not again:
+            monkeypatch.setattr(sasrec, "checkpoint", lambda function, *given, use_reentrant: function(*given))
+        torch.manual_seed(0)
+        query, key, value = (torch.randn(5, 3, 4, 2, requires_grad=True) for _ in range(3))
+        bias = torch.randn(5, 1, 1, 4, requires_grad=True) if biased else None
+        attended = sasrec.causal_attention(query, key, value, rate, bias)
+        inputs = [query, key, value, *([bias] if biased else [])]
+        found.append((attended, *torch.autograd.grad((attended**3).sum(), inputs)))
+    for parts in zip(*(found if not rate else found[:2]), strict=True):
+        for part in parts[1:]:
+            torch.testing.assert_close(part, parts[0], rtol=1e-4, atol=1e-6)

@@ -96,12 +96,27 @@ def test_every_point_of_a_picture_is_a_figure_of_its_table(committed):
         if not spec.get("picture"):
             continue
         curves = curves_of((ROOT / "docs" / "pictures" / f"{name}.svg").read_text())
-        assert curves == curves_of(figures.of_ratios(committed, spec))
-        table = documents.table_of_ratios(committed, spec)
+        assert curves == curves_of(figures.PICTURES[spec["kind"]](committed, spec)), (
+            f"{name}: run scripts/write_results.py"
+        )
+        table = documents.KINDS[spec["kind"]](committed, spec)
+        if spec["kind"] == "runs":
+            gains = re.findall(r"([+-][\d.]+) % \[", table)
+            assert [f"{y:+.1f}" for ((_, y),) in curves.values()] == gains
+            continue
         for label, points in curves.items():
             (line,) = re.findall(rf"^\| {re.escape(label)} \| .*$", table, re.MULTILINE)
             figures_of_line = re.findall(r"(?<=\| )\.\d{4}", line)
             assert [f"{y:.4f}".lstrip("0") for _, y in points] == figures_of_line
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "methods").glob("*.md")), ids=lambda page: page.stem)
+def test_the_page_of_a_method_opens_with_a_verdict_and_a_picture(page, committed):
+    opening, text = page.read_text().split("\n## ")[0], page.read_text()
+    assert re.findall(r"^- \*\*(\w+):\*\* ", opening, re.MULTILINE) == ["Claimed", "Public", "Measured"]
+    (picture,) = re.findall(r"^!\[.+\]\(\.\./pictures/([\w-]+)\.svg\)$", opening, re.MULTILINE)
+    assert committed.wanted.tables[picture]["picture"]
+    assert len(text.splitlines()) < 200
 
 
 @pytest.mark.parametrize(

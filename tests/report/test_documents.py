@@ -100,6 +100,25 @@ tables: {here: {kind: ratios, metric: NDCG@10, noise: insert, ratios: [0], colum
     assert lines[2] == "| A | 100 % | `short` |"
 
 
+def test_what_is_retained_is_that_of_the_seeds_with_both_ratios(results):
+    text = """
+settings: {a: {setting: a, label: A}, b: {setting: b, label: B}}
+tables: {here: {kind: ratios, metric: NDCG@10, noise: insert, ratios: [0, 0.5], rows: [a, b]}}
+"""
+    clean, noisy = {"noise_setting": "", "ratio": 0}, {"noise_setting": "n1", "ratio": 0.5}
+    values = [("a", clean, (0.4, 0.6, 0.8)), ("a", noisy, (0.2, 0.4)), ("b", clean, (0.4,)), ("b", noisy, (None, 0.1))]
+    runs = [
+        {"setting": setting, "seed": seed, "test NDCG@10": value, **noise}
+        for setting, noise, of_seeds in values
+        for seed, value in enumerate(of_seeds, start=1)
+        if value is not None
+    ]
+    found = results(runs, text=text)
+    lines = documents.table_of_ratios(found, found.wanted.tables["here"]).splitlines()
+    assert lines[2] == "| A |  | .6000 ± .2000 | .3000 ± .1414 | 60 % |"  # (.2 + .4) / (.4 + .6)
+    assert lines[3] == "| B |  | .4000 | .1000 | not run |"
+
+
 def test_a_mean_over_seeds_has_an_unsigned_deviation():
     values = pd.Series(["0.1", "0.3"])
     assert mean(values) == ".2000 ± .1414"

@@ -51,6 +51,11 @@ def test_validation_chooses_the_setting_and_seeds_are_averaged(tmp_path):
     assert "| plain | sasrec | bce | .2500 ± .2121 |" in text
 
 
+def test_a_setting_without_the_validation_metric_is_not_chosen(tmp_path):
+    (plain,) = entries(results_of(tmp_path, ("a", 1, "", 0.9, {}), ("b", 1, 0.2, 0.1, {})))
+    assert (plain["setting"], plain["trials"]) == ("b", 2)
+
+
 def test_the_committed_file_is_that_of_the_committed_rows():
     results = Results(ROOT / "results", Wanted(ROOT / "results" / "tables.yaml"))
     text = (ROOT / "results" / "leaderboard.json").read_text()

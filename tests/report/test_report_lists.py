@@ -1,6 +1,7 @@
 """Recommendations of other systems beside our runs."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ from seqrec.build import load
 from seqrec.commands import train as entry
 from seqrec.commands.report import main
 from seqrec.config import run_path
-from seqrec.report.lists import read_lists
+from seqrec.report import figures
+from seqrec.report.analysis import analyse
+from seqrec.report.lists import Listed, read_lists
+from seqrec.report.write import collect
 from seqrec.runs.reader import Run
 from seqrec.utils.errors import UserError
 
@@ -182,3 +186,16 @@ def test_a_metric_of_more_items_than_the_lists_have_is_not_given(recommended, re
     (row,) = read_lists([str(tmp_path / "seven.csv")], reference, METRICS, None)
     assert row.cannot == ["NDCG@10", "MRR"]
     assert set(row.test) == {"HR@5"}
+
+
+def test_a_row_without_a_metric_has_no_curve_of_it(shared_grid):
+    runs, left_out = collect([shared_grid], ["HR@5", "MRR"])
+    ranks = np.zeros(len(runs[0].values["MRR"]), np.int64)
+    runs.append(Listed("another", runs[0], ranks, ranks + 1, 5, ["HR@5", "MRR"]))
+    (table,) = analyse(runs, left_out, ["HR@5", "MRR"], "HR@5", "plain").tables
+    assert {row.label for row in table.rows} == {"plain", "cat", "popularity", "another"}
+    assert set(re.findall(r'class="curve" data-row="(\w+)"', figures.curves(table, "MRR", None))) == {
+        "plain",
+        "cat",
+        "popularity",
+    }

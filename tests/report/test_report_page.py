@@ -163,4 +163,4 @@ def test_any_label_can_be_drawn():
     (curve,) = [node for node in ElementTree.fromstring(svg).iter() if node.get("class") == "curve"]
     assert curve.get("data-row") == label
     assert label in [node.text for node in ElementTree.fromstring(svg).iter()]
-    assert Page(inline(svg)).texts.count(label)
+    assert Page(inline(svg, label)).texts.count(label)

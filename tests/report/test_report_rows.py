@@ -55,6 +55,7 @@ def test_rows_are_labelled_by_what_differs(rows_from):
         "c": {"method": {"name": "cat", "weight": 0.1}},
         "d": {"method": {"name": "cat", "weight": 0.2}},
         "e": {"trainer.prefixes": True},
+        "g": {"fusion": {"name": "counts", "window": 20}},
         "f": {"method": {"name": "asarrec"}, "dim": 128},
         "untrained": {"method.name": "markov"},
     }
@@ -66,6 +67,7 @@ def test_rows_are_labelled_by_what_differs(rows_from):
         "asarrec · cross_entropy · dim=128",
         "cat · cross_entropy · method.weight=0.1",
         "cat · cross_entropy · method.weight=0.2",
+        "plain+counts · cross_entropy",
     ]
 
 

@@ -199,6 +199,13 @@ def test_noise_without_its_clean_partner_is_flagged(write_run):
     assert report_of(folder).flags == ["insert 0.2: plain has no clean run of seed 2, 3."]
 
 
+def test_clean_runs_of_more_seeds_are_flagged(write_run):
+    for seed in (1, 2, 3):
+        write_run(f"a{seed}", {"seed": seed})
+    folder = write_run("n1", {"noise": {"name": "insert", "ratio": 0.2, "seed": 1}}).parent
+    assert report_of(folder).flags == ["insert 0.2: plain has no run of seed 2, 3."]
+
+
 def test_table_without_any_clean_run(write_run):
     for ratio in (0.2, 0.4):
         folder = write_run(f"n{ratio}", {"noise": {"name": "insert", "ratio": ratio, "seed": 1}}).parent

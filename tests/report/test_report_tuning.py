@@ -2,7 +2,10 @@
 
 import json
 
+import numpy as np
+
 from seqrec.report.analysis import analyse
+from seqrec.report.lists import Listed
 from seqrec.report.tuning import flags, grid, spent, studies
 from seqrec.runs.reader import read_runs
 
@@ -21,8 +24,11 @@ def write_study(folder, runs, values):
     (study / "study.json").write_text(json.dumps(best))
 
 
-def made(root, budgets):
+def made(root, budgets, listed=()):
+    """Analyse the runs below `root`, with systems `listed` beside them."""
     runs, left_out = read_runs([root], METRICS)
+    better = np.zeros(len(runs[0].values["NDCG@10"]), np.int64)
+    runs += [Listed(name, runs[0], better, better + 1, 10, METRICS) for name in listed]
     report = analyse(runs, left_out, METRICS, "NDCG@10", "plain")
     searched = studies(report)
     assert spent(report, searched) == budgets
@@ -40,7 +46,7 @@ def test_trials_epochs_and_the_curve_of_the_search_are_shown(write_run, tmp_path
     assert (line["row"], line["trials"], line["ended early"], line["epochs"]) == ("cat", 4, 1, 12)
     assert (line["as it was"], line["best"]) == (0.2, 0.3)
     assert searched[0].curve() == ([1, 3, 4], [0.2, 0.3, 0.3])
-    assert "plain 0, cat 4" in warned[0] or "cat 4, plain 0" in warned[0]
+    assert warned[0].splitlines()[1:] == ["4: cat", "0: plain"]
 
     write_study(tmp_path / "runs" / "plain", ["seed1-aaaaaaaa"], [0.1, 0.2, 0.1, 0.1])
     assert made(tmp_path / "runs", {"plain": 4, "cat": 4})[1] == []
@@ -50,3 +56,11 @@ def test_a_study_of_other_runs_is_not_taken_for_theirs(write_run, tmp_path):
     write_run("plain/seed1-aaaaaaaa")
     write_study(tmp_path / "runs" / "plain", ["seed1-bbbbbbbb"], [0.1])
     assert made(tmp_path / "runs", {"plain": 0}) == ([], [])
+
+
+def test_another_system_is_not_taken_for_a_run_that_was_tuned(write_run, tmp_path):
+    write_run("plain/seed1-aaaaaaaa")
+    write_study(tmp_path / "runs" / "plain", ["seed1-aaaaaaaa"], [0.1])
+    searched, warned = made(tmp_path / "runs", {"plain": 1}, listed=["another"])
+    assert [study.row for study in searched] == ["plain"]
+    assert warned == []

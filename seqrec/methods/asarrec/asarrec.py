@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
 from seqrec.losses.contrastive import NTXent, weighted_sum
-from seqrec.methods.asarrec import matrices, objectives, views
+from seqrec.methods.asarrec import matrices, values, views
 from seqrec.methods.asarrec.alive import too_few_or_many
 from seqrec.methods.asarrec.augmentation_encoder import VIEWS, AugmentationEncoder
-from seqrec.methods.asarrec.candidates import SOURCES, Candidates
-from seqrec.methods.asarrec.matrices import Matrices
+from seqrec.methods.asarrec.candidates import Candidates
+from seqrec.methods.asarrec.learnt import Multiplier, Shares
+from seqrec.methods.asarrec.matrices import Effects, Rules
 from seqrec.methods.base import Method, ModelSpec, ParamGroup
 from seqrec.utils.checkpoint import take_over
-from seqrec.utils.errors import UserError, one_of, within
+from seqrec.utils.errors import UserError
 from seqrec.utils.gradients import frozen, gradient_norm
 
-SEEN = ("embeddings", "states")
-INFO_SIGN = {"adversarial": -1.0, "cooperative": 1.0}
+START = {"budget": 0.1, "diversity_weight": 0.1}  # of what is learnt: the mean budget of the users, the first weight
 
 
 class AsarRec(Method):
@@ -53,11 +53,11 @@ class AsarRec(Method):
         temperature: float,
         info_mode: str,
         info_weight: float,
-        diversity_weight: float,
+        diversity_weight: float | str,
         diversity_margin: float,
         invariance_weight: float,
         invariance: str,
-        budget: float,
+        budget: float | str,
         warmup_epochs: int,
         clip: float | None,
         augmenter_optimizer: Callable[..., torch.optim.Optimizer],
@@ -66,47 +66,30 @@ class AsarRec(Method):
         augmenter_frozen: bool,
         augmenter_sees: str = "embeddings",
         occupancy: bool = False,
+        candidate_place: str = "left",
     ):
-        for key, value, allowed in (
-            ("candidate_source", candidate_source, SOURCES),
-            ("info_mode", info_mode, INFO_SIGN),
-            ("invariance", invariance, objectives.INVARIANCE),
-            ("augmenter_sees", augmenter_sees, SEEN),
-        ):
-            one_of(f"method.{key}", value, allowed)
-        for key, value, *bounds in (
-            ("candidates", candidates, 0),
-            ("candidate_recent", candidate_recent, 1),
-            ("gumbel", gumbel, 0),
-            ("iterations", iterations, 1),
-            ("power", power, 1),
-            ("threshold", threshold, 0, 1),
-            ("shortest", shortest, 1),
-            ("least", least, 0, 1),
-            ("info_weight", info_weight, 0),
-            ("diversity_weight", diversity_weight, 0),
-            ("diversity_margin", diversity_margin, 0),
-            ("invariance_weight", invariance_weight, 0),
-            ("budget", budget, 0, 1),
-            ("warmup_epochs", warmup_epochs, 0),
-        ):
-            within(f"method.{key}", value, *bounds)
-        if not 0 < stay < 1:
-            raise UserError(f"method.stay={stay}: a probability between 0 and 1 is needed")
-        super().__init__(
-            replace(spec, backbone=lambda dim, max_len: spec.backbone(dim=dim, max_len=max_len + candidates))
-        )
+        values.check(locals())
+        beside = candidate_place == "beside"
+        extra = spec.max_len if beside else candidates
+        super().__init__(replace(spec, backbone=lambda dim, max_len: spec.backbone(dim=dim, max_len=max_len + extra)))
         if occupancy and not self.backbone.takes_key_bias:
             raise UserError("method.occupancy=true: the backbone has no attention that it could enter; take a SASRec")
-        self.augmenter_sees, self.occupancy = augmenter_sees, occupancy
-        self.candidates = Candidates(spec.num_items, candidates, candidate_source, min(candidate_recent, spec.max_len))
-        self.augmenter = AugmentationEncoder(spec.dim, spec.max_len + candidates, stay, gumbel)
-        self.iterations, self.power, self.threshold = iterations, power, threshold
+        self.augmenter_sees, self.occupancy, self.beside = augmenter_sees, occupancy, beside
+        self.place = views.beside if beside else views.extend
+        self.own = slice(1, None, 2) if beside else slice(candidates, None)  # slots of the history
+        recent = min(candidate_recent, spec.max_len)
+        self.candidates = Candidates(spec.num_items, candidates, candidate_source, recent, candidate_place)
+        self.augmenter = AugmentationEncoder(spec.dim, spec.max_len + extra, stay, gumbel)
+        if budget == values.LEARNT:
+            self.augmenter.shares, budget = Shares(spec.dim), START["budget"]
+        if diversity_weight == values.LEARNT:
+            self.augmenter.multiplier = Multiplier(START["diversity_weight"])
+        self.rules = Rules(iterations, power, threshold, invariance, budget)
         self.shortest, self.least, self.compact = shortest, least, compact
         self.weight, self.contrast = weight, NTXent(vector, cosine, temperature)
-        self.info_weight = info_weight * INFO_SIGN[info_mode]
+        self.info_weight = info_weight * values.INFO_SIGN[info_mode]
         self.diversity_weight, self.diversity_margin = diversity_weight, diversity_margin
-        self.invariance_weight, self.invariance, self.budget = invariance_weight, invariance, budget
+        self.invariance_weight = invariance_weight
         self.warmup_epochs, self.patience_from = warmup_epochs, warmup_epochs
         self.clip, self.augmenter_clip, self.augmenter_optimizer = clip, augmenter_clip, augmenter_optimizer
         self.augmenter_from, self.augmenter_frozen = augmenter_from, augmenter_frozen
@@ -153,12 +136,20 @@ class AsarRec(Method):
         return super().encode(seq, x, self.main_positions(seq > 0) if positions is None else positions, newest)
 
     def main_positions(self, mask: Tensor) -> Tensor:
-        """Positions of histories without extra slots, mask [B, T]: the oldest item has position k where positions count from the start."""
-        shift = self.candidates.count if self.backbone.count_from == "start" else 0
+        """Positions of histories without extra slots, mask [B, T]: the oldest item has position k where positions count from the start.
+
+        With candidates beside the items it has position 0.
+        """
+        shift = self.candidates.count if self.backbone.count_from == "start" and not self.beside else 0
         return self.backbone.positions(mask) + shift
 
-    def view_positions(self, extended: views.Extended) -> Tensor:
-        """Positions of both views of extended rows, [2R, N]: a slot of the history has the same one as in the main task."""
+    def view_positions(self, extended: views.Extended, occupied: Tensor) -> Tensor:
+        """Positions of both views of extended rows, `occupied` [2R, N]: a slot of the history has the same one as in the main task.
+
+        With candidates beside the items the views are compact, and an item's position is its rank.
+        """
+        if self.beside:
+            return self.backbone.positions(occupied)
         return self.backbone.positions(extended.target).repeat(VIEWS, 1)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -167,7 +158,7 @@ class AsarRec(Method):
         if extended is None:
             return super().losses(batch)
         with torch.no_grad():
-            hard = self.hard_views(extended, self.matrices(extended))
+            hard = self.hard_views(extended, self.effects(extended))
         return self.recommender_losses(batch, extended, hard)
 
     def optimize(self, batch: Batch, update: Callable[..., None]) -> dict[str, Tensor]:
@@ -181,7 +172,7 @@ class AsarRec(Method):
             update(logs["loss"], "recommender")
             return logs
         with torch.set_grad_enabled(not self.augmenter_frozen):
-            made = self.matrices(extended)
+            made = self.effects(extended)
         hard = self.hard_views(extended, made)
         logs = self.matrix_logs(extended, hard)
         if not self.augmenter_frozen:
@@ -198,7 +189,9 @@ class AsarRec(Method):
     def extended(self, batch: Batch) -> views.Extended | None:
         """Return the histories to augment with their candidates, or None if there are fewer than two."""
         rows = views.rows_to_augment(batch, self.shortest)
-        return views.extend(batch.seq[rows], self.candidates(batch, rows)) if len(rows) > 1 else None
+        if len(rows) < 2:
+            return None
+        return self.place(batch.seq[rows], self.candidates(batch, rows))
 
     @torch.no_grad()
     def keep_probability(self, batch: Batch, draws: int = 16) -> Tensor:
@@ -210,14 +203,14 @@ class AsarRec(Method):
         if extended is None:
             return kept
         rows = views.rows_to_augment(batch, self.shortest)
-        kept[rows] *= self.placed(extended, draws)[:, :, self.candidates.count :].sum(1)
+        kept[rows] *= self.placed(extended, draws)[:, :, self.own].sum(1)
         return kept
 
     @torch.no_grad()
     def position_profile(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean matrix of each history, target slot by source slot, and how often each slot is dropped or filled."""
-        extended, first = self.extended(batch), self.candidates.count
-        return {} if extended is None else views.fractions_by_slot(extended, self.placed(extended, draws=8), first)
+        extended = self.extended(batch)
+        return {} if extended is None else views.fractions_by_slot(extended, self.placed(extended, draws=8), self.own)
 
     def placed(self, extended: views.Extended, draws: int) -> Tensor:
         """Return the fraction of views, in `draws` pairs as in training, with the item of a source slot in a target slot, [R, N, N]."""
@@ -225,19 +218,18 @@ class AsarRec(Method):
         count = self.items.weight.new_zeros(*extended.items.shape, width + 1)  # the last source: no item
         self.augmenter.train()
         for _ in range(draws):
-            for source in self.hard_views(extended, self.matrices(extended)).source.unbind(1):
+            for source in self.hard_views(extended, self.effects(extended)).source.unbind(1):
                 index = source.where(source >= 0, width)[..., None]
                 count.scatter_add_(2, index, torch.ones_like(index, dtype=count.dtype))
         self.augmenter.train(training)
         return count[..., :width] / (VIEWS * draws)
 
-    def matrices(self, extended: views.Extended) -> list[Matrices]:
-        """Draw the soft and hard matrices of the histories, in groups of rows of similar length."""
-        groups = views.groups(extended.original.sum(1), self.candidates.count)
-        settings, x = (self.iterations, self.power, self.threshold), self.seen(extended)
-        parts = [extended.cut(rows) for rows in groups]
-        cells = [x[rows, -part.items.shape[1] :] for rows, part in zip(groups, parts, strict=True)]
-        return [matrices.draw(self.augmenter, *pair, *settings) for pair in zip(cells, parts, strict=True)]
+    def effects(self, extended: views.Extended) -> Effects:
+        """Draw the matrices of the histories; returns what they do."""
+        x, seen = self.items(extended.items).detach(), self.seen(extended)
+        shares = getattr(self.augmenter, "shares", None)
+        share = None if shares is None else shares(seen, extended.original)
+        return matrices.all_effects(self.augmenter, seen, x, extended, share, self.rules)
 
     @torch.no_grad()
     def seen(self, extended: views.Extended) -> Tensor:
@@ -245,47 +237,48 @@ class AsarRec(Method):
         x = self.items(extended.items)
         if self.augmenter_sees == "embeddings":
             return x
+        history = (extended.items * extended.original)[:, self.own]
         with frozen([], self.backbone):
-            hidden = self.encode(extended.items * extended.original, x)
-        return F.layer_norm(torch.where(extended.original[..., None], hidden, x), x.shape[-1:])
+            x[:, self.own] = torch.where(history[..., None] > 0, self.encode(history), x[:, self.own])
+        return F.layer_norm(x, x.shape[-1:])
 
-    def hard_views(self, extended: views.Extended, made: list[Matrices]) -> views.HardViews:
+    def hard_views(self, extended: views.Extended, made: Effects) -> views.HardViews:
         """Return the views of the hard matrices, with this method's fallback and compaction."""
-        source = matrices.sources(made, extended.items.shape[1])
-        return views.hard_views(extended, source, self.least, self.compact)
+        return views.hard_views(extended, made.source, self.least, self.compact or self.beside)
 
-    def augmenter_losses(
-        self, extended: views.Extended, made: list[Matrices], hard: views.HardViews
-    ) -> dict[str, Tensor]:
+    def augmenter_losses(self, extended: views.Extended, made: Effects, hard: views.HardViews) -> dict[str, Tensor]:
         """Return the augmenter's loss and its terms; the views have the gradient of the soft matrices."""
-        between, soft_distance = matrices.distances(made)
-        margin = matrices.ndcg_margins(made, self.invariance, self.budget)
-        x = matrices.soft_views(made, self.items, extended.items.shape[1])
         original = self.items(extended.items * extended.original).detach()[:, None]
-        x = hard.arrange(torch.where(hard.fallback[..., None, None], original, x))
+        x = hard.arrange(torch.where(hard.fallback[..., None, None], original, made.view))
         occupied = views.stacked(hard.arrange(hard.source >= 0))
         bias = views.stacked(matrices.log_occupancy(made, hard)) if self.occupancy else None
-        hidden = self.backbone(views.stacked(x), occupied, self.view_positions(extended), key_bias=bias)
+        positions = self.view_positions(extended, occupied)
+        hidden = self.backbone(views.stacked(x), occupied, positions, key_bias=bias)
         contrast = self.contrast(hidden, occupied, views.rows_of(occupied))[0].mean()
-        diversity = (self.diversity_margin - between).relu().mean()
-        invariance = (-margin).relu().mean()
-        total = self.info_weight * contrast + self.diversity_weight * diversity + self.invariance_weight * invariance
+        diversity = (self.diversity_margin - made.distance).relu().mean()
+        multiplier = getattr(self.augmenter, "multiplier", None)
+        if multiplier is None:
+            weighted = self.diversity_weight * diversity
+        else:
+            weighted = multiplier(made.distance, self.diversity_margin)
+        invariance = (-made.margin).relu().mean()
         return {
-            "augmenter": total,
+            "augmenter": self.info_weight * contrast + weighted + self.invariance_weight * invariance,
             "diversity": diversity,
             "invariance": invariance,
-            "distance": between.mean(),
-            "soft_distance": soft_distance.mean(),
-            "ndcg_margin": margin.mean(),
+            "distance": made.distance.mean(),
+            "soft_distance": made.soft_distance.mean(),
+            "ndcg_margin": made.margin.mean(),
         }
 
     def recommender_losses(self, batch: Batch, extended: views.Extended, hard: views.HardViews) -> dict[str, Tensor]:
         """Return the recommender's loss and its terms; one encoder call for the histories and both views."""
-        count, rows = self.candidates.count, len(batch.seq)
-        clean, items = F.pad(batch.seq, (count, 0)), views.stacked(hard.items(extended))
-        positions = torch.cat([self.main_positions(clean > 0), self.view_positions(extended)])
+        rows, items = len(batch.seq), views.stacked(hard.items(extended))
+        more = items.shape[1] - batch.seq.shape[1]
+        clean = F.pad(batch.seq, (more, 0))
+        positions = torch.cat([self.main_positions(clean > 0), self.view_positions(extended, items > 0)])
         hidden = self.encode(torch.cat([clean, items]), positions=positions)
-        next_item = self.next_item_loss(hidden[:rows, count:], batch)
+        next_item = self.next_item_loss(hidden[:rows, more:], batch)
         return weighted_sum(next_item, *self.contrast(hidden[rows:], items > 0, views.rows_of(items)), self.weight)
 
     @torch.no_grad()

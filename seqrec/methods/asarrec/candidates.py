@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from seqrec.batch import Batch
-from seqrec.data.sequences import Sequences
+from seqrec.data.sequences import Sequences, ranges
 from seqrec.data.similarity import item_cf_iuf
 
 SOURCES = ("similar", "random", "popularity")
+PLACES = ("left", "beside")
+NEAREST = 20  # similar items of each item among which a candidate beside it is looked for
 CHUNK = 1024  # users whose similar items are summed at a time
 
 
@@ -19,12 +21,13 @@ class Candidates(nn.Module):
     source "similar": the largest ItemCF-IUF similarity, summed over the last `recent` items of the history; "random" and
     "popularity": drawn in each step, uniformly or by training counts. A slot is empty (0) where no similar item
     is left, or where a drawn item is the user's own or a repeat. Candidates of whole histories come from a table computed by
-    `setup`, [U, count]; those of shorter prefixes are computed when needed.
+    `setup`, [U, count]; those of shorter prefixes are computed when needed. With place "beside" there is one for each item
+    instead: "similar" is then the nearest of the item's own `NEAREST`.
     """
 
-    def __init__(self, num_items: int, count: int, source: str, recent: int):
+    def __init__(self, num_items: int, count: int, source: str, recent: int, place: str = "left"):
         super().__init__()
-        self.num_items, self.count, self.source, self.recent = num_items, count, source, recent
+        self.num_items, self.count, self.source, self.recent, self.place = num_items, count, source, recent, place
 
     def setup(self, train: Sequences) -> None:
         """Take similarity, counts and the users' own items from the training sequences."""
@@ -38,6 +41,9 @@ class Candidates(nn.Module):
             self.register_buffer("own", torch.from_numpy(own), persistent=False)
             return
         self.similarity = item_cf_iuf(train, self.num_items)
+        if self.place == "beside":
+            self.register_buffer("table", torch.from_numpy(self._beside(train, user, item)), persistent=False)
+            return
         self.own_items = scipy.sparse.coo_array(
             (np.ones(len(user), np.float32), (user, item)), shape=(len(train), self.num_items + 1)
         ).tocsr()
@@ -52,10 +58,13 @@ class Candidates(nn.Module):
         self.register_buffer("table", torch.from_numpy(table.astype(np.int32)), persistent=False)
 
     def forward(self, batch: Batch, rows: Tensor) -> Tensor:
-        """Return the candidates of the given rows [R] of a batch, best first, [R, count]."""
-        user = batch.user[rows]
+        """Return the candidates of the given rows [R] of a batch: best first, [R, count], or beside each slot, [R, T]."""
+        user, real = batch.user[rows], batch.seq[rows] > 0
+        if self.place == "beside":
+            found = self.table[batch.index[rows]] if self.source == "similar" else self._drawn(user, real.shape[1])
+            return found * real
         if self.source != "similar":
-            return self._drawn(user)
+            return self._drawn(user, self.count)
         found = self.table[user].long()
         prefix = (batch.index[rows, -1] != self.last[user]).nonzero()[:, 0]
         if len(prefix):
@@ -76,11 +85,26 @@ class Candidates(nn.Module):
         ]
         return np.concatenate(found)
 
-    def _drawn(self, user: Tensor) -> Tensor:
+    def _beside(self, train: Sequences, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """Return, at each offset of the flat arrays, the nearest item to the one there that is not the user's, 0 for none."""
+        first, other, _ = self.similarity.nearest(NEAREST)
+        start = np.searchsorted(first, np.arange(self.num_items + 2))
+        own, user = np.unique(user * (self.num_items + 1) + item.astype(np.int64)), user.astype(np.int64)
+        chosen, left = np.zeros(len(item), np.int64), np.arange(len(item))
+        for place in range(NEAREST):
+            left = left[start[item[left]] + place < start[item[left] + 1]]
+            found = other[start[item[left]] + place]
+            new = ~np.isin(user[left] * (self.num_items + 1) + found, own)
+            chosen[left[new]], left = found[new], left[~new]
+        table = np.zeros(len(train.items), np.int64)
+        table[ranges(train.start, train.stop)] = chosen
+        return table
+
+    def _drawn(self, user: Tensor, count: int) -> Tensor:
         """Draw items for users [R], [R, count]."""
-        if not self.count:
+        if not count:
             return user.new_zeros(len(user), 0)
-        item = self.weight.multinomial(len(user) * self.count, replacement=True).view(len(user), self.count)
+        item = self.weight.multinomial(len(user) * count, replacement=True).view(len(user), count)
         key = user[:, None] * (self.num_items + 1) + item
         index = torch.searchsorted(self.own, key).clamp(max=len(self.own) - 1)
         repeat = (item[:, :, None] == item[:, None]).tril(-1).any(-1)

@@ -6,16 +6,15 @@ import torch
 from torch import Tensor
 
 from seqrec.batch import Batch
-from seqrec.utils.groups import falling_groups
 
 
 @dataclass(frozen=True)
 class Extended:
-    """Rows [padding][k candidates][n items of the history], right-aligned, in decreasing order of n."""
+    """Rows [padding][k candidates][n items of the history], or of pairs of a candidate and an item, by decreasing n."""
 
     items: Tensor  # [R, N] item ids, 0 = empty
     original: Tensor  # [R, N] bool, the slots of the history
-    target: Tensor  # [R, N] bool, possible target slots: the history's and the k before it
+    target: Tensor  # [R, N] bool, possible target slots: the history's and the candidates'
 
     def cut(self, rows: slice) -> "Extended":
         """Return some rows, without the padding that they share."""
@@ -70,6 +69,12 @@ def extend(seq: Tensor, candidates: Tensor) -> Extended:
     return Extended(items, torch.cat([empty.bool(), real], 1), slot >= first - count)
 
 
+def beside(seq: Tensor, candidates: Tensor) -> Extended:
+    """Put a candidate [R, T], 0 = none, directly before each item of histories seq [R, T] of decreasing length: 2T slots."""
+    items, real = torch.stack([candidates, seq], 2).flatten(1), seq > 0
+    return Extended(items, torch.stack([real & False, real], 2).flatten(1), real.repeat_interleave(2, 1))
+
+
 def sources(hard: Tensor, width: int) -> Tensor:
     """Return the source slot of every slot, [B, 2, width], -1 = empty, of hard matrices [B, 2, N, N] that lack padding."""
     pad = width - hard.shape[-1]
@@ -114,25 +119,16 @@ def fractions(extended: Extended, source: Tensor) -> dict[str, Tensor]:
     }
 
 
-def fractions_by_slot(extended: Extended, placed: Tensor, first: int) -> dict[str, Tensor]:
-    """Return, of the history's slots from `first` on, how often an item is dropped or one is inserted, [R, T], and where items
+def fractions_by_slot(extended: Extended, placed: Tensor, own: slice) -> dict[str, Tensor]:
+    """Return, of the history's slots `own`, how often an item is dropped or another is put there, [R, T], and where items
     go, target by source, [R, T, T]; NaN outside histories. `placed` [R, N, N] is the fraction of views with a source in a slot.
     """
-    real = extended.original[:, first:]
+    real = extended.original[:, own]
     return {
-        "dropped": (1 - placed[:, :, first:].sum(1)).where(real, torch.nan),
-        "inserted": (placed * ~extended.original[:, None])[:, first:].sum(2).where(real, torch.nan),
-        "matrix": placed[:, first:, first:].where(real[:, None] & real[:, :, None], torch.nan),
+        "dropped": (1 - placed[:, :, own].sum(1)).where(real, torch.nan),
+        "inserted": (placed * ~extended.original[:, None])[:, own].sum(2).where(real, torch.nan),
+        "matrix": placed[:, own, own].where(real[:, None] & real[:, :, None], torch.nan),
     }
-
-
-def groups(lengths: Tensor, extra: int, shrink: float = 0.65) -> list[slice]:
-    """Split rows of decreasing lengths [R] into groups; a new one begins where rows with `extra` slots get shorter than
-    `shrink` times the widest of the group. On an accelerator there is one group: a launch costs more than padding.
-    """
-    if lengths.device.type != "cpu":
-        return [slice(0, len(lengths))]
-    return [slice(*rows) for rows in falling_groups((lengths + extra).numpy(), lambda widest: shrink * widest)]
 
 
 def stacked(view: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def cascade_effects(
     is_input = direct[offsets] > 0
     offsets, user = offsets[is_input], user[is_input]
     effect = direct[offsets] if cross == "effect" else torch.ones(len(offsets), dtype=torch.double)
-    shared = others_effects(user, torch.from_numpy(train.items).long()[offsets], effect)
+    shared = others_effects(user, torch.from_numpy(train.items[offsets.numpy()]).long(), effect)
     return direct.index_add(0, offsets, min(1.0, batch_size / rows) * shared), direct
 
 

@@ -122,7 +122,7 @@ class Irl4Rec(Method):
             logs["norm_s"] = mean_norm(s.hidden)
         if self.variant == "independence":
             logs["loss_s"] = predict(self.loss, s)
-            weight, logs["independence_share"] = self.felt(logs["loss_t"], logs["dependence"], t.hidden)
+            weight, logs["independence_share"] = self.weight_of_dependence(logs["loss_t"], logs["dependence"], t.hidden)
             objective = logs["loss_t"] + self.alpha * logs["loss_s"] + weight * logs["dependence"]
         elif self.variant == "bottleneck":
             if self.gamma > self.alpha:  # l(y; s) is maximised: without a bound there is no minimum
@@ -143,7 +143,7 @@ class Irl4Rec(Method):
             objective = objective + self.gap_weight * logs["risk_gap"].square()
         return {"loss": objective + self.beta * penalty, **logs}
 
-    def felt(self, loss: Tensor, dependence: Tensor, hidden: Tensor) -> tuple[float | Tensor, Tensor]:
+    def weight_of_dependence(self, loss: Tensor, dependence: Tensor, hidden: Tensor) -> tuple[float | Tensor, Tensor]:
         """Return the weight of the dependence, and its share of the sum of the norms of both gradients at t's states, `hidden`.
 
         With `relative` the weight is such that its gradient there is gamma times as long as that of the loss.
@@ -200,12 +200,17 @@ def risk_gap(losses: Tensor, newer: Tensor) -> Tensor:
 
 
 def dependence(t: Tensor, s: Tensor) -> Tensor:
-    """Return ||C||_F^2 / D^2 for the cross-correlation C of the columns of t and s, [n, D] each: 0 uncorrelated, 1 all equal."""
+    """Return ||C||_F^2 / D^2 for the cross-correlation C of the columns of t and s, [n, D] each: 0 uncorrelated, 1 all equal.
+
+    Computed in single precision also under autocast.
+    """
 
     def standardised(x: Tensor) -> Tensor:
+        x = x.float()
         return (x - x.mean(0)) * (x.var(0, unbiased=False) + 1e-12).rsqrt()
 
-    return (standardised(t).T @ standardised(s) / len(t)).square().mean()
+    with torch.autocast(t.device.type, enabled=False):
+        return (standardised(t).T @ standardised(s) / len(t)).square().mean()
 
 
 def mean_square(x: Tensor) -> Tensor:
