@@ -269,7 +269,7 @@ def test_hash_is_of_the_stored_bytes(tmp_path, content):
 
 
 def test_every_reader_is_tried_here():
-    assert {reader for reader, *_ in FORMATS.values()} | {"sequence", "mind"} == set(NAMES)
+    assert {reader for reader, *_ in FORMATS.values()} | {"sequence", "padded", "mind"} == set(NAMES)
 
 
 def test_reading_does_not_import_torch():
