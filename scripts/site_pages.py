@@ -12,6 +12,7 @@ LINK = re.compile(r"\[([^\]]*)\]\(([^):#\s]+)[^)\s]*\)")
 def on_files(files, config):
     """Add README.md as the front page, and put pages in the place of the patterns of the navigation."""
     readme = Path(config.docs_dir).with_name("README.md").read_text()
+    readme = re.sub(r"^.*badge.*\n\n", "", readme, flags=re.MULTILINE)  # GitHub alone has the page of the checks
     files.append(
         File.generated(
             config, "index.md", content=re.sub(r"\]\((?!docs/)(?=[\w./]+\))", "](../", readme).replace("](docs/", "](")

@@ -14,6 +14,7 @@ FILES = sorted(
 )
 CODE = re.compile(r"^```.*?^```$|^    .*?$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CHECKS = "../../actions/"  # a page of GitHub beside the repository's files
 
 
 def anchor_of(heading: str) -> str:
@@ -38,7 +39,7 @@ def dead_links(path: Path, text: str) -> list[str]:
     for link in LINK.findall(CODE.sub("", text)):
         file, _, anchor = link.partition("#")
         page = path.parent / file if file else path
-        if ":" not in link and (not page.exists() or (anchor and anchor not in anchors(page))):
+        if ":" not in link and not link.startswith(CHECKS) and (not page.exists() or (anchor and anchor not in anchors(page))):
             dead.append(link)
     return dead
 
