@@ -11,7 +11,7 @@ from pathlib import Path
 def main(arguments: list[str] | None = None) -> None:
     """Write the file and print its columns."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="of the data set: owner/name, or a folder of CSV, JSON or Parquet files")
+    parser.add_argument("name", help="owner/name, or a folder: of CSV, JSON or Parquet files, or from save_to_disk")
     parser.add_argument("output", type=Path, help="Parquet file to write")
     parser.add_argument("--subset", help="its configuration, where it has several")
     parser.add_argument("--part", default="train", help="its split (train)")

@@ -1,5 +1,6 @@
 """From raw data to the arrays of a data set: filter, sort by user and time, number from 0 (users) and 1 (items)."""
 
+import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,6 +9,7 @@ from seqrec.data.gathered import Raw
 from seqrec.data.sessions import cut_sessions, repeated
 from seqrec.utils.errors import UserError
 
+log = logging.getLogger("seqrec")
 AT_ONCE = 2**20  # interactions
 
 
@@ -37,6 +39,7 @@ def prepare(
             raise UserError(
                 f"dataset.min_rating={min_rating}: nothing is left of {where}; its highest rating is {highest:g}"
             )
+        _tell(where, "min_rating", len(raw.user), len(keep))
     if session_minutes is not None or drop_repeats:
         raw.take(slice(None) if keep is None else keep)
         raw.take(oldest_first(raw.user, raw.time))
@@ -44,9 +47,12 @@ def prepare(
         if session_minutes is not None:
             cut_sessions(raw, session_minutes, where)
         if drop_repeats:
-            raw.take(np.flatnonzero(~repeated(raw)))
+            new = np.flatnonzero(~repeated(raw))
+            _tell(where, "drop_repeats", len(raw.user), len(new))
+            raw.take(new)
     if k_core is not None:
         found = core(*(column if keep is None else column[keep] for column in (raw.user, raw.item)), k_core)
+        _tell(where, "k_core", len(raw.user) if keep is None else len(keep), len(found))
         keep = found if keep is None else keep[found]
         if not len(keep):
             raise UserError(f"dataset.k_core={k_core}: nothing is left of {where}; take a lower k_core")
@@ -70,6 +76,10 @@ def prepare(
     if raw.time is not None:
         arrays["times"] = raw.time[order]
     return arrays
+
+
+def _tell(where: object, key: str, before: int, after: int) -> None:
+    log.info("%s: dataset.%s drops %s of %s interactions", where, key, f"{before - after:,}", f"{before:,}")
 
 
 def oldest_first(user: np.ndarray, time: np.ndarray | None) -> np.ndarray:

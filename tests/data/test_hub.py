@@ -23,6 +23,17 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow  # the package is imported for seconds
+def test_what_the_package_saved(folder):
+    import datasets
+
+    part = datasets.Dataset.from_dict({"who": ["a"], "what": [1]})
+    part.save_to_disk(folder / "one")
+    datasets.DatasetDict({"train": part, "test": part}).save_to_disk(folder / "several")
+    for saved, name in (("one", "train"), ("several", "test")):
+        assert fetch(str(folder / saved), None, name, folder / "x.parquet") == ["who", "what"]
+
+
+@pytest.mark.slow
 def test_a_part_of_a_data_set_becomes_a_file_of_ones_own(folder, capsys):
     path = folder / "clicks.parquet"
     main([str(folder / "hub"), str(path)])

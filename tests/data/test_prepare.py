@@ -132,6 +132,26 @@ def test_repeats_of_a_file_without_times():
         prepare(raw_of(rows, timed=False), None, None, "here", session_minutes=30)
 
 
+def test_sessions_need_seconds():
+    rows = [(1, item, 5.0, 1_600_000_000_000 + 60_000 * item) for item in range(3)]
+    with pytest.raises(UserError, match=r"dataset\.session_minutes=30: .*dataset\.time_unit"):
+        prepare(raw_of(rows), None, None, "here", session_minutes=30)
+
+
+def test_what_filters_drop_is_logged(caplog):
+    caplog.set_level("INFO", logger="seqrec")
+    rows = [(1, item, 5.0, 100 * time) for time, item in zip((0, 1, 2, 3, 5), (4, 4, 2, 4, 4), strict=True)]
+    rows += [(2, 4, 1.0, 0), (3, 9, 5.0, 0)]
+    prepare(raw_of(rows), 2, 2, "here", 2, True)
+    told = [
+        "min_rating drops 1 of 7",
+        "session_minutes=2 makes 3 sequences of 2 users",
+        "drop_repeats drops 1 of 6",
+        "k_core drops 3 of 5",
+    ]
+    assert [message for message, words in zip(caplog.messages, told, strict=True) if words not in message] == []
+
+
 def test_users_do_not_depend_on_the_order_of_lines():
     rows = [(3, 1, 5.0, 1), (1, 2, 5.0, 1), (3, 2, 5.0, 0), (2, 1, 5.0, 4)]
     once = prepare(raw_of(rows), None, None, "here")
