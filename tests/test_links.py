@@ -39,7 +39,11 @@ def dead_links(path: Path, text: str) -> list[str]:
     for link in LINK.findall(CODE.sub("", text)):
         file, _, anchor = link.partition("#")
         page = path.parent / file if file else path
-        if ":" not in link and not link.startswith(CHECKS) and (not page.exists() or (anchor and anchor not in anchors(page))):
+        if (
+            ":" not in link
+            and not link.startswith(CHECKS)
+            and (not page.exists() or (anchor and anchor not in anchors(page)))
+        ):
             dead.append(link)
     return dead
 
