@@ -18,12 +18,16 @@ class Batch:
     seen: tuple[Tensor, Tensor] | None = None  # (row, item) pairs to leave out of the ranking
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch with all tensors on `device`."""
+        """Return the batch with all tensors on `device`; copies to a GPU go on while the next batch is assembled."""
 
         def move(value):
+            if value is None:
+                return None
             if isinstance(value, tuple):
-                return tuple(part.to(device, non_blocking=True) for part in value)
-            return None if value is None else value.to(device, non_blocking=True)
+                return tuple(map(move, value))
+            if device.type == "cuda" and value.device.type == "cpu":
+                value = value.pin_memory()  # only copies from there do not wait
+            return value.to(device, non_blocking=True)
 
         return Batch(**{field.name: move(getattr(self, field.name)) for field in fields(self)})
 

@@ -26,5 +26,22 @@ def test_every_tensor_moves(batch):
     assert batch.to(torch.device("cpu")).negative is None
 
 
+def test_copies_to_a_gpu_start_from_pinned_memory_and_do_not_wait(batch, monkeypatch):
+    pinned, copied = [], []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self.clone())
+
+    def to(self, device, non_blocking):
+        copied.append((device.type, non_blocking, any(self is value for value in pinned)))
+        return self
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    everything = dataclasses.replace(batch, negative=torch.arange(5), seen=(torch.arange(3), torch.arange(3)))
+    everything.to(torch.device("cuda"))
+    assert copied == [("cuda", True, False)] * 7  # none from where it was
+    assert len(pinned) == 7
+    everything.to(torch.device("cpu"))
+    assert len(pinned) == 7
+
+
 def test_items_that_do_not_occur_are_counted_as_none(sequences_of):
     assert sequences_of([[2, 1, 2], [], [2]]).item_counts(4).tolist() == [0, 1, 3, 0, 0]

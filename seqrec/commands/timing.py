@@ -57,6 +57,7 @@ class Plain:
         for batch in self.experiment.loader.epoch(self.epochs):
             with self.experiment.fabric.autocast():
                 method.optimize(batch.to(self.experiment.fabric.device), self.trainer.update)
+        self.trainer.read()
         self.epochs += 1
         return time.monotonic() - began
 

@@ -84,6 +84,7 @@ def epoch_seconds(trainer: Trainer) -> float:
     for batch in trainer.loader.epoch(0):
         began = time.monotonic()
         trainer.step(batch)
+        trainer.read()
         seconds.append(time.monotonic() - began)
         if trainer.fabric.broadcast(len(seconds) > 2 and sum(seconds[1:]) > SECONDS):
             break

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
@@ -57,12 +57,14 @@ class Bar:
     """The bar of one epoch."""
 
     def __init__(self, bar: tqdm):
-        self.bar, self.began, self.targets = bar, time.monotonic(), 0
+        self.bar, self.began, self.targets, self.refreshed = bar, time.monotonic(), 0, 0.0
 
-    def step(self, loss: float, targets: int) -> None:
-        """Advance by one batch."""
+    def step(self, targets: int, loss: Callable[[], float]) -> None:
+        """Advance by one batch; asks for its loss only where the bar is about to be drawn."""
         self.targets += targets
         if not self.bar.disable:
-            rate = self.targets / (time.monotonic() - self.began)
-            self.bar.set_postfix_str(f"loss {loss:.4f}, {rate:,.0f} targets/s", refresh=False)
+            now = time.monotonic()
+            if now - self.refreshed >= self.bar.mininterval:
+                self.refreshed, rate = now, self.targets / (now - self.began)
+                self.bar.set_postfix_str(f"loss {loss():.4f}, {rate:,.0f} targets/s", refresh=False)
             self.bar.update()

@@ -13,6 +13,7 @@ from seqrec.batch import Batch
 from seqrec.data.loader import TrainLoader
 from seqrec.methods.base import Method
 from seqrec.training.progress import Progress
+from seqrec.training.readings import READ_EVERY, Readings
 from seqrec.training.schedules import SCHEDULES
 from seqrec.utils.checkpoint import Checkpoints, random_state, restore_random_state
 from seqrec.utils.errors import UserError
@@ -21,10 +22,6 @@ from seqrec.utils.processes import average_gradients
 
 log = logging.getLogger("seqrec")
 SMALLEST_LR_SCALE = 0.01  # plateaus lower the learning rate to no less than this fraction
-
-
-class Diverged(UserError):
-    """The loss is no longer a finite number."""
 
 
 @dataclass
@@ -76,6 +73,9 @@ class Trainer:
     max_minutes: float | None
     checkpoint_minutes: float
     state: State = field(default_factory=State)
+
+    def __post_init__(self):
+        self.readings = Readings(deferred=self.fabric.device.type != "cpu")
 
     def fit(self) -> State:
         """Train from the last checkpoint, if there is one, to the end; raises UserError when the loss diverges."""
@@ -138,12 +138,11 @@ class Trainer:
         self.begin_stage()
 
     def update(self, loss: Tensor, *groups: str) -> None:
-        """Step the optimisers of `groups` (default: all) down the gradient of `loss`; raises Diverged if it is not finite."""
-        if not torch.isfinite(loss):
-            raise Diverged(
-                f"training diverged: the loss is {float(loss.detach())} in epoch {self.state.epoch + 1}, step {self.state.step + 1}. "
-                "Try a lower trainer.optimizer.lr, trainer.clip=1, or trainer.precision=32-true"
-            )
+        """Step the optimisers of `groups` (default: all) down the gradient of `loss`.
+
+        Raises Diverged if it is not finite; on an accelerator the next `read` does so, which comes before any checkpoint.
+        """
+        self.readings.check(loss, f"epoch {self.state.epoch + 1}, step {self.state.step + 1}")
         names = groups or tuple(self.optimizers)
         for name in names:
             self.optimizers[name].zero_grad(set_to_none=True)
@@ -162,6 +161,11 @@ class Trainer:
         with self.fabric.autocast():
             return self.method.optimize(batch.to(self.fabric.device), self.update)
 
+    def read(self) -> float:
+        """Wait for the device and add up what the steps have logged; returns the loss of the last one, raises Diverged."""
+        self.readings.read(self.state.sums)
+        return self.readings.latest
+
     def _train_epoch(self) -> None:
         state, first = self.state, self.state.step
         began = time.monotonic() - state.epoch_seconds
@@ -169,21 +173,20 @@ class Trainer:
         with self.progress.epoch(state.epoch, len(self.loader), first) as bar:
             for batch in self.loader.epoch(state.epoch, first):
                 supervised = int((batch.target > 0).sum())
-                logs = self.step(batch)
-                # together, since every copy from an accelerator waits for it
-                values = dict(zip(logs, torch.stack([value.detach() for value in logs.values()]).tolist(), strict=True))
-                for name, value in values.items():
-                    state.sums[name] = state.sums.get(name, 0.0) + value
+                self.readings.add(self.step(batch))
                 state.step += 1
                 state.targets += supervised
-                bar.step(loss=values["loss"], targets=supervised)
+                bar.step(supervised, loss=self.read)
+                due = self._first_decides(time.monotonic() - self.saved > 60 * self.checkpoint_minutes)
+                if due or state.step % READ_EVERY == 0:
+                    self.read()
                 state.epoch_seconds, state.seconds = time.monotonic() - began, time.monotonic() - self.started
                 if self._out_of_time():
                     state.stopped = f"trainer.max_minutes={self.max_minutes} reached"
                     break
-                due = time.monotonic() - self.saved > 60 * self.checkpoint_minutes
-                if self._first_decides(due) and state.step < len(self.loader):
+                if due and state.step < len(self.loader):
                     self._save_last()
+            self.read()
         seconds = time.monotonic() - began
         rates = {"targets_per_second": round(state.targets / seconds), "train_seconds": round(seconds, 3)}
         logged = {name: total / state.step for name, total in state.sums.items()}

@@ -104,7 +104,7 @@ def trained(config: DictConfig, run_dir: RunDir, search: Search, earlier: list[d
     """
     from seqrec.build import build, refuse_impossible
     from seqrec.experiment import begin, describe, train
-    from seqrec.training.trainer import Diverged
+    from seqrec.training.readings import Diverged
 
     refuse_impossible(config, multirun=True)
     run_dir.refuse_another(config)
