@@ -9,9 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from seqrec.cli import Parser, above_zero, conf_folder, file_to_write
+from seqrec.cli import Parser, above_zero, compose_config, conf_folder, file_to_write
 from seqrec.utils.errors import UserError
 from seqrec.utils.files import write_atomically
 from seqrec.utils.instantiate import locate
@@ -88,8 +86,8 @@ def plan(accelerator: str, small: bool) -> list[dict]:
 
 def trained_methods() -> list[str]:
     """Return the names of all methods that are trained."""
-    files = sorted((conf_folder() / "method").glob("*.yaml"))
-    return [file.stem for file in files if locate(OmegaConf.load(file)["_target_"]).trained]
+    names = sorted(path.stem for path in (conf_folder() / "method").glob("*.yaml"))
+    return [name for name in names if locate(compose_config([f"method={name}"]).method["_target_"]).trained]
 
 
 def measured(wanted: dict, seconds: float) -> list[dict]:
