@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from seqrec.build import build
 from seqrec.commands import benchmark as command
+from seqrec.commands import processes
 from seqrec.commands.timing import EVALUATIONS, Plain, Timing, benchmark, ratios, report, time_to_good
 from seqrec.methods.base import Method
 from seqrec.utils.errors import UserError
@@ -239,7 +240,7 @@ def test_only_a_plain_sasrec_is_compared():
     assert command.configure(["backbone=gru4rec"], floor=False, peers=False).backbone.name == "gru4rec"
 
 
-@pytest.mark.parametrize("option", ["--against-floor", "--peer=recbole"])
+@pytest.mark.parametrize("option", ["--against-floor", "--peer=recbole", "--processes"])
 def test_outside_a_checkout_there_is_nothing_to_compare_with(monkeypatch, tmp_path, option):
     monkeypatch.setattr(command, "SCRIPTS", tmp_path)
     with pytest.raises(UserError, match=r"work in a checkout only"):
@@ -297,3 +298,33 @@ def test_catalogues_are_timed_one_after_the_other(tmp_path, capsys):
 def test_a_catalogue_that_is_too_small_is_refused():
     with pytest.raises(UserError, match=r"--catalogue: '1000,5'.* 1000 items"):
         command.main(["--catalogue", "1000,5"])
+
+
+# ---------------------------------------------------------------- processes
+
+
+def test_one_process_and_two_take_turns(monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def rates_of_run(overrides, epochs, count):
+        asked.append((overrides, epochs, count))
+        return [100 * count + len(asked)] * epochs
+
+    monkeypatch.setattr(processes, "rates_of_run", rates_of_run)
+    out = tmp_path / "figures.json"
+    command.main(["dim=8", "--processes", "--epochs", "2", "--json", str(out)])
+    assert asked == [(["dim=8"], 2, 1), (["dim=8"], 2, 2)] * processes.ROUNDS
+    found = json.loads(out.read_text())
+    assert found["one"] == [101, 101, 103, 103, 105, 105]
+    assert found["ratio"] == 204 / 103
+    assert "1.98" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_rates_of_one_process_and_of_two_are_those_of_runs(tmp_path):
+    for count in (1, 2):
+        rates = processes.rates_of_run(SMALL, 2, count)
+        assert len(rates) == 2
+        assert min(rates) > 0
+    with pytest.raises(UserError, match=r"--processes, trainer.devices=1: .*no_such_key"):
+        processes.rates_of_run(["no_such_key=1"], 1, 1)

@@ -45,16 +45,22 @@ def main(arguments: list[str] | None = None) -> None:
     rival.add_argument(
         "--against-plain", action="store_true", help="in turns with the backbone alone, under the same loss"
     )
+    rival.add_argument(
+        "--processes", action="store_true", help="one process against two, each with one thread, as a ratio"
+    )
     parser.add_argument("--peer", action="append", default=[], choices=("recbole", "rectools"), help="repeatable")
     parser.add_argument("--peer-epochs", type=above_zero, help="epochs to time of each peer (default: as --epochs)")
     parser.add_argument(
         "--venvs", type=Path, help="folder of the peers' virtual environments (default: the cache folder)"
     )
     given = parser.parse_intermixed_args(arguments)  # overrides may come anywhere
-    if given.catalogue and (given.peer or given.converge):
-        parser.error("--catalogue goes with neither --peer nor --converge")
-    if given.against_floor or given.peer:
+    if (given.catalogue or given.processes) and (given.peer or given.converge):
+        parser.error("--catalogue and --processes go with neither --peer nor --converge")
+    if given.against_floor or given.peer or given.processes:
         import_from_checkout()
+    if given.processes:
+        compare_processes(given.overrides, given.epochs, given.json)
+        return
     config = configure(given.overrides, given.against_floor, bool(given.peer))
 
     from seqrec.commands.timing import Plain, Timing, benchmark  # imports torch
@@ -82,6 +88,17 @@ def main(arguments: list[str] | None = None) -> None:
     write_up(result, timings, given.json, [*given.overrides, *(flag for flag, on in chosen.items() if on)])
 
 
+def compare_processes(overrides: list[str], epochs: int, file: Path | None) -> None:
+    """Print the rates of one process and of two, and write all figures to the file if there is one."""
+    from seqrec.commands.processes import report, time_processes
+    from seqrec.utils.files import write_json
+
+    result = time_processes(overrides, epochs)
+    print(report(result))
+    if file:
+        write_json(file, result | {"arguments": [*overrides, "--processes"]})
+
+
 def write_up(result: dict, timings: list, file: Path | None, arguments: list[str]) -> None:
     """Print the table, and write all figures to the file if there is one."""
     from seqrec.commands.timing import ratios, report
@@ -98,7 +115,7 @@ def import_from_checkout() -> None:
     """Make scripts/ importable. Raises UserError where seqrec was installed without a checkout."""
     if not (SCRIPTS / "floor.py").exists():
         raise UserError(
-            "--against-floor and --peer work in a checkout only: scripts/floor.py and scripts/peers are not installed"
+            "--against-floor, --peer and --processes work in a checkout only: they need its scripts/ and train.py"
         )
     sys.path.append(str(SCRIPTS))
 
