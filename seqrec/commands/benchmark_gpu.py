@@ -16,6 +16,8 @@ from seqrec.utils.instantiate import locate
 
 COLUMNS = ("what", "data", "method", "device", "precision", "compiled", "targets_per_second", "ms", "peak_gb")
 COLUMNS += ("parity", "seconds", "note")
+COMPILED = 2  # times as long as others a measurement with torch.compile may take
+ROWS = "rows.json"
 LEAST_SECONDS = 10  # nothing is begun with less time left
 CHILD = (
     "import sys; from seqrec.cli import guarded; from seqrec.commands.gpu_measures import main; sys.exit(guarded(main))"
@@ -55,7 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows = []
     for wanted in plan(given.accelerator, given.small):
         if given.only in wanted["name"]:
-            rows += measured(wanted, min(given.most, ends - time.monotonic()))
+            most = given.most * (COMPILED if wanted.get("compiled") else 1)
+            rows += measured(wanted, min(most, ends - time.monotonic()))
             write_atomically(given.csv, as_csv(rows))
             print(wanted["name"], rows[-1].get("note") or f"{rows[-1]['seconds']:.0f} s", flush=True)
 
@@ -70,18 +73,20 @@ def plan(accelerator: str, small: bool) -> list[dict]:
         for name, items in (("beauty", 120 if small else 12_101), ("million", 1000 if small else 1_000_000))
     ]
 
-    def training(name: str, method: str, precision: str = "32-true", compiled: bool = False) -> dict:
+    def training(name: str, method: str, precision: str = "32-true", compiled: str = "") -> dict:
         overrides = (*COMMON, *data[name], f"method={method}", *EPOCHS.get(method, ()))
         overrides = [*overrides, f"trainer.accelerator={accelerator}", f"trainer.precision={precision}"]
         named = {"what": "training", "data": name, "method": method, "precision": precision, "compiled": compiled}
         return {**named, "overrides": overrides}
 
-    methods = trained_methods()
-    found += [training(name, "plain") for name in data]
-    found += [training("beauty", "plain", *how) for how in (("bf16-mixed",), ("32-true", True), ("bf16-mixed", True))]
-    found += [training(name, method) for name in data for method in methods if method != "plain"]
+    others = [method for method in trained_methods() if method != "plain"]
+    compiled = "eager" if small else "inductor"
+    found += [training(name, "plain") for name in data] + [training("beauty", "plain", "bf16-mixed")]
+    found += [training("beauty", method) for method in others]
+    found += [training("beauty", "plain", precision, compiled) for precision in ("32-true", "bf16-mixed")]
+    found += [training("million", method) for method in others]
     names = ("what", "data", "method", "precision", "compiled")
-    return [{**wanted, "name": " ".join(str(wanted[key]) for key in names if key in wanted)} for wanted in found]
+    return [{**wanted, "name": " ".join(wanted[key] for key in names if wanted.get(key))} for wanted in found]
 
 
 def trained_methods() -> list[str]:
@@ -97,17 +102,19 @@ def measured(wanted: dict, seconds: float) -> list[dict]:
         return [{**named, "note": "left out: no time left"}]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "rows.json")
-        command = [sys.executable, "-c", CHILD, json.dumps(wanted), str(file)]
+        said, command = Path(folder, "said"), [sys.executable, "-c", CHILD, json.dumps(wanted), folder]
         try:
-            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+            with said.open("w") as stream:  # not a pipe, which compilers that outlive the process would keep open
+                code = subprocess.run(
+                    command, stdout=stream, stderr=subprocess.STDOUT, check=False, timeout=seconds
+                ).returncode
         except subprocess.TimeoutExpired:
             return [{**named, "seconds": seconds, "note": f"stopped after {seconds:.0f} s"}]
         took = time.monotonic() - began
-        if ended.returncode:
-            why = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
+        if code:
+            why = (said.read_text().strip().splitlines() or [f"exit code {code}"])[-1]
             return [{**named, "seconds": took, "note": why}]
-        return [{**named, **row, "seconds": took} for row in json.loads(file.read_text())]
+        return [{**named, **row, "seconds": took} for row in json.loads(Path(folder, ROWS).read_text())]
 
 
 def as_csv(rows: list[dict]) -> bytes:

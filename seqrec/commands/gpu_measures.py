@@ -2,7 +2,6 @@
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 
 from seqrec.build import build, make_trainer, refuse_impossible
 from seqrec.cli import compose_config
+from seqrec.commands.benchmark_gpu import ROWS
 from seqrec.config import apply_variant, check
 from seqrec.losses.chunked_cross_entropy import chunked_cross_entropy
 from seqrec.runs.manifest import peak_memory, processor
@@ -23,13 +23,13 @@ DIM, REPEATS = 64, 5
 
 
 def main() -> None:
-    """Make the measurement of the first argument and write its rows to the file of the second."""
-    wanted = json.loads(sys.argv[1])
+    """Make the measurement of the first argument and write its rows to the folder of the second."""
+    wanted, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
     measure = training if wanted["what"] == "training" else softmax
-    write_json(Path(sys.argv[2]), measure(wanted))
+    write_json(folder / ROWS, measure(wanted, folder))
 
 
-def training(wanted: dict) -> list[dict]:
+def training(wanted: dict, folder: Path) -> list[dict]:
     """Train two epochs and rank the validation users with the same weights on the device and on the CPU.
 
     Targets per second are those of the last epoch; parity is the largest difference of a metric.
@@ -40,9 +40,8 @@ def training(wanted: dict) -> list[dict]:
     experiment = build(config)
     device, method, questions = experiment.fabric.device, experiment.method, experiment.split.valid
     if wanted["compiled"]:
-        method.backbone.compile(dynamic=True)
-    with tempfile.TemporaryDirectory() as folder:
-        history = make_trainer(experiment, Path(folder), lambda _: None).fit().history
+        method.backbone.compile(dynamic=True, backend=wanted["compiled"])
+    history = make_trainer(experiment, folder, lambda _: None).fit().history
     there, peak = experiment.validate(), peak_memory(device)
     with torch.compiler.set_stance("force_eager") if wanted["compiled"] else nullcontext():
         ranks = experiment.evaluator.ranks(method.cpu(), questions, torch.device("cpu"))
@@ -57,7 +56,7 @@ def training(wanted: dict) -> list[dict]:
     ]
 
 
-def softmax(wanted: dict) -> list[dict]:
+def softmax(wanted: dict, _: Path) -> list[dict]:
     """Time the full softmax, forward and backward, against torch's; parity is the relative difference to the first loss."""
     device, rows, first = torch.device(wanted["device"]), [], None
     torch.manual_seed(0)
