@@ -15,6 +15,7 @@ COMMANDS = (
     "prepare",
     "hub",
     "benchmark",
+    "benchmark_gpu",
     "noise_detection",
     "fusion_study",
     "export",
