@@ -78,6 +78,7 @@ def test_every_value_of_the_file_reaches_the_configuration(name):
     assert values == {key: value for key, value in flatten(OmegaConf.to_container(config)).items() if key in values}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_it_runs(name, tmp_path):
     train.job(jobs(name)[0], tmp_path / "run")

@@ -206,7 +206,7 @@ def dependence(t: Tensor, s: Tensor) -> Tensor:
     """
 
     def standardised(x: Tensor) -> Tensor:
-        x = x.float()
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         return (x - x.mean(0)) * (x.var(0, unbiased=False) + 1e-12).rsqrt()
 
     with torch.autocast(t.device.type, enabled=False):
