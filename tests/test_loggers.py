@@ -3,6 +3,7 @@
 import csv
 import json
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -200,7 +201,12 @@ def test_wandb_offline(tmp_path, monkeypatch):
     files = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
     assert len(files) == 2
     assert len({file.stem for file in files}) == 1  # one run
-    records = [record for file in files for record in records_of(file)]
+    for _ in range(100):  # its own process may still be writing
+        records = [record for file in files for record in records_of(file)]
+        names = [item.key or item.nested_key[0] for record in records for item in record.summary.update]
+        if "test/HR@10" in names:
+            break
+        time.sleep(0.2)
     logged = [
         {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
         for record in records
@@ -209,5 +215,4 @@ def test_wandb_offline(tmp_path, monkeypatch):
     assert [(entry["epoch"], entry["valid/NDCG@10"]) for entry in logged] == [
         (entry["epoch"], entry["valid/NDCG@10"]) for entry in history_of(folder)
     ]
-    names = [item.key or item.nested_key[0] for record in records for item in record.summary.update]
     assert "test/HR@10" in names

@@ -63,3 +63,9 @@ def _mean_of_rows(fabric: Fabric, gradient: Tensor) -> Tensor:
     rows, values = (fabric.all_gather(part) for part in (F.pad(rows, (0, fill)), F.pad(values, (0, 0, 0, fill))))
     index, values = rows.flatten()[None], values.flatten(0, 1) / fabric.world_size
     return torch.sparse_coo_tensor(index, values, gradient.shape, check_invariants=False).coalesce()
+
+
+def leave() -> None:
+    """Close this process's connections to the others, whose threads may abort it at its end otherwise."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
