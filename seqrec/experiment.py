@@ -105,6 +105,7 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
     if not is_first():  # the first process fuses, and may still be writing the base
         leave()
         return math.nan
+
     experiment = build(one_device(config))
     experiment.config, device = config, experiment.fabric.device  # the hash is that of all processes
     describe(experiment)
@@ -150,10 +151,8 @@ def begin(experiment: Experiment, run_dir: RunDir) -> dict:
 
     Of a resumed run it lists the code, settings and machines before, with a warning, for they may change the result.
     """
-    manifest = {
-        **environment(experiment.fabric.device),
-        **facts(experiment),
-    }  # sources may change while the run goes on
+    # now, since sources may change while the run goes on
+    manifest = {**environment(experiment.fabric.device), **facts(experiment)}
     if run_dir.resumable and (run_dir.path / "manifest.json").exists():
         before = run_dir.manifest()
         was, now = ({key: found.get(key) for key in CHANGES_BITS} for found in (before, manifest))
