@@ -37,10 +37,13 @@ class Batch:
         return self.negative[slots] if own else self.negative
 
     def shard(self, rank: int, world_size: int) -> "Batch":
-        """Return every `world_size`-th row from `rank` on; a batch with fewer rows than processes stays whole."""
+        """Return every `world_size`-th row from `rank` on in order of length, so that all processes have as much to do.
+
+        A batch with fewer rows than processes stays whole.
+        """
         if len(self.user) < world_size:
             return self
-        rows = slice(rank, None, world_size)
+        rows = (self.seq > 0).sum(1).argsort(stable=True)[rank::world_size]
         negative = self.negative
         if negative is not None and negative.dim() == 3:
             negative = negative[rows]

@@ -5,12 +5,12 @@ import dataclasses
 import torch
 
 
-def test_shards_are_every_nth_row(batch):
-    own = dataclasses.replace(batch, negative=torch.arange(24).view(3, 4, 2))
+def test_shards_are_every_nth_row_in_order_of_length(batch):
+    own = dataclasses.replace(batch, negative=torch.arange(24).view(3, 4, 2))  # of 4, 2 and 1 items
     shared = dataclasses.replace(batch, negative=torch.arange(5))
     for name in ("user", "seq", "target", "index", "negative"):
         whole = getattr(own, name)
-        assert torch.equal(getattr(own.shard(0, 2), name), whole[[0, 2]])
+        assert torch.equal(getattr(own.shard(0, 2), name), whole[[2, 0]])
         assert torch.equal(getattr(own.shard(1, 2), name), whole[[1]])
     assert torch.equal(shared.shard(1, 2).negative, shared.negative)
     assert batch.shard(0, 3).negative is None

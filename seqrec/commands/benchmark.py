@@ -84,8 +84,11 @@ def main(arguments: list[str] | None = None) -> None:
         except Failed as failure:
             result.setdefault("failed", {})[name] = str(failure)
             print(f"{name} failed: {failure}", file=sys.stderr)
-    chosen = {"--against-floor": given.against_floor, "--against-plain": given.against_plain}
-    write_up(result, timings, given.json, [*given.overrides, *(flag for flag, on in chosen.items() if on)])
+    rivals = {"--against-floor": given.against_floor, "--against-plain": given.against_plain}
+    flags = [flag for flag, on in rivals.items() if on] + [f"--peer {name}" for name in given.peer]
+    if given.peer and given.peer_epochs:
+        flags.append(f"--peer-epochs {given.peer_epochs}")
+    write_up(result, timings, given.json, [*given.overrides, *flags])
 
 
 def compare_processes(overrides: list[str], epochs: int, file: Path | None) -> None:

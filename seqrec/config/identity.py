@@ -52,6 +52,7 @@ NOT_HASHED = (
     "force",
     "dry_run",
     "logger",
+    "dataset.archive_md5",
     "dataset.url",
     "dataset.home",
     "trainer.accelerator",

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import NoneType
 
 import numpy as np
+import pooch
 
 from seqrec.data.attributes import attribute_table, read_item_values
 from seqrec.data.cache import ATTRIBUTES, Arrays, cache_file, cache_folder, cached, locked
@@ -30,9 +31,9 @@ Found = RawFile | RawFolder | WithAttributes
 class FileDataset:
     """A named public file (`file`, looked for in data_dir) or a file of the user's own (`path`).
 
-    `sha256` is that of the file as it lies on the disk, or of the member of a zip archive; `users`, `items` and
-    `interactions` are counts of the file before filters. What is None is not checked. Raises UserError for a value
-    that makes no sense.
+    `sha256` is that of the file as it lies on the disk, or of the member of a zip archive; `archive_md5` is that of the
+    archive, as publishers state it; `users`, `items` and `interactions` are counts of the file before filters. What is
+    None is not checked. Raises UserError for a value that makes no sense.
     """
 
     name: str
@@ -40,6 +41,7 @@ class FileDataset:
     file: str | list[str] | None = None  # names it may have in data_dir
     member: str | None = None  # its path in a zip archive
     sha256: str | None = None
+    archive_md5: str | None = None
     url: str | None = None  # direct download
     home: str | None = None  # page that tells where to get it
     users: int | None = None
@@ -171,7 +173,10 @@ class FileDataset:
         sha256 = file.sha256()
         arrays, warnings = cached(self.cache_file(sha256, folder), functools.partial(self._build, file))
         found = dict(zip(COUNTED, arrays.pop("counts").tolist(), strict=True))
-        found["sha256"] = file.interactions.sha256() if isinstance(file, WithAttributes) else sha256
+        interactions = file.interactions if isinstance(file, WithAttributes) else file
+        found["sha256"] = sha256 if interactions is file else interactions.sha256()
+        if isinstance(interactions, RawFile) and interactions.member is not None:
+            found["archive_md5"] = pooch.file_hash(str(interactions.path), alg="md5")
         for name, value in found.items():
             expected = getattr(self, name)
             if expected not in (None, value):
