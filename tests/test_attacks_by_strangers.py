@@ -65,6 +65,7 @@ EXPERIMENTS = {  # an experiment file that must not be composed
     "a launcher in a file": "defaults: [override /hydra/launcher: theirs]",
     "Hydra's launcher in another file": "defaults: [override /hydra/launcher: basic]",
     "another sweeper": "hydra: {sweeper: {_target_: os.system}}",
+    "a sampler of the sweeper": "hydra: {sweeper: {sampler: {_target_: os.system, command: touch ran}}}",
     "an object as a sweep": "hydra: {sweeper: {params: {seed: {_target_: os.system, command: touch ran}}}}",
     "an object as all sweeps": "hydra: {sweeper: {params: {_target_: torch.utils.collect_env.run, command: touch ran}}}",
     "a sweep elsewhere": "hydra: {sweeper: {params: '${evil}'}}" + EVIL,

@@ -1,5 +1,6 @@
 """What becomes of the other jobs of a sweep when one fails or is killed, and what the sweep says of it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -166,3 +167,40 @@ def test_a_launcher_that_begins_nothing_is_not_called_again():
 def test_every_launcher_names_an_extra_that_there_is():
     extras = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
     assert all(f"\n{extra} = [" in extras for extra in LAUNCHERS.values())
+
+
+# A sweeper with a sampler of its own, as hydra-optuna-sweeper is: it runs what it is told and writes down the objectives.
+SWEEPER = """
+import pathlib
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+
+class Sampler:
+    pass
+
+class Own(BasicSweeper):
+    def __init__(self, sampler):
+        super().__init__(max_batch_size=None)
+
+    def sweep(self, arguments):
+        ended = super().sweep(arguments)
+        pathlib.Path("objectives").write_text(" ".join(str(job.return_value) for batch in ended for job in batch))
+
+OWN = "hydra_plugins.own_sweeper."
+store = ConfigStore.instance().store
+node = {"_target_": OWN + "Own", "defaults": [{"sampler": "own"}], "sampler": "???"}
+store(group="hydra/sweeper", name="own", node=node, provider="own")
+store(group="hydra/sweeper/sampler", name="own", node={"_target_": OWN + "Sampler"}, provider="own")
+"""
+
+
+@pytest.mark.slow
+def test_an_installed_sweeper_with_a_sampler_gets_the_validation_metric(tmp_path):
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "own_sweeper.py").write_text(SWEEPER)
+    command = [sys.executable, ROOT / "train.py", "-m", *SMALL, f"output_dir={tmp_path}/out", "hydra/sweeper=own"]
+    path = {"PYTHONPATH": str(tmp_path)}
+    subprocess.run([*command, "method=popularity", "seed=1,2"], cwd=tmp_path, env=os.environ | path, check=True)
+    objectives = [float(value) for value in (tmp_path / "objectives").read_text().split()]
+    runs = [json.loads(file.read_text()) for file in sorted((tmp_path / "out").rglob("metrics.json"))]
+    assert objectives == [run["valid"]["NDCG@10"] for run in runs]

@@ -90,8 +90,15 @@ class _Repository(ConfigRepository):
 
 
 def _plugin(node: dict, kind: str) -> dict:
-    """Return the launcher or sweeper that is chosen, as the plugin itself registered it."""
-    choice = node["runtime"]["choices"].get(f"hydra/{kind}")
+    """Return the launcher or sweeper that is chosen, and the sampler of the sweeper, as the plugin itself registered them."""
+    choices = node["runtime"]["choices"]
+    chosen = _registered(kind, choices.get(f"hydra/{kind}"))
+    if sampler := choices.get(f"hydra/{kind}/sampler"):
+        chosen["sampler"] = _registered(f"{kind}/sampler", sampler)
+    return chosen
+
+
+def _registered(kind: str, choice: str) -> dict:
     try:
         return OmegaConf.to_container(ConfigStore.instance().load(f"hydra/{kind}/{choice}.yaml").node, resolve=False)
     except OSError:  # what Hydra raises for an unknown one
