@@ -43,8 +43,8 @@ def read_delimited(blocks: Callable[[], Iterable[bytes]], layout: Layout, gather
     Raises UserError that names the first line at fault.
     """
     blame = functools.cache(lambda: check_lines(blocks(), layout, where))
-    kinds = dict.fromkeys(layout.keep, "category") | {layout.user: str, layout.item: str, layout.rating: np.float64}
-    kinds |= {layout.time: str if layout.dates else np.float64}
+    kinds = dict.fromkeys((*layout.keep, layout.user, layout.item), str)
+    kinds |= {layout.rating: np.float64, layout.time: str if layout.dates else np.float64}
     kinds = {name: kind for name, kind in kinds.items() if name is not None}
     of_block = layout
     for content in blocks():
@@ -99,9 +99,7 @@ def kept(frame: pd.DataFrame, keep: dict[str, list[str]]) -> np.ndarray:
     rows = np.ones(len(frame), bool)
     for name, values in keep.items():
         column = frame[name]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            column = column.cat.rename_categories(column.cat.categories.astype(str))
-        elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
             values = pd.to_numeric(pd.Series(values), errors="coerce").dropna()
         else:
             column = column.astype(str)

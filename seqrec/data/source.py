@@ -120,7 +120,7 @@ class FileDataset:
             name: [wanted] if isinstance(wanted, str) or not isinstance(wanted, Sequence) else wanted
             for name, wanted in (self.keep or {}).items()
         }
-        return {name: [str(value) for value in wanted] for name, wanted in listed.items()}
+        return {name: [word for value in wanted for word in _written(value)] for name, wanted in listed.items()}
 
     def load(self, data_dir: str | Path, cache_dir: str | Path | None) -> Dataset:
         """Return the prepared data set, fetched and prepared at the first time; `warnings` tell what is unexpected."""
@@ -163,6 +163,8 @@ class FileDataset:
         options |= {"keep": list(self.columns.keep.items()), "encoding": self.encoding}
         options |= {"attribute_columns": self._described_by}
         options |= {"session_minutes": self.session_minutes, "drop_repeats": self.drop_repeats}
+        if self.keep:
+            options["kept"] = "as written"  # copies of earlier versions may hold other rows
         for name, first in YOUNGER.items():  # at these values the copies of earlier versions stay good
             if options[name] == first:
                 del options[name]
@@ -244,3 +246,9 @@ class FileDataset:
         warnings = self._prepared(open_raw(path, self.member, self.encoding), folder)[2]
         if warnings:
             raise UserError(f"{self.url} gave another file than expected: {warnings[0]}")
+
+
+def _written(value: object) -> list[str]:
+    """Return the ways in which a file may spell a value."""
+    word = str(value)
+    return [word, word.lower(), word.upper()] if isinstance(value, bool) else [word]

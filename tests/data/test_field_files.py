@@ -75,6 +75,27 @@ def test_kept_numbers(write_as, keep, users, tmp_path):
     assert load(path, tmp_path, **options, keep=keep).user_ids.tolist() == users
 
 
+NUMBERS, TRUTHS = "1,1,01\n2,1,1\n3,1,1.0\n", "4,1,true\n5,1,TRUE\n6,1,False\n"
+
+
+@pytest.mark.parametrize("more", ["", "9,9,other\n"])
+@pytest.mark.parametrize(
+    ("rows", "keep", "users"),
+    [
+        (NUMBERS, "01", [1]),
+        (NUMBERS, 1, [2]),
+        (NUMBERS, "1.0", [3]),
+        (TRUTHS, "true", [4]),
+        (TRUTHS, True, [4, 5]),
+        (TRUTHS, [False], [6]),
+    ],
+)
+def test_kept_values_are_compared_as_they_are_written(rows, keep, users, more, tmp_path):
+    (tmp_path / "file").write_text("uid,iid,kind\n" + rows + more)
+    options = {"reader": "table", "user_column": "uid", "item_column": "iid", "keep": {"kind": keep}}
+    assert load(tmp_path / "file", tmp_path, **options).user_ids.tolist() == users
+
+
 def test_rows_that_are_left_out_may_hold_anything(tmp_path):
     (tmp_path / "file").write_text("uid,iid,event\na,x,view\nb,,login\nc,z,view\n")
     options = {"reader": "table", "user_column": "uid", "item_column": "iid"}
