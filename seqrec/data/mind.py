@@ -24,9 +24,12 @@ def read_mind(file: RawFile, gathered: Gathered) -> None:
     blame = functools.partial(check_lines, [content], LAYOUT, file)
     frame = parse(content, LAYOUT, dict.fromkeys(COLUMNS[1:], str), file, blame)
     shown = [words.split() for words in frame["shown"]]
+    nameless = np.array([any(word in ("-1", "-0") for word in words) for words in shown], bool)
     unmarked = np.array([any(word[-2:] not in ("-1", "-0") for word in words) for words in shown], bool)
     time = pd.to_datetime(frame["time"], format="%m/%d/%Y %I:%M:%S %p", errors="coerce")
     for wrong, problem in (
+        ((frame["user"].str.strip() == "").to_numpy(bool), "the user is empty"),
+        (nameless, "a mark -1 or -0 has no item before it"),
         (unmarked, "a shown item ends neither in -1 (clicked) nor in -0 (test files lack these marks)"),
         (time.isna().to_numpy(), "the time is not written like 11/13/2019 8:36:57 AM"),
     ):

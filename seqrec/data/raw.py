@@ -99,16 +99,16 @@ class RawFile:
             yield content
 
     def read(self) -> bytes:
-        """Return the content, unpacked and without byte-order mark; raises UserError if it is empty or damaged."""
+        """Return the content, unpacked and without byte-order mark; raises UserError if it is damaged."""
         with self.open() as stream:
-            content = stream.read()
-        if not content.strip():
-            raise UserError(f"{self} is empty; get the file again")
-        return content
+            return stream.read()
 
     def text(self) -> bytes:
         """Return the content in UTF-8; raises UserError if it is empty, damaged or no text."""
-        return utf8(self.read(), self.encoding, self)
+        content = utf8(self.read(), self.encoding, self)
+        if not content.strip():
+            raise UserError(f"{self} is empty; get the file again")
+        return content
 
     def text_blocks(self, quoted: bool = False) -> Iterator[bytes]:
         """Yield the content in UTF-8, whole lines of it at a time, none of them blank alone; raises UserError as `text` does.

@@ -78,6 +78,12 @@ class FileDataset:
                 f"dataset.reader={self.reader} knows its columns: "
                 "leave out dataset.*_column, attribute_columns, separator, header, quotes, keep, time_format, time_unit"
             )
+        for key in ("path", "member", "separator", "attributes"):
+            value = getattr(self, key)
+            if not isinstance(value, str | None):
+                raise UserError(
+                    f"dataset.{key}={value}: must be text; quotes of its own make it one: \"dataset.{key}='...'\""
+                )
         try:
             "".encode(self.encoding)
         except (LookupError, TypeError):

@@ -59,7 +59,7 @@ def _found_separator(content: bytes, columns: Columns, file: RawFile) -> str:
     def merit(separator: str) -> tuple[int, ...]:
         try:
             first, *others = _first_rows(content, separator, columns, file)
-        except UserError:  # an unbalanced quote
+        except UserError:  # an unbalanced quote, or no columns at all
             return (-1,)
         there = sum(
             column < len(first) if isinstance(column, int) else column in first for column in columns.wanted.values()
@@ -72,7 +72,10 @@ def _found_separator(content: bytes, columns: Columns, file: RawFile) -> str:
 
 def _first_rows(content: bytes, separator: str, columns: Columns, file: RawFile) -> list[list[str]]:
     layout = Layout([], "", "", separator=separator, quoted=columns.quotes)
-    return [[word.strip() for word in row] for _, row in itertools.islice(lines_of([content], layout, file), LOOKED_AT)]
+    rows = [[word.strip() for word in row] for _, row in itertools.islice(lines_of([content], layout, file), LOOKED_AT)]
+    if not rows:
+        raise UserError(f"{file} has nothing but empty lines; get the file again")
+    return rows
 
 
 def _has_header(rows: list[list[str]], columns: Columns) -> bool:

@@ -22,13 +22,17 @@ def utf8(content: bytes, encoding: str, where: object, line: int = 0) -> bytes:
     if encoding != "utf-8":
         content = text.removeprefix("\ufeff").encode()
     if b"\0" in content:
-        raise UserError(f"{where} is a binary file, or text in UTF-16: if it is, set dataset.encoding=utf-16")
+        raise _binary(where)
     return content
 
 
+def _binary(where: object) -> UserError:
+    return UserError(f"{where} is a binary file, or text in UTF-16: if it is, set dataset.encoding=utf-16")
+
+
 def _misread(content: bytes, error: UnicodeDecodeError, where: object, line: int) -> UserError:
-    if b"\0" in content:
-        return UserError(f"{where} is a binary file, or text in UTF-16: if it is, set dataset.encoding=utf-16")
+    if b"\0" in content and not error.encoding.startswith("utf-16"):
+        return _binary(where)
     line += content.count(b"\n", 0, error.start) + 1
     return UserError(
         f"{where}, line {line}: byte 0x{content[error.start]:02x} is not {error.encoding}; "

@@ -25,6 +25,11 @@ def zipped(*names: str) -> bytes:
 FILES = {
     "empty file": (b"", {}),
     "only line ends": (b"\n\n", {}),
+    "only line ends, UTF-16": ("\n\n".encode("utf-16"), {"encoding": "utf-16"}),
+    "only line ends, UTF-16 table": ("\n\n".encode("utf-16"), TABLE | {"encoding": "utf-16"}),
+    "only quotes": (b'""\n', TABLE),
+    "only quotes, told the separator": (b'""\n', TABLE | {"separator": ","}),
+    "UTF-16 cut short": ("1 2 3\n".encode("utf-16")[:-1], {"encoding": "utf-16"}, "line 1", "utf-16"),
     "empty JSON": (b"\n", {"reader": "amazon_json"}),
     "header only": (b"uid,iid,when\n", TIMED),
     "header only, recbole": (INTER, {"reader": "recbole"}),
@@ -172,6 +177,8 @@ FILES = {
     ),
     "MIND: no marks": (MIND.replace(b"N5-0", b"N5"), {"reader": "mind"}, "line 3", "marks"),
     "MIND: another date": (MIND.replace(b"11/14/2019", b"14.11.2019"), {"reader": "mind"}, "line 3", "time"),
+    "MIND: no user": (MIND.replace(b"U1", b""), {"reader": "mind"}, "line 3", "user"),
+    "MIND: a mark without an item": (MIND.replace(b"N9-1", b"-1"), {"reader": "mind"}, "line 3", "item"),
     "MIND: a column missing": (MIND.replace(b"\tN5-0 N9-1", b""), {"reader": "mind"}, "line 3", "4 columns"),
 }
 # Here the file has no part in the mistake, and need not be named.
@@ -190,6 +197,11 @@ OPTIONS = {
         {"reader": "table", "user_column": -1, "item_column": 1},
         "dataset.user_column=-1",
     ),
+    "path of a number": (b"1 2\n", {"path": 2020}, "dataset.path=2020"),
+    "member of a number": (b"1 2\n", {"member": 2020}, "dataset.member=2020"),
+    "attributes of a number": (b"1 2\n", {"attributes": 2020}, "dataset.attributes=2020"),
+    "separator of a number": (b"112\n", {"reader": "table", "separator": 1}, "dataset.separator=1"),
+    "quotes of text": (b"1 2\n", {"reader": "table", "quotes": "no"}, "dataset.quotes=no"),
     "header of text": (b"1 2\n", {"reader": "table", "header": "yes"}, "dataset.header=yes"),
     "no such encoding": (b"1 2\n", {"encoding": "utf-9"}, "dataset.encoding=utf-9"),
     "an encoding of bytes": (b"1 2\n", {"encoding": "hex"}, "dataset.encoding=hex"),
