@@ -28,16 +28,19 @@ def read_item_values(file: RawFile) -> tuple[np.ndarray, np.ndarray]:
 
     Raises UserError for anything else.
     """
+    content = file.text()
     try:
-        listed = json.loads(file.text())
         pairs = [
-            (item, str(value))
-            for item, values in listed.items()
+            (item, value)
+            for item, values in json.loads(content).items()
             for value in (values if isinstance(values, list) else [values])
         ]
-    except (AttributeError, RecursionError, json.JSONDecodeError):
-        raise UserError(f'{file}: must be a JSON object like {{"item id": ["value", "value"]}}') from None
+        good = all(isinstance(value, str | int | float) for _, value in pairs)
+    except (AttributeError, RecursionError, ValueError):
+        good = False
+    if not good:
+        raise UserError(f'{file}: must be a JSON object like {{"item id": ["value", "value"]}}')
     if not pairs:
         raise UserError(f"{file} has no attributes")
     items, values = zip(*pairs, strict=True)
-    return np.array(items), np.array(values)
+    return np.array(items), np.array(list(map(str, values)))

@@ -212,12 +212,13 @@ class FileDataset:
         return arrays
 
     def _values(self, file: RawFile | RawFolder, column: str | int) -> tuple[np.ndarray, np.ndarray]:
-        """Return pairs of an item id and a value in a column, [N] each: the readers take the value for a user."""
+        """Return pairs of an item id and a value in a column, each pair once, [N] each: the readers take the value for a user."""
         try:
             raw = read(file, self.reader, replace(self.columns, user=column, time=None, rating=None))
         except UserError as error:
             raise UserError(str(error).replace("dataset.user_column", "dataset.attribute_columns")) from None
-        return raw.item_ids[raw.item], raw.user_ids[raw.user]
+        item, value = np.divmod(np.unique(raw.item * np.int64(len(raw.user_ids)) + raw.user), len(raw.user_ids))
+        return raw.item_ids[item], raw.user_ids[value]
 
     def _found_file(self, data_dir: str | Path, folder: Path) -> Found:
         return self.find(data_dir) or self._fetch(Path(data_dir).expanduser().absolute(), folder)

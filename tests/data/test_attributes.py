@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -62,11 +63,29 @@ def test_a_file_of_the_items(tmp_path, values):
     assert other.attributes["attributes"].tolist() == [[0], [0], [1], [0]]
 
 
+@pytest.mark.parametrize("value", ["null", '["p", null]', '{"p": 1}', '[["p"]]', "1" * 5000])
+def test_values_that_are_no_text_or_number(tmp_path, value):
+    (tmp_path / "items.json").write_text(f'{{"x": "p", "y": {value}}}')
+    with pytest.raises(UserError, match=r"items\.json: must be a JSON object like "):
+        load(tmp_path, attributes="items.json")
+
+
+def test_rows_that_repeat_a_value_need_no_memory(tmp_path):
+    text = "uid,iid,kind\n" + "".join(f"a,{number % 7},{'k' * 1000}\n" for number in range(5000))
+    load(tmp_path, text)  # what is imported does not count
+    tracemalloc.start()
+    load(tmp_path, text, attribute_columns=["kind"])
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 50e6
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"attributes": "none.json"}, r"dataset\.attributes=none\.json: there is no such file in "),
         ({"attributes": "bad.json"}, r"bad\.json: must be a JSON object like "),
+        ({"attributes": "latin.json"}, r"latin\.json, line 1: byte 0xe9"),
         ({"attributes": "other.json"}, r"dataset\.attributes=other\.json: it describes no item of "),
         ({"attributes": "empty.json"}, r"empty\.json has no attributes"),
         ({"attribute_columns": ["brnd"]}, r"dataset\.attribute_columns=brnd: no such column; did you mean 'brand'"),
@@ -75,6 +94,7 @@ def test_a_file_of_the_items(tmp_path, values):
 )
 def test_what_cannot_be(tmp_path, options, message):
     (tmp_path / "bad.json").write_text("[1, 2]")
+    (tmp_path / "latin.json").write_bytes(b'{"x": "\xe9"}')
     (tmp_path / "empty.json").write_text("{}")
     (tmp_path / "other.json").write_text('{"q": ["p"]}')
     with pytest.raises(UserError, match=message):
