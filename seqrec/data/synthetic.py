@@ -10,6 +10,7 @@ from seqrec.utils.errors import UserError, nearest
 
 NOISE_SOURCES = ("uniform", "popularity")
 DAY = 86400.0
+ENDLESS = 1000  # tries after which an event no longer follows another: all successors may have been seen
 CONCENTRATION = 0.3  # of the Dirichlet over a user's interests: most users have one main interest
 # Every step of the process has its own generator, so that changing one step does not change the others.
 WORLD, WALK, LENGTH, TIME, NOISE_COUNT, NOISE_PLACE, NOISE_TIME, NOISE_ITEM = range(8)
@@ -153,7 +154,7 @@ def walk(config, world, lengths) -> tuple[np.ndarray, dict]:
         while len(rows):
             chosen = (rng.random((len(rows), 1)) > ladder[rows]).sum(1)
             slot = world.draw_slot(interests[rows, chosen], rng)
-            if step:
+            if step and tries < ENDLESS:
                 follows = rng.random(len(rows)) < config.transition_share
                 lag = np.minimum(rng.geometric(1 - config.memory, size=len(rows)), step)[follows]
                 slot[follows] = world.draw_successor(slots[rows[follows], step - lag], rng)

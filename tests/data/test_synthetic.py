@@ -133,6 +133,12 @@ def test_a_user_may_outrun_the_interests():
     assert all(len(set(row)) == 50 for row in rows_of(data))
 
 
+def test_a_user_may_outrun_the_successors():
+    certain = {"transition_share": 1, "successors": 1, "memory": 0, "clusters": 2, "items": 40, "max_length": 20}
+    data = make(users=50, min_length=15, mean_length=15, **certain).load()
+    assert all(len(set(row)) == len(row) for row in rows_of(data))
+
+
 def test_shapes_types_and_attributes():
     data = make(items=901).load()
     assert data.items.dtype == np.int32
