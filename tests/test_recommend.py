@@ -112,6 +112,8 @@ def test_a_sequence_without_any_known_item_is_named(dataset, sequence, items):
     [
         ("a.csv", '10,20\n"x,1"\n', [1, 2], [["10", "20"], ["x,1"]]),
         ("a.csv", "user,item\nb,10\na,20\nb,30\n", ["b", "a"], [["10", "30"], ["20"]]),
+        ("a.csv", "10, 20,30\n", [1], [["10", "20", "30"]]),
+        ("a.csv", "user, item\nb, 10\n", ["b"], [["10"]]),
         ("a.csv", "\ufeffuser,item\r\nb,10\r\n", ["b"], [["10"]]),
         ("a.jsonl", '[10, "20"]\n[]\n', [1, 2], [[10, "20"], []]),
     ],

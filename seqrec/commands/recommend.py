@@ -56,7 +56,7 @@ def read_sequences(path: Path) -> tuple[list, list[list]]:
     if path.suffix == ".jsonl":
         lines = [_json_list(path, *line) for line in enumerate(stream, 1)]
     else:
-        reader = csv.reader(stream, strict=True)
+        reader = csv.reader(stream, strict=True, skipinitialspace=True)
         try:
             lines = list(reader)
         except csv.Error as error:
@@ -74,7 +74,7 @@ def read_sequences(path: Path) -> tuple[list, list[list]]:
 def _json_list(path: Path, number: int, line: str) -> list:
     try:
         value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, list) or not all(isinstance(item, str | int) for item in value):
         raise UserError(f"{path}:{number}: must be a JSON list of item ids")
