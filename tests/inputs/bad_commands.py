@@ -46,6 +46,7 @@ COMMANDS = {
         ("{markov} --sequences {binary.csv}", "{binary.csv}"),
         ("{markov} --sequences {binary.jsonl}", "{binary.jsonl}"),
         ("{markov} --sequences {deep.jsonl}", "{deep.jsonl}:1"),
+        ("{markov} --sequences {digits.jsonl}", "{digits.jsonl}:1"),
         ("{markov} --sequences {empty.csv}", "{empty.csv}"),
         ("{markov} --sequences {quote.csv}", "{quote.csv}"),
     ],
@@ -106,6 +107,15 @@ COMMANDS = {
         ("beauty dataset.k_cor=5", "dataset.k_cor", "'dataset.k_core'"),
         ("synthetic dataset.users=0", "dataset.users=0"),
         ("synthetic dataset=null", "dataset=null"),
+    ],
+    "hub": [
+        ("", "name, output"),
+        ("{folder} {none}/clicks.parquet", "{none}"),
+    ],
+    "export": [
+        ("", "run"),
+        "{none}",
+        ("{markov} --format=tar", "--format", "'tar'"),
     ],
     "noise_detection": [
         ("", "runs"),

@@ -145,6 +145,7 @@ CONTENTS = {
     "cut.jsonl": b"[1]\n[1,\n",
     "nested.jsonl": b"[[1]]\n",
     "deep.jsonl": b"[" * 100_000 + b"\n",
+    "digits.jsonl": b"[" + b"1" * 5000 + b"]\n",
     "binary.csv": b"\xff\xfe\0\1",
     "binary.jsonl": b"\xff\xfe\0\1",
     "empty.csv": b"",
