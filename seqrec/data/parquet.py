@@ -20,7 +20,7 @@ AT_ONCE = 2**20  # rows
 def read_parquet(file: RawFile, columns: Columns, gathered: Gathered) -> None:
     """Add the selected columns of a Parquet file, a batch of rows at a time; raises UserError that names the first row at fault."""
     try:
-        from pyarrow import ArrowException, parquet, types
+        from pyarrow import ArrowException, Table, parquet, schema, string, types
     except ImportError:
         raise UserError(f"{file} is a Parquet file, which needs pyarrow: pip install 'seqrec[parquet]'") from None
     try:
@@ -41,10 +41,15 @@ def read_parquet(file: RawFile, columns: Columns, gathered: Gathered) -> None:
             batches = _Batches(columns, name_of, gathered, file)
             with progress(file.path.name, rows, " rows") as bar:
                 for batch in table.iter_batches(AT_ONCE, columns=list(dict.fromkeys(name_of.values()))):
-                    batches.add(batch.to_pandas(integer_object_nulls=True))
+                    # some writers do not say that bytes are text
+                    fields = [each.with_type(string()) if types.is_binary(each.type) else each for each in batch.schema]
+                    whole = Table.from_batches([batch]).cast(schema(fields))
+                    batches.add(whole.to_pandas(integer_object_nulls=True))
                     bar.update(len(batch))
     except (ArrowException, OSError) as error:
-        raise UserError(f"{file} is not a whole Parquet file ({error}); get the file again") from error
+        raise UserError(
+            f"{file} is damaged, or no Parquet file of text and numbers ({error}); get the file again"
+        ) from error
 
 
 class _Batches:

@@ -96,6 +96,16 @@ def test_kept_values_are_compared_as_they_are_written(rows, keep, users, more, t
     assert load(tmp_path / "file", tmp_path, **options).user_ids.tolist() == users
 
 
+def test_text_that_parquet_holds_as_bytes(tmp_path):
+    ids = ["Beyoncé".encode(), b"x", b"y"]
+    path, options = tmp_path / "file", {"reader": "table", "user_column": "uid", "item_column": "iid"}
+    pd.DataFrame({"uid": ids, "iid": ids, "kind": [b"view", b"view", b"cart"]}).to_parquet(path)
+    assert load(path, tmp_path, **options, keep={"kind": "view"}).user_ids.tolist() == ["Beyoncé", "x"]
+    pd.DataFrame({"uid": [b"\xff"], "iid": ids[:1]}).to_parquet(path)
+    with pytest.raises(UserError, match=r"file is damaged, .*UTF8"):
+        load(path, tmp_path, **options)
+
+
 def test_rows_that_are_left_out_may_hold_anything(tmp_path):
     (tmp_path / "file").write_text("uid,iid,event\na,x,view\nb,,login\nc,z,view\n")
     options = {"reader": "table", "user_column": "uid", "item_column": "iid"}
