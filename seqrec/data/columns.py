@@ -31,8 +31,6 @@ class Columns:
     def __post_init__(self):
         if self.header not in (True, False, "auto"):
             raise UserError(f"dataset.header={self.header}: must be true, false or auto")
-        if type(self.quotes) is not bool:
-            raise UserError(f"dataset.quotes={self.quotes}: must be true or false")
         one_of("dataset.time_unit", self.time_unit, tuple(UNITS))
         if self.time_format is not None and (not isinstance(self.time_format, str) or "%" not in self.time_format):
             raise UserError(f"dataset.time_format={self.time_format}: must be null or like '%d/%m/%Y %H:%M'")

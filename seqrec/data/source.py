@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import NoneType
 
 import numpy as np
 import pooch
@@ -78,26 +77,16 @@ class FileDataset:
                 f"dataset.reader={self.reader} knows its columns: "
                 "leave out dataset.*_column, attribute_columns, separator, header, quotes, keep, time_format, time_unit"
             )
-        for key in ("path", "member", "separator", "attributes"):
-            value = getattr(self, key)
-            if not isinstance(value, str | None):
-                raise UserError(
-                    f"dataset.{key}={value}: must be text; quotes of its own make it one: \"dataset.{key}='...'\""
-                )
         try:
             "".encode(self.encoding)
-        except (LookupError, TypeError):
+        except LookupError:
             raise UserError(
                 f"dataset.encoding={self.encoding}: no such encoding of text; try utf-8, latin-1 or utf-16"
             ) from None
-        if self.k_core is not None and (type(self.k_core) is not int or self.k_core < 1):
+        if self.k_core is not None and self.k_core < 1:
             raise UserError(f"dataset.k_core={self.k_core}: must be null or a whole number above 0")
         if self.session_minutes is not None:
             within("dataset.session_minutes", self.session_minutes, 0)
-        if type(self.drop_repeats) is not bool:
-            raise UserError(f"dataset.drop_repeats={self.drop_repeats}: must be true or false")
-        if type(self.min_rating) not in (int, float, NoneType):
-            raise UserError(f"dataset.min_rating={self.min_rating}: must be null or a number")
 
     @property
     def _names(self) -> list[str]:

@@ -12,7 +12,7 @@ from seqrec.utils.addresses import current_address
 from seqrec.utils.errors import UserError
 from seqrec.utils.trust import refuse_changes, trusted
 
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
 PACKAGES = tuple(
     f"seqrec.{room}." for room in ("augment", "backbones", "data", "fusion", "loggers", "losses", "methods", "noise")
 )
@@ -50,7 +50,7 @@ def locate(path: str) -> type:
 def make(node: dict, name: str = "", /, **runtime):
     """Build the object that a configuration node describes, with run-time facts added.
 
-    Raises UserError for a wrong key, and for a value that is no number where one is wanted, calling it `name`.key.
+    Raises UserError for a wrong key, and for a value that is no number or text where one is wanted, calling it `name`.key.
     """
     target = locate(node.get("_target_"))
     parameters = inspect.signature(target).parameters
@@ -87,11 +87,12 @@ def _checked_call(target: type, /, *arguments, **keywords):
 
 
 def check_kind(key: str, value: object, annotation: object) -> None:
-    """Raise UserError if a parameter takes nothing but numbers (or true and false, or null) and the value is none of these."""
+    """Raise UserError if a parameter takes nothing but numbers and text (or true and false, or null) and the value is none of these."""
     kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     if not set(kinds) <= set(KINDS):
         return
     # a whole number is a number, but true is not, though Python counts it as one
     fits = type(value) in kinds or (type(value) is int and float in kinds)
     if not fits:
-        raise UserError(f"{key}={value}: must be {' or '.join(KINDS[kind] for kind in kinds)}")
+        hint = f"; quotes of its own make it text: \"{key}='...'\"" if str in kinds else ""
+        raise UserError(f"{key}={value}: must be {' or '.join(KINDS[kind] for kind in kinds)}{hint}")

@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 
 from seqrec.cli import compose_config, conf_folder, guarded
 from seqrec.commands import prepare, train
-from seqrec.data.source import FileDataset
 from seqrec.data.synthetic import Synthetic
+from seqrec.utils.instantiate import make
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,8 +106,8 @@ def test_a_file_of_data_is_refused(answer, tmp_path, name):
     content, options, named = FILES[name]
     path = tmp_path / "raw"
     path.write_bytes(content)
-    values = {"name": "own", "reader": "sequence", "path": str(path)} | options
-    message = answer(lambda: FileDataset(**values).load(tmp_path, tmp_path / "cache"))
+    node = {"_target_": "seqrec.data.source.FileDataset", "reader": "sequence", "path": str(path)} | options
+    message = answer(lambda: make(node, "dataset", name="own").load(tmp_path, tmp_path / "cache"))
     check(message, [word.replace("{file}", str(path)) for word in named])
 
 
