@@ -32,7 +32,7 @@ class Columns:
         if self.header not in (True, False, "auto"):
             raise UserError(f"dataset.header={self.header}: must be true, false or auto")
         one_of("dataset.time_unit", self.time_unit, tuple(UNITS))
-        if self.time_format is not None and (not isinstance(self.time_format, str) or "%" not in self.time_format):
+        if self.time_format is not None and "%" not in self.time_format:
             raise UserError(f"dataset.time_format={self.time_format}: must be null or like '%d/%m/%Y %H:%M'")
         for key, column in self.wanted.items():
             if type(column) not in (int, str) or (type(column) is int and column < 0):

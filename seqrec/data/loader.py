@@ -30,13 +30,8 @@ class TrainLoader:
         negatives: NegativeSampler | None = None,
         prefixes: bool = False,
     ):
-        self.items, self.batch_size, self.seed, self.negatives, self.prefixes = (
-            train.items,
-            batch_size,
-            seed,
-            negatives,
-            prefixes,
-        )
+        self.items, self.batch_size, self.seed = train.items, batch_size, seed
+        self.negatives, self.prefixes = negatives, prefixes
         user = np.flatnonzero(train.lengths >= 2)
         start, stop = train.start[user], train.stop[user]
         if prefixes:

@@ -16,7 +16,7 @@ from seqrec.data.raw import RawFile, RawFolder
 from seqrec.data.records import read_amazon_json, read_records
 from seqrec.data.table import read_table
 from seqrec.data.text import fault, words
-from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.errors import UserError
 
 PAIRS = Layout(["user", "item"], "user", "item", separator=BLANKS)
 MOVIELENS = Layout(["user", "item", "rating", "timestamp"], "user", "item", "timestamp", "rating", separator="\t")
@@ -113,11 +113,10 @@ def read_recbole(file: RawFile, gathered: Gathered) -> None:
     header = next(file.text_blocks()).lstrip().split(b"\n", 1)[0].decode().strip("\r").split("\t")
     for name in header:
         if ":" not in name:
-            raise fault(
-                file,
-                1,
-                f"'{name}' has no type, as in user_id:token, item_id:token, timestamp:float (or take reader=table)",
+            problem = (
+                f"'{name}' has no type, as in user_id:token, item_id:token, timestamp:float (or take reader=table)"
             )
+            raise fault(file, 1, problem)
     names = [name.split(":")[0] for name in header]
     for name in ("user_id", "item_id"):
         if name not in names:
@@ -139,14 +138,6 @@ READERS: dict[str, Callable[[RawFile, Gathered], None]] = {
 }
 TABLES: dict[str, Callable[[RawFile, Columns, Gathered], None]] = {"table": read_table, "json": read_records}
 NAMES = (*READERS, *TABLES)
-
-
-def check_reader(reader: str) -> None:
-    """Raise UserError, with the nearest name, unless there is such a reader."""
-    if reader not in NAMES:
-        raise UserError(
-            f"dataset.reader={reader}: no such reader{nearest(str(reader), NAMES)}\n  there are: {', '.join(NAMES)}"
-        )
 
 
 def read(file: RawFile | RawFolder, reader: str, columns: Columns) -> Raw:

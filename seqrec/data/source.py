@@ -16,8 +16,8 @@ from seqrec.data.dataset import Dataset
 from seqrec.data.download import download
 from seqrec.data.prepare import prepare
 from seqrec.data.raw import RawFile, RawFolder, WithAttributes, open_raw, stamp
-from seqrec.data.readers import TABLES, check_reader, read
-from seqrec.utils.errors import UserError, within
+from seqrec.data.readers import NAMES, TABLES, read
+from seqrec.utils.errors import UserError, one_of, within
 
 log = logging.getLogger("seqrec")
 YOUNGER = {"header": "auto", "quotes": True, "keep": [], "encoding": "utf-8", "attribute_columns": []}
@@ -66,7 +66,7 @@ class FileDataset:
     attribute_columns: list[str | int] | None = None  # columns of the table with values of the item in the row
 
     def __post_init__(self):
-        check_reader(self.reader)
+        one_of("dataset.reader", self.reader, NAMES)
         for name in self._names:
             if "\0" in str(name) or Path(str(name)).is_absolute() or ".." in Path(str(name)).parts:
                 raise UserError(
@@ -101,11 +101,8 @@ class FileDataset:
 
     @property
     def _described_by(self) -> list[str | int]:
-        return (
-            [self.attribute_columns]
-            if isinstance(self.attribute_columns, str | int)
-            else list(self.attribute_columns or ())
-        )
+        columns = self.attribute_columns
+        return [columns] if isinstance(columns, str | int) else list(columns or ())
 
     @property
     def _kept_values(self) -> dict[str | int, list[str]]:
@@ -172,7 +169,7 @@ class FileDataset:
         found = dict(zip(COUNTED, arrays.pop("counts").tolist(), strict=True))
         interactions = file.interactions if isinstance(file, WithAttributes) else file
         found["sha256"] = sha256 if interactions is file else interactions.sha256()
-        if isinstance(interactions, RawFile) and interactions.member is not None:
+        if self.archive_md5 and isinstance(interactions, RawFile) and interactions.member is not None:
             found["archive_md5"] = pooch.file_hash(str(interactions.path), alg="md5")
         for name, value in found.items():
             expected = getattr(self, name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqrec.data.dataset import Dataset
-from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.errors import UserError, one_of
 
 NOISE_SOURCES = ("uniform", "popularity")
 DAY = 86400.0
@@ -253,13 +253,7 @@ def check(config) -> None:
             sort = "a whole number" if kind is int else "a number"
             bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
             raise UserError(f"dataset.{key}={value} does not fit: give {sort} {bounds}.")
-    if config.noise_source not in NOISE_SOURCES:
-        near = nearest(str(config.noise_source), NOISE_SOURCES)
-        raise UserError(
-            f"dataset.noise_source={config.noise_source} is unknown{near}\nthere are: {', '.join(NOISE_SOURCES)}"
-        )
-    if not isinstance(config.flip_test, bool):
-        raise UserError(f"dataset.flip_test={config.flip_test} does not fit: give true or false.")
+    one_of("dataset.noise_source", config.noise_source, NOISE_SOURCES)
     if config.items < 2 * config.clusters:
         raise UserError(
             f"dataset.items={config.items} is too small for dataset.clusters={config.clusters}: "

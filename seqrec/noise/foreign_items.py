@@ -4,7 +4,7 @@ import numpy as np
 
 from seqrec.data.sequences import Sequences
 from seqrec.data.similarity import item_cf_iuf
-from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.errors import UserError, one_of, within
 from seqrec.utils.keyed_random import uniform
 
 SOURCES = ("uniform", "popularity", "cooccurring", "donor")
@@ -24,10 +24,8 @@ class ForeignItems:
     """
 
     def __init__(self, train: Sequences, keys: np.ndarray, num_items: int, source: str, power: float):
-        if source not in SOURCES:
-            raise UserError(f"noise.source={source}: there are {', '.join(SOURCES)}{nearest(str(source), SOURCES)}")
-        if not isinstance(power, int | float) or not power >= 0:
-            raise UserError(f"noise.power={power}: must be a number from 0")
+        one_of("noise.source", source, SOURCES)
+        within("noise.power", power, 0)
         self.train, self.num_items, self.source = train, num_items, source
         if source == "popularity":
             counts = train.item_counts(num_items)[1:].astype(float)

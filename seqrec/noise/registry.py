@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from seqrec.utils.errors import UserError, must_take, nearest
+from seqrec.utils.errors import UserError, must_take, nearest, one_of, within
 
 WHERE = ("anywhere", "begin", "middle", "end", "last")
 NUMBERS = range(100)  # other random keys of seqrec have larger words
@@ -64,10 +64,8 @@ class NoiseSettings:
                     f"noise.operators: no operator '{name}'; there are {known}{nearest(str(name), OPERATORS)}"
                 )
             must_take(f"noise.operators={name}", OPERATORS[name].act, "plan")
-        if self.where not in WHERE:
-            raise UserError(f"noise.where={self.where}: there are {', '.join(WHERE)}{nearest(str(self.where), WHERE)}")
-        if not isinstance(self.ratio, int | float) or not 0 <= self.ratio <= 1:
-            raise UserError(f"noise.ratio={self.ratio}: must be a number from 0 to 1")
+        one_of("noise.where", self.where, WHERE)
+        within("noise.ratio", self.ratio, 0, 1)
         least = 2 if "swap" in names and self.where == "last" else 1
         if not isinstance(self.last, int) or self.last < least:
             raise UserError(f"noise.last={self.last}: must be a whole number of at least {least}")

@@ -11,7 +11,7 @@ from seqrec.data.split import EvalSplit, Split
 from seqrec.noise.foreign_items import ForeignItems
 from seqrec.noise.plan import Corrupted, corrupt
 from seqrec.noise.registry import NoiseSettings
-from seqrec.utils.errors import UserError
+from seqrec.utils.errors import one_of, within
 from seqrec.utils.keyed_random import uniform, user_keys
 
 USERS = 101  # second word, after the seed, of the key that chooses the users; operators have their numbers there
@@ -38,10 +38,8 @@ class TrainingNoise:
         users: float,
         eval_history: str,
     ):
-        if eval_history not in ("noisy", "clean"):
-            raise UserError(f"noise.eval_history={eval_history}: must be noisy or clean")
-        if not isinstance(users, int | float) or not 0 <= users <= 1:
-            raise UserError(f"noise.users={users}: must be a fraction from 0 to 1")
+        one_of("noise.eval_history", eval_history, ("noisy", "clean"))
+        within("noise.users", users, 0, 1)
         self.settings = NoiseSettings(operators, ratio, where, last, window)
         self.source, self.power, self.seed, self.users, self.eval_history = source, power, seed, users, eval_history
 
