@@ -29,6 +29,10 @@ def literal(rows):
     return {(i, j): value / math.sqrt(held[i] * held[j]) for (i, j), value in together.items()}
 
 
+def matrix_of(similarity):
+    return scipy.sparse.vstack([rows for _, rows in similarity.blocks()], format="csr")
+
+
 def random_rows(rng, users=40, items=25):
     return [list(rng.integers(1, items + 1, rng.integers(0, 9))) for _ in range(users)]
 
@@ -36,7 +40,7 @@ def random_rows(rng, users=40, items=25):
 @pytest.mark.parametrize("seed", range(3))
 def test_item_cf_iuf_is_the_literal_double_loop(seed):
     rows = random_rows(np.random.default_rng(seed))  # with empty rows and repeated items
-    similarity = item_cf_iuf(sequences(rows), 30).matrix()
+    similarity = matrix_of(item_cf_iuf(sequences(rows), 30))
     dense, expected = similarity.toarray(), literal(rows)
     assert similarity.shape == (31, 31)
     assert similarity.dtype == np.float32
@@ -49,7 +53,7 @@ def test_item_cf_iuf_is_the_literal_double_loop(seed):
 
 
 def test_item_cf_iuf_by_hand():
-    dense = item_cf_iuf(sequences([[1, 2], [1, 2, 3], [3, 3, 1]]), 3).matrix().toarray()
+    dense = matrix_of(item_cf_iuf(sequences([[1, 2], [1, 2, 3], [3, 3, 1]]), 3)).toarray()
     assert dense[1, 2] == pytest.approx((1 / math.log(3) + 1 / math.log(4)) / math.sqrt(3 * 2))
     assert dense[1, 3] == pytest.approx((1 / math.log(4) + 1 / math.log(3)) / math.sqrt(3 * 2))
     assert dense[3, 2] == pytest.approx(1 / math.log(4) / 2)
@@ -58,7 +62,7 @@ def test_item_cf_iuf_by_hand():
 def test_item_cf_iuf_reads_only_its_rows():
     whole = sequences([[1, 2, 9, 8], [2, 3, 7, 9]])
     train = Sequences(whole.items, whole.start, whole.stop - 2)
-    assert set(zip(*item_cf_iuf(train, 9).matrix().nonzero(), strict=True)) == {(1, 2), (2, 1), (2, 3), (3, 2)}
+    assert set(zip(*matrix_of(item_cf_iuf(train, 9)).nonzero(), strict=True)) == {(1, 2), (2, 1), (2, 3), (3, 2)}
 
 
 def same(one, other):
@@ -69,11 +73,11 @@ def same(one, other):
 def test_blocks_change_nothing(block, monkeypatch):
     train = sequences(random_rows(np.random.default_rng(5)))
     whole = item_cf_iuf(train, 30)
-    matrix, nearest, near = whole.matrix(), top1(whole), whole.nearest(3)
+    matrix, nearest, near = matrix_of(whole), top1(whole), whole.nearest(3)
     monkeypatch.setattr(similarity_module, "BLOCK", block)
     parts = item_cf_iuf(train, 30)
     assert len(list(parts.blocks())) > 1
-    assert same(parts.matrix(), matrix)
+    assert same(matrix_of(parts), matrix)
     assert all(np.array_equal(one, other) for one, other in zip(parts.nearest(3), near, strict=True))
     again = top1(parts)
     known = np.diff(matrix.indptr) > 0
@@ -85,7 +89,7 @@ def test_blocks_change_nothing(block, monkeypatch):
 def test_nearest_are_the_first_of_each_row_sorted(count):
     rows = random_rows(np.random.default_rng(2), users=12)  # with many ties
     similarity = item_cf_iuf(sequences(rows), 30)
-    dense = similarity.matrix().toarray()
+    dense = matrix_of(similarity).toarray()
     expected = [
         (item, other)
         for item in range(31)
@@ -107,7 +111,7 @@ def test_sums_over_histories(kept, monkeypatch):
     assert len(parts) == 1 if kept else len(parts) > 1
     assert np.concatenate([rows for rows, _ in parts]).tolist() == list(range(9))
     found = np.concatenate([sums.toarray() for _, sums in parts])
-    assert found == pytest.approx(histories.toarray() @ similarity.matrix().toarray(), rel=1e-5)
+    assert found == pytest.approx(histories.toarray() @ matrix_of(similarity).toarray(), rel=1e-5)
 
 
 @pytest.mark.parametrize("use", [top1, lambda similarity: similarity.nearest(20)], ids=["top1", "nearest"])
@@ -125,7 +129,7 @@ def test_one_long_history_does_not_fill_the_memory(use, monkeypatch):
 def test_top1_is_the_largest_of_each_row_and_the_lowest_id_of_equals(seed):
     rows = random_rows(np.random.default_rng(seed))
     similarity = item_cf_iuf(sequences(rows), 30)
-    matrix = similarity.matrix()
+    matrix = matrix_of(similarity)
     nearest, dense = top1(similarity), matrix.toarray()
     least, largest = matrix.data.min(), matrix.data.max()
     for i in range(1, 31):

@@ -76,10 +76,6 @@ class Similarity:
             found.append((row[kept], rows.indices[kept], rows.data[kept]))
         return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
-    def matrix(self) -> scipy.sparse.csr_array:
-        """Return all rows, [V + 1, V + 1]."""
-        return scipy.sparse.vstack([rows for _, rows in self.blocks()], format="csr")
-
     def sums(self, histories: scipy.sparse.csr_array) -> Iterator[tuple[np.ndarray, scipy.sparse.csr_array]]:
         """Yield rows of `histories` [R, V + 1], as many as memory allows, with the sums of their items' rows."""
         if self._kept is not None:

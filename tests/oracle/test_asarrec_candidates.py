@@ -35,7 +35,7 @@ def candidates(train, source="similar", count=3, recent=4):
 
 
 def slow_similar(train, user, recent, count):
-    similarity = item_cf_iuf(train, ITEMS).matrix().toarray()
+    similarity = item_cf_iuf(train, ITEMS).rows(np.arange(ITEMS + 1)).toarray()
     own = set(train.items[train.start[user] : train.stop[user]].tolist())
     score = {
         item: sum(float(similarity[other, item]) for other in recent) for item in range(1, ITEMS + 1) if item not in own
@@ -137,7 +137,7 @@ def test_the_largest_entries_of_sparse_rows():
 
 def slow_beside(train, user, item):
     """The nearest of the item's 20 nearest that the user does not have, or 0."""
-    similarity = item_cf_iuf(train, ITEMS).matrix().toarray()
+    similarity = item_cf_iuf(train, ITEMS).rows(np.arange(ITEMS + 1)).toarray()
     own = set(train.items[train.start[user] : train.stop[user]].tolist())
     ranked = sorted(
         (j for j in range(1, ITEMS + 1) if similarity[item, j] > 0), key=lambda j: (-similarity[item, j], j)
