@@ -216,6 +216,28 @@ def test_other_cutoffs_and_metrics_do_not_train_again(tmp_path, monkeypatch):
                 train.job(*at(*overrides))
 
 
+@pytest.mark.parametrize("harm", ["removed", "of another epoch"])
+def test_a_run_whose_best_weights_are_lost_gives_them_to_no_other(tmp_path, harm):
+    def at(*overrides):
+        config = configure(*SHORT, f"output_dir={tmp_path}", *overrides)
+        return config, tmp_path / run_path(config)
+
+    folder = at()[1]
+    train.job(*at())
+    if harm == "removed":
+        (folder / "best.pt").unlink()
+    else:
+        torch.save(torch.load(folder / "best.pt", weights_only=True) | {"epoch": 7}, folder / "best.pt")
+    with pytest.raises(UserError, match=r"best\.pt"):
+        train.job(*at("fusion=counts"))
+    if harm == "removed":
+        train.job(*at(*OTHERWISE))  # trains itself
+        assert RunDir(at(*OTHERWISE)[1]).metrics()["best_epoch"] == RunDir(folder).metrics()["best_epoch"]
+    else:
+        with pytest.raises(UserError, match=r"best\.pt is of epoch 7, the best one was"):
+            train.job(*at(*OTHERWISE))
+
+
 def test_a_finished_run_is_evaluated_in_another_way(tmp_path, capsys):
     config = configure(*SMALL[:3], "method=markov", "method.history_decay=auto")
     train.job(config, tmp_path)
