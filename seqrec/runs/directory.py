@@ -244,7 +244,8 @@ def read_position_profile(folder: Path) -> dict[str, np.ndarray]:
 
 
 def remove_if_empty(path: Path) -> None:
-    """Remove a directory that holds nothing, and the parents that hold nothing else."""
-    while path.is_dir() and not any(path.iterdir()):
-        path.rmdir()
-        path = path.parent
+    """Remove a directory that holds nothing, and the parents that hold nothing else, up to the working directory."""
+    with suppress(OSError):  # of the first that holds something, or that another job of a sweep has removed
+        while not path.samefile("."):
+            path.rmdir()
+            path = path.parent
