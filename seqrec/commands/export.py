@@ -3,13 +3,14 @@
 docs/export.md has a program that answers queries from these files without seqrec.
 """
 
-import argparse
 from pathlib import Path
+
+from seqrec.cli import Parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the folder and print what it holds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument(
         "--format", nargs="+", choices=("onnx", "torch", "safetensors"), default=["onnx"], help="formats of the encoder"

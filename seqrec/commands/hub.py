@@ -4,13 +4,14 @@ python scripts/hub.py reczoo/Some_Data clicks.parquet --part train
 python train.py dataset=file dataset.path=clicks.parquet dataset.user_column=... dataset.item_column=...
 """
 
-import argparse
 from pathlib import Path
+
+from seqrec.cli import Parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the file and print its columns."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("name", help="owner/name, or a folder: of CSV, JSON or Parquet files, or from save_to_disk")
     parser.add_argument("output", type=Path, help="Parquet file to write")
     parser.add_argument("--subset", help="its configuration, where it has several")

@@ -128,6 +128,17 @@ COMMANDS = {
         ("--root {none}", "{none}"),
         ("--root {folder}", "tables.yaml"),
     ],
+    "export": [
+        ("", "run"),
+        "{none}",
+        "{folder}",
+        ("{half}", "{half}", "best.pt"),
+        ("{markov} --format=tf", "--format", "'tf'"),
+    ],
+    "hub": [
+        ("", "name"),
+        ("nowhere out.parquet --subset", "--subset"),
+    ],
     "benchmark": [
         ("--epochs=0", "--epochs", "'0'"),
         ("--json {none}/x.json", "--json", "{none}"),
