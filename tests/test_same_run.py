@@ -162,6 +162,13 @@ def test_what_killed_writers_left_is_removed(tmp_path):
     assert names >= set(others)
 
 
+def test_leftovers_that_another_process_takes_away_are_no_error(tmp_path, monkeypatch):
+    gone = tmp_path / ".a.csv.1.tmp"
+    monkeypatch.setattr(type(tmp_path), "glob", lambda *_: iter([gone]))
+    remove_leftovers(tmp_path, "a.csv")
+    assert not gone.exists()
+
+
 def test_a_download_at_work_is_left_alone(tmp_path):
     for name, age in ((".a.csv.1.tmp", 7200), (".a.csv.2.tmp", 60)):
         (tmp_path / name).touch()
