@@ -1,7 +1,7 @@
 """`seqrec.run` and `seqrec.load`, for notebooks and scripts."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,8 @@ def run(overrides: Sequence[str] = (), directory: str | Path | None = None) -> R
     `overrides` are those of the command line, such as ["method=asarrec", "dataset=beauty"]. `directory` is the run directory;
     by default it is below outputs/. Raises UserError for what the user can fix.
     """
+    if isinstance(overrides, str):
+        raise UserError(f'overrides: give a list, as in ["{overrides}"]')
     set_up_logging()
     hydra_config = HydraConfig.instance()
     before = hydra_config.cfg
@@ -67,8 +69,8 @@ class Model:
         """Return the score of every item as the next one, [B, V] in the order of `item_ids`; -inf at masked items."""
         from seqrec.evaluation.recommend import scores
 
-        found = np.empty((len(sequences), len(self.item_ids)), np.float32)
         experiment, wanted = self._experiment, self._rows(sequences)
+        found = np.empty((len(sequences), len(self.item_ids)), np.float32)
         given = (experiment.scorer, wanted, len(self.item_ids), experiment.fabric.device, mask_history)
         for rows, scored in scores(*given):
             found[rows] = scored[:, 1:].cpu().numpy()
@@ -78,13 +80,16 @@ class Model:
         """Return the raw ids of the `k` best items after each sequence, best first; fewer where fewer are left."""
         from seqrec.evaluation.recommend import recommend
 
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise UserError(f"k={k}: must be a whole number above 0")
         experiment, rows = self._experiment, self._rows(sequences)
         return recommend(experiment.scorer, experiment.dataset, rows, k, experiment.fabric.device, mask_history)
 
     def _rows(self, sequences: Sequence[Sequence]):
         from seqrec.evaluation.recommend import of_sequences
 
-        if any(isinstance(sequence, str | int | np.integer) for sequence in sequences):
+        several = isinstance(sequences, Sized)
+        if not several or any(isinstance(each, str) or not isinstance(each, Sized) for each in sequences):
             raise UserError("sequences: give a list of item ids per user, as in [[1, 2, 3], [4, 5]]")
         rows, unknown = of_sequences(self._experiment.dataset, sequences)
         if unknown:

@@ -141,7 +141,9 @@ def explain(error: Exception, overrides: list[str]) -> str | None:
         return f"{error.strerror}: free some space, or take another output_dir"
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         # Hydra does not say which
-        groups = [override for override in overrides if (conf_folder() / override.partition("=")[0]).is_dir()]
+        groups = [
+            word for word in overrides if (conf_folder() / word.partition("=")[0]).is_dir() and not _chooses(word)
+        ]
         return f"{' '.join(groups)}: a group takes the name of a choice, as in method=plain; --help lists them"
     if isinstance(error, ValueError) and str(error) == "embedded null byte":
         return "a name in the configuration, of which a path is made, holds a NUL character; take it out"
@@ -188,10 +190,14 @@ def _unknown_key(message: str, overrides: list[str]) -> str:
     return f"{key}: no such key{nearest(key, namesakes or keys)} (--cfg job shows all)"
 
 
+def _chooses(override: str) -> bool:
+    """Return whether an override names a choice of a group that there is."""
+    return (conf_folder() / (override.replace("=", "/", 1) + ".yaml")).exists()
+
+
 def known_keys(overrides: list[str]) -> list[str]:
     """Return all keys of the configuration that the valid choices among the overrides give."""
-    choices = [a for a in overrides if (conf_folder() / (a.replace("=", "/", 1) + ".yaml")).exists()]
-    config = compose_config(choices)
+    config = compose_config(list(filter(_chooses, overrides)))
     keys = []
 
     def walk(node: DictConfig, prefix: str) -> None:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from seqrec.build import (
     Experiment,
     build,
+    load_best,
     make_fusion,
     make_trainer,
     one_device,
@@ -82,8 +83,7 @@ def run_logged(experiment: Experiment, run_dir: RunDir, loggers: Loggers, began:
         size, device = config.trainer.batch_size, experiment.fabric.device
         profile = position_profile(experiment.method, experiment.split.train, config.max_len, size, device)
         run_dir.write_position_profile(profile)
-    manifest |= found
-    manifest["wall_seconds"] = round(time.monotonic() - began + state.earlier, 2)
+    manifest |= found | {"wall_seconds": round(time.monotonic() - began + state.earlier, 2)}
     manifest["peak_memory_bytes"] = peak_memory(experiment.fabric.device)
     run_dir.finish(metrics, manifest)
     loggers.finish(metrics)
@@ -113,8 +113,8 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
     metrics, manifest = {"best_epoch": 0}, {"epochs": 0, "stopped": "not trained", "train_seconds": 0.0}
     if trained:
         base.refuse_other_data(experiment.dataset.sha256)
+        load_best(experiment, base)
         run_dir.take(base, "best.pt", "history.jsonl", POSITION_PROFILE)
-        open_checkpoints(experiment, run_dir.path).load_best(experiment.method)
         before, manifest = base.metrics(), {key: base.manifest()[key] for key in TRAINING_FACTS}
         metrics = {"best_epoch": before["best_epoch"], "unfused": {key: before[key] for key in ("valid", "test")}}
     fitted = time.monotonic()
@@ -208,7 +208,7 @@ def evaluate(experiment: Experiment, state: State, run_dir: RunDir) -> tuple[dic
 def evaluate_twin(experiment: Experiment, twin: RunDir, run_dir: RunDir) -> tuple[dict, dict]:
     """Return and write what `evaluate` does, with the best weights of a run with the same training."""
     log.info("trained already, in %s", twin.path)
-    epoch = open_checkpoints(experiment, twin.path, twin.config()).load_best(experiment.method)
+    epoch = load_best(experiment, twin, twin.config())
     if experiment.fabric.is_global_zero:
         best = {"model": experiment.method.state_dict(), "epoch": epoch}
         open_checkpoints(experiment, run_dir.path).save("best.pt", best)

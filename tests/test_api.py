@@ -113,6 +113,23 @@ def test_unknown_items_are_skipped_and_counted(trained):
         model.recommend(known)
 
 
+@pytest.mark.parametrize("sequences", [[1, 2], [1.0, 2.0], [None], ["12"], 5])
+def test_what_is_no_list_of_histories_is_refused(trained, sequences):
+    with pytest.raises(UserError, match=r"^sequences: .*\[\[1, 2, 3\], \[4, 5\]\]"):
+        seqrec.load(trained).score(sequences)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5])
+def test_a_length_of_lists_is_a_whole_number_above_zero(trained, k):
+    with pytest.raises(UserError, match=f"^k={k}: must be a whole number above 0"):
+        seqrec.load(trained).recommend([[1, 2]], k)
+
+
+def test_overrides_are_a_list():
+    with pytest.raises(UserError, match=r"""^overrides: .*\["seed=2"\]"""):
+        seqrec.run("seed=2")
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no config.yaml"):
         seqrec.load(tmp_path)

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
@@ -12,7 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from seqrec.build import build
 from seqrec.commands import benchmark as command
-from seqrec.commands import processes
+from seqrec.commands import catalogue, processes
 from seqrec.commands.timing import EVALUATIONS, Plain, Timing, benchmark, ratios, report, time_to_good
 from seqrec.methods.base import Method
 from seqrec.utils.errors import UserError
@@ -294,6 +295,34 @@ def test_catalogues_are_timed_one_after_the_other(tmp_path, capsys):
         command.main([*small, "loss=cross_entropy", "trainer.sparse=true", "--catalogue", "1000"])
 
 
+def test_catalogues_of_a_method_with_stages_have_a_name_per_stage(monkeypatch):
+    def timed(command, *_):
+        systems = [asdict(Timing(f"seqrec, stage {n}", 9, 9, [1.0 * n], [1.0])) for n in (1, 2)]
+        file = next(word for word in command if word.startswith("--json=")).removeprefix("--json=")
+        Path(file).write_text(json.dumps({"systems": systems, "start_to_first_step": 1.0}))
+
+    monkeypatch.setattr(catalogue, "run_command", timed)
+    found = [Timing.of(system) for system in catalogue.time_catalogues([1000, 2000], [], 1)["systems"]]
+    assert [timing.name for timing in found] == [f"{size} items, stage {n}" for size in (1000, 2000) for n in (1, 2)]
+    assert ratios(found).keys() == {"2000 items, stage 1", "2000 items, stage 2"}
+    assert ratios(found)["2000 items, stage 2"]["epoch_median"] == 1
+    assert "\n1000 items / 2000 items, stage 1: " in report(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "what: exit code -9"),
+        ("import sys; print('error: a\\n  there are: b', file=sys.stderr); sys.exit(1)", "what: a\n  there are: b"),
+        ("raise KeyError(5)", "what: KeyError: 5"),
+    ],
+)
+def test_a_command_that_fails_says_why(code, why):
+    with pytest.raises(UserError) as refused:
+        processes.run_command([sys.executable, "-c", code], "what")
+    assert str(refused.value) == why
+
+
 def test_a_catalogue_that_is_too_small_is_refused():
     with pytest.raises(UserError, match=r"--catalogue: '1000,5'.* 1000 items"):
         command.main(["--catalogue", "1000,5"])
@@ -316,7 +345,9 @@ def test_one_process_and_two_take_turns(monkeypatch, tmp_path, capsys):
     found = json.loads(out.read_text())
     assert found["one"] == [101, 101, 103, 103, 105, 105]
     assert found["ratio"] == 204 / 103
-    assert "1.98" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "two processes: 204 targets/s" in out
+    assert "1.98" in out
 
 
 @pytest.mark.slow

@@ -162,6 +162,13 @@ def test_what_killed_writers_left_is_removed(tmp_path):
     assert names >= set(others)
 
 
+def test_leftovers_that_another_process_takes_away_are_no_error(tmp_path, monkeypatch):
+    gone = tmp_path / ".a.csv.1.tmp"
+    monkeypatch.setattr(type(tmp_path), "glob", lambda *_: iter([gone]))
+    remove_leftovers(tmp_path, "a.csv")
+    assert not gone.exists()
+
+
 def test_a_download_at_work_is_left_alone(tmp_path):
     for name, age in ((".a.csv.1.tmp", 7200), (".a.csv.2.tmp", 60)):
         (tmp_path / name).touch()
@@ -214,6 +221,28 @@ def test_other_cutoffs_and_metrics_do_not_train_again(tmp_path, monkeypatch):
                 AssertionError, match="trained again"
             ):  # of these the first two choose another best epoch
                 train.job(*at(*overrides))
+
+
+@pytest.mark.parametrize("harm", ["removed", "of another epoch"])
+def test_a_run_whose_best_weights_are_lost_gives_them_to_no_other(tmp_path, harm):
+    def at(*overrides):
+        config = configure(*SHORT, f"output_dir={tmp_path}", *overrides)
+        return config, tmp_path / run_path(config)
+
+    folder = at()[1]
+    train.job(*at())
+    if harm == "removed":
+        (folder / "best.pt").unlink()
+    else:
+        torch.save(torch.load(folder / "best.pt", weights_only=True) | {"epoch": 7}, folder / "best.pt")
+    with pytest.raises(UserError, match=r"best\.pt"):
+        train.job(*at("fusion=counts"))
+    if harm == "removed":
+        train.job(*at(*OTHERWISE))  # trains itself
+        assert RunDir(at(*OTHERWISE)[1]).metrics()["best_epoch"] == RunDir(folder).metrics()["best_epoch"]
+    else:
+        with pytest.raises(UserError, match=r"best\.pt is of epoch 7, the best one was"):
+            train.job(*at(*OTHERWISE))
 
 
 def test_a_finished_run_is_evaluated_in_another_way(tmp_path, capsys):

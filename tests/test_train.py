@@ -3,6 +3,7 @@
 import json
 import subprocess
 from inspect import signature
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from job_setting import SHORT, SMALL, configure
 
 from seqrec.commands import train
-from seqrec.runs.directory import RunDir
+from seqrec.runs.directory import RunDir, remove_if_empty
 from seqrec.runs.manifest import git_commit
 from seqrec.utils.errors import UserError
 
@@ -137,6 +138,28 @@ def test_dry_run_describes_and_leaves_nothing(tmp_path, caplog):
     assert "'users': 150" in caplog.text
     assert "max_epochs: 2" in caplog.text
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["plain", "through a link"])
+def test_dry_run_leaves_the_working_directory(tmp_path, monkeypatch, link):
+    here, run = tmp_path / "here", tmp_path / "here" / "outputs" / "run"
+    run.mkdir(parents=True)
+    if link:
+        (tmp_path / "link").symlink_to(here)
+        run = tmp_path / "link" / "outputs" / "run"
+    monkeypatch.chdir(here)
+    train.job(configure(*SHORT, "dry_run=true"), run)
+    assert here.exists()
+    assert not list(here.iterdir())
+
+
+def test_an_empty_folder_that_another_process_removes_is_no_error(tmp_path, monkeypatch):
+    folder = tmp_path / "a" / "run"
+    folder.mkdir(parents=True)
+    rmdir = Path.rmdir
+    monkeypatch.setattr(Path, "rmdir", lambda path: (rmdir(path), rmdir(path)))  # the other one was a moment faster
+    remove_if_empty(folder)
+    assert not folder.exists()
 
 
 def test_the_commit_says_whether_code_was_changed_or_added(tmp_path):

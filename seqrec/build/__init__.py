@@ -1,6 +1,6 @@
 """From the configuration to objects; nothing else sees both."""
 
-from seqrec.build.finished import load, make_fusion, source_of_run
+from seqrec.build.finished import load, load_best, make_fusion, source_of_run
 from seqrec.build.objects import (
     Experiment,
     build,
@@ -16,6 +16,7 @@ __all__ = [
     "Experiment",
     "build",
     "load",
+    "load_best",
     "make_evaluator",
     "make_fusion",
     "make_trainer",

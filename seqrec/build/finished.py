@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from seqrec.build.objects import Experiment, build, one_device, open_checkpoints, tune_on_validation
@@ -39,14 +39,7 @@ def load(folder: Path, **overrides) -> Experiment:
     if run_dir.complete:
         run_dir.refuse_other_data(experiment.dataset.sha256)
     if experiment.method.trained:
-        epoch = open_checkpoints(experiment, folder).load_best(experiment.method)
-        if epoch is None:
-            raise UserError(f"{folder} has no best.pt: the run has not finished an epoch, or the file was removed")
-        best = run_dir.metrics()["best_epoch"] if run_dir.complete else epoch
-        if epoch != best:
-            raise UserError(
-                f"{folder / 'best.pt'} is of epoch {epoch}, the best one was {best}; put the run's own back"
-            )
+        load_best(experiment, run_dir)
     else:
         tune_on_validation(experiment)
     if "_target_" in config.fusion:
@@ -56,6 +49,22 @@ def load(folder: Path, **overrides) -> Experiment:
         weights = run_dir.metrics()["fusion"]["weights"]
         experiment.scorer = fusion.fused(models, weights, experiment.evaluator.max_len).to(experiment.fabric.device)
     return experiment
+
+
+def load_best(experiment: Experiment, run_dir: RunDir, config: DictConfig | None = None) -> int:
+    """Give the method the best weights of a run with the same data; returns their epoch.
+
+    `config` is that of the run where it is not the experiment's. Raises UserError for weights that are missing, or of
+    another epoch than the run's best.
+    """
+    epoch = open_checkpoints(experiment, run_dir.path, config).load_best(experiment.method)
+    if epoch is None:
+        raise UserError(f"{run_dir.path} has no best.pt: the run has not finished an epoch, or the file was removed")
+    if run_dir.complete and epoch != (best := run_dir.metrics()["best_epoch"]):
+        raise UserError(
+            f"{run_dir.path / 'best.pt'} is of epoch {epoch}, the best one was {best}; put the run's own back"
+        )
+    return epoch
 
 
 def source_of_run(run_dir: RunDir, values: dict, data_dir: str):

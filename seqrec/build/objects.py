@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from lightning_fabric import Fabric
@@ -24,9 +23,6 @@ from seqrec.training.trainer import Trainer
 from seqrec.utils.checkpoint import Checkpoints
 from seqrec.utils.errors import UserError
 from seqrec.utils.instantiate import locate, make
-
-if TYPE_CHECKING:
-    pass  # brings scipy, which few runs need
 
 
 @dataclass

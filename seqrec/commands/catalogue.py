@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from seqrec.cli import above_zero
-from seqrec.utils.errors import UserError
+from seqrec.commands.processes import run_command
 
 ITEMS_PER_CLUSTER = 500  # of the synthetic data
 CHILD = (
@@ -25,7 +24,7 @@ def sizes(text: str) -> list[int]:
 
 
 def time_catalogues(items: list[int], overrides: list[str], epochs: int) -> dict:
-    """Return the result of `benchmark`, with a system per number of items.
+    """Return the result of `benchmark`, with a system per number of items and stage.
 
     Each is timed in a process of its own, since a process has one peak of memory. Raises UserError where one fails.
     """
@@ -35,13 +34,10 @@ def time_catalogues(items: list[int], overrides: list[str], epochs: int) -> dict
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "timing.json")
             arguments = [*size, *overrides, f"--epochs={epochs}", f"--json={file}"]
-            ended = subprocess.run(
-                [sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, check=False
-            )
-            if ended.returncode:
-                raise UserError(f"--catalogue {count}: {ended.stderr.strip().splitlines()[-1]}")
+            run_command([sys.executable, "-c", CHILD, *arguments], f"--catalogue {count}")
             results.append(json.loads(file.read_text()))
-            results[-1]["systems"][0]["name"] = f"{count} items"
+        for system in results[-1]["systems"]:  # one per stage
+            system["name"] = system["name"].replace("seqrec", f"{count} items")
     starts = [result["start_to_first_step"] for result in results]
     systems = [system for result in results for system in result["systems"]]
     return {**results[0], "systems": systems, "start_to_first_step": max(starts)}

@@ -40,16 +40,21 @@ def rates_of_run(overrides: list[str], epochs: int, count: int) -> list[int]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
         command = [sys.executable, TRAIN, *COMMON, *overrides, *length, f"hydra.run.dir={run}"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        if ended.returncode:
-            why = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
-            raise UserError(f"--processes, trainer.devices={count}: {why}")
+        run_command(command, f"--processes, trainer.devices={count}", OMP_NUM_THREADS="1")
         history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     return [entry["targets_per_second"] for entry in history[1:]]
 
 
+def run_command(command: list, name: str, **environment: str) -> None:
+    """Run a command without its output, in a changed environment. Raises UserError, which begins with `name`, where it fails."""
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+    if ended.returncode:
+        lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+        error = max((n for n, line in enumerate(lines) if line.startswith("error: ")), default=-1)
+        raise UserError(f"{name}: " + "\n".join(lines[error:]).removeprefix("error: "))
+
+
 def report(result: dict) -> str:
     """Return the medians and their ratio as lines."""
-    lines = [f"{name} process(es): {median(result[name]):,.0f} targets/s" for name in NAMES.values()]
-    return "\n".join([*lines, f"two / one: {result['ratio']:.2f}"])
+    one, two = (f"{median(result[name]):,.0f} targets/s" for name in NAMES.values())
+    return f"one process: {one}\ntwo processes: {two}\ntwo / one: {result['ratio']:.2f}"

@@ -220,13 +220,12 @@ def time_to_good(history: list[dict], monitor: str, share: float = 0.95) -> dict
 
 
 def ratios(timings: list[Timing]) -> dict[str, dict[str, float]]:
-    """Return, per other system, the time of seqrec, in the same stage where it has several, as a multiple of its time."""
-    first, *others = timings
+    """Return, per other system, the time of the first, in the same stage where it has several, as a multiple of its time."""
     keys = ("epoch_median", "epoch_min", "evaluation_median", "evaluation_min")
     found = {}
-    for other in others:
+    for other in timings:
         stage = other.name.partition(", ")[2]
-        ours = next((timing for timing in timings if timing.name == f"seqrec, {stage}"), first)
+        ours = next(timing for timing in timings if timing.name.partition(", ")[2] == stage)
         if ours is not other:
             found[other.name] = {key: ours.summary()[key] / other.summary()[key] for key in keys}
     return found
@@ -238,9 +237,10 @@ def report(timings: list[Timing]) -> str:
     memory = ["" if s["peak_memory_bytes"] is None else f"{s['peak_memory_bytes'] / 1e6:,.0f}" for s in found]
     columns = {name: [form.format(s[key]) for s in found] for name, (key, form) in COLUMNS.items()}
     lines = markdown(pd.DataFrame({**columns, "peak MB": memory}), figures=True).splitlines()
+    first = timings[0].name.partition(", ")[0]
     for name, ratio in ratios(timings).items():
         lines.append(
-            f"seqrec / {name}: epoch {ratio['epoch_median']:.3g} (fastest {ratio['epoch_min']:.3g}), "
+            f"{first} / {name}: epoch {ratio['epoch_median']:.3g} (fastest {ratio['epoch_min']:.3g}), "
             f"ranking {ratio['evaluation_median']:.3g} (fastest {ratio['evaluation_min']:.3g})"
         )
     return "\n".join(lines)

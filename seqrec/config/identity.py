@@ -101,7 +101,9 @@ def hashed_values(config: DictConfig | dict) -> dict:
         *groups, name = key.split(".")
         node = values
         for group in groups:
-            node = node[group] if key in NOT_HASHED else node.get(group, {})  # which earlier runs may lack
+            node = node.get(group)
+            if not isinstance(node, dict):  # earlier runs may lack it
+                node = {}
         if key in NOT_HASHED or node.get(name) == YOUNGER_KEYS[key]:
             node.pop(name, None)
     return values
@@ -172,7 +174,7 @@ def run_path(config: DictConfig) -> str:
     config = apply_variant(config) if "variants" in config else config  # the changes are made already
     noise = config.noise.name if "ratio" not in config.noise else f"{config.noise.name}-{config.noise.ratio}"
     model = "-".join(str(name) for name in (config.backbone.name, method_name(config), config.variant) if name)
-    names = (str(config.dataset.name), noise, model, f"seed{config.seed}-{config_hash(config)}")
+    names = (str(config.dataset.name), str(noise), model, f"seed{config.seed}-{config_hash(config)}")
     for name in names:
         if not PLAIN_NAME.fullmatch(name):
             raise UserError(f"{name!r}: a name becomes a folder; give names without /, \\ and control characters")

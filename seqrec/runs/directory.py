@@ -46,10 +46,10 @@ class RunDir:
         return (self.path / DONE).exists()
 
     def twin(self, config: DictConfig, data_sha256: str) -> "RunDir | None":
-        """Return a complete run beside this one with the same data and training, so that only its evaluation differs."""
+        """Return a complete run beside this one with the same data and training, and its weights; its evaluation may differ."""
         for path in sorted(self.path.parent.glob(f"seed{config.seed}-????????")):
             other = RunDir(path)
-            if other.complete and path != self.path:
+            if other.complete and path != self.path and (path / "best.pt").exists():
                 with suppress(UserError):  # it is damaged
                     same_training = training_hash(other.config()) == training_hash(config)
                     if same_training and other.manifest()["data_sha256"] == data_sha256:
@@ -244,7 +244,8 @@ def read_position_profile(folder: Path) -> dict[str, np.ndarray]:
 
 
 def remove_if_empty(path: Path) -> None:
-    """Remove a directory that holds nothing, and the parents that hold nothing else."""
-    while path.is_dir() and not any(path.iterdir()):
-        path.rmdir()
-        path = path.parent
+    """Remove a directory that holds nothing, and the parents that hold nothing else, up to the working directory."""
+    with suppress(OSError):  # of the first that holds something, or that another job of a sweep has removed
+        while not path.samefile("."):
+            path.rmdir()
+            path = path.parent

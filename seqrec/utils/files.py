@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,12 +18,13 @@ def temporary_name(path: Path) -> Path:
 def remove_leftovers(folder: Path, *names: str, age: float = 0) -> None:
     """Remove what killed processes left of files with these names in `folder`, unless it was changed in the last `age` seconds.
 
-    No other process may be writing them.
+    A process that is writing them must have changed them since.
     """
     ours = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.\d+\.tmp")
     for path in folder.glob(".*.tmp"):
-        if ours.fullmatch(path.name) and path.stat().st_mtime <= time.time() - age:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process has renamed or removed it
+            if ours.fullmatch(path.name) and path.stat().st_mtime <= time.time() - age:
+                path.unlink()
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:

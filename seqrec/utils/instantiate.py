@@ -3,8 +3,9 @@
 import functools
 import importlib
 import inspect
+from collections.abc import Callable
 from types import NoneType, UnionType
-from typing import get_args
+from typing import get_args, get_origin
 
 import torch
 
@@ -87,7 +88,9 @@ def _checked_call(target: type, /, *arguments, **keywords):
 
 
 def check_kind(key: str, value: object, annotation: object) -> None:
-    """Raise UserError if a parameter takes nothing but numbers and text (or true and false, or null) and the value is none of these."""
+    """Raise UserError unless the value is what a parameter takes, if that is a group with _target_, or numbers and text alone."""
+    if get_origin(annotation) is Callable and not callable(value):
+        raise UserError(f"{key}={value}: must be a group with _target_")
     kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     if not set(kinds) <= set(KINDS):
         return

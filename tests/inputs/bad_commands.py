@@ -111,11 +111,7 @@ COMMANDS = {
     "hub": [
         ("", "name, output"),
         ("{folder} {none}/clicks.parquet", "{none}"),
-    ],
-    "export": [
-        ("", "run"),
-        "{none}",
-        ("{markov} --format=tar", "--format", "'tar'"),
+        ("nowhere out.parquet --subset", "--subset"),
     ],
     "noise_detection": [
         ("", "runs"),
@@ -137,6 +133,13 @@ COMMANDS = {
     "write_results": [
         ("--root {none}", "{none}"),
         ("--root {folder}", "tables.yaml"),
+    ],
+    "export": [
+        ("", "run"),
+        "{none}",
+        "{folder}",
+        ("{half}", "{half}", "best.pt"),
+        ("{markov} --format=tf", "--format", "'tf'"),
     ],
     "benchmark": [
         ("--epochs=0", "--epochs", "'0'"),

@@ -158,6 +158,7 @@ HYDRA = [
     ("bakbone=gru4rec", "bakbone", "'backbone'"),
     ("dataset=beuty", "dataset=beuty", "'beauty'"),
     "method=null",
+    ("method=cat dataset=5", "error: dataset=5:"),
     "trainer.batch_size=-3",
     ("output_dir=/dev/null/runs", "/dev/null/runs"),
     ("hydra.run.dir=null", "hydra.run.dir"),

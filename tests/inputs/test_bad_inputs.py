@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 
 from seqrec.cli import compose_config, conf_folder, guarded
 from seqrec.commands import prepare, train
+from seqrec.config import run_path
 from seqrec.data.synthetic import Synthetic
 from seqrec.utils.instantiate import make
 
@@ -90,6 +91,13 @@ def test_a_configuration_is_refused_when_it_is_built(answer, tmp_path, arguments
     arguments = [*bad_values.SMALL.split(), f"output_dir={tmp_path}", *arguments]
     check(answer(lambda: train.job(configuration(arguments), tmp_path / "run"), arguments), named)
     assert not list(tmp_path.rglob("DONE"))
+
+
+@pytest.mark.parametrize(
+    "odd", ["noise.name=5", "method=autosam method.sampler=null", "method=autosam method.sampler=5"]
+)
+def test_a_value_of_another_kind_has_a_path(odd):
+    assert run_path(configuration(odd.split())).startswith("synthetic/")
 
 
 FILES = {
