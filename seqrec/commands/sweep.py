@@ -45,7 +45,8 @@ class Announcement(Callback):
 def run(entry: Callable[[], None]) -> list[dict]:
     """Call Hydra's entry point, and print a table if it was a sweep; returns the records of the jobs.
 
-    Where a worker's death takes others with it, as in joblib, or ends the launcher, it is called again for the jobs that are left.
+    Where a worker's death takes others with it, as in joblib, or ends the launcher, it is called again for the jobs that
+    are left. Raises UserError for a sweep over nothing.
     """
     os.environ.pop(VARIABLE, None)
     started, records = 0, []
@@ -65,6 +66,8 @@ def run(entry: Callable[[], None]) -> list[dict]:
             set_up_logging()
             log.info("\n%s", sweep_table(records))
             shutil.rmtree(os.environ[VARIABLE], ignore_errors=True)
+    if VARIABLE in os.environ and not records:
+        raise UserError("a sweep without a run: a range on the command line, or tune.trials, has no value")
     return records
 
 

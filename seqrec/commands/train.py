@@ -60,7 +60,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.argv[1:] = arguments  # where Hydra looks for them
     parser = get_args_parser()
     parser.error = partial(Parser.error, parser)  # Hydra's own prints its usage and exits
-    parser.parse_args()
+    given = parser.parse_args()
+    modes = [mode for mode in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(given, mode)]
+    if len(modes) > 1:
+        parser.error(f"--{modes[0]} and --{modes[1].replace('_', '-')} do not go together")
+    if given.resolve and not (given.cfg or given.help):
+        parser.error("--resolve goes with --cfg")
     for word in sys.argv[1:]:
         if word.startswith("tune=") and "," in word:
             raise UserError(f"{word}: a study searches one method; start another one for the next method")

@@ -167,4 +167,7 @@ HYDRA = [
     ("~trainer", "trainer is missing"),
     ("-m hydra/launcher=jobli", "hydra/launcher=jobli"),
     ("-m seed=x,y", "seed=x"),
+    ("-m tune=plain tune.trials=0", "tune.trials"),
+    ("-m seed=1,2 --cfg=job", "--multirun", "--cfg"),
+    ("--resolve seed=1", "--resolve", "--cfg"),
 ]
