@@ -40,6 +40,13 @@ def test_a_user_with_few_new_items_gets_these(dataset, method):
     assert top(dataset, method, ["103"], 20) == [[60, 50, 40]]
 
 
+def test_a_score_that_is_no_number_is_refused(dataset, method, monkeypatch):
+    own = method.score
+    monkeypatch.setattr(method, "score", lambda batch: own(batch).index_fill(1, torch.tensor([7]), torch.nan))
+    with pytest.raises(UserError, match="not a finite number"):
+        top(dataset, method, ["100"], 3)
+
+
 def test_lists_do_not_depend_on_the_other_users(dataset, method):
     users = [str(user) for user in dataset.user_ids]
     together = top(dataset, method, users, 2)

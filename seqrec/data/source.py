@@ -79,7 +79,7 @@ class FileDataset:
             )
         try:
             "".encode(self.encoding)
-        except LookupError:
+        except (LookupError, UnicodeError):
             raise UserError(
                 f"dataset.encoding={self.encoding}: no such encoding of text; try utf-8, latin-1 or utf-16"
             ) from None

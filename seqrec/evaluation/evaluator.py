@@ -17,6 +17,9 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.processes import summed, together
 
 SCORES_AT_ONCE = 4_000_000  # floats: about what fits a last-level cache, and independent of the number of users
+NOT_FINITE = (
+    "the method gave a score that is not a finite number; was training stable? Try a lower trainer.optimizer.lr"
+)
 COMPARED_AT_ONCE = 500_000  # floats that stay in a core's cache while they are compared
 
 
@@ -159,8 +162,6 @@ class Evaluator:
             better.append(torch.gt(part, own_part, out=compared).sum(1))
             equal.append(torch.eq(part, own_part, out=compared).sum(1))
         if not torch.isfinite(torch.stack(highest).amax()) or (own[~masked] == -torch.inf).any():
-            raise UserError(
-                "the method gave a score that is not a finite number; was training stable? Try a lower trainer.optimizer.lr"
-            )
+            raise UserError(NOT_FINITE)
         better, equal = torch.cat(better), torch.cat(equal)
         return torch.where(masked, self.num_items, better.long()), torch.where(masked, 1, equal.long()), masked

@@ -12,7 +12,7 @@ from seqrec.data.dataset import Dataset
 from seqrec.data.loader import EvalLoader
 from seqrec.data.sequences import Sequences
 from seqrec.data.split import EvalSplit
-from seqrec.evaluation.evaluator import rows_at_once
+from seqrec.evaluation.evaluator import NOT_FINITE, rows_at_once
 from seqrec.methods.base import Method
 from seqrec.utils.errors import UserError
 
@@ -66,10 +66,15 @@ def scores(
 def recommend(
     method: Method, dataset: Dataset, rows: EvalSplit, top: int, device: torch.device, mask_history: bool = True
 ) -> list[list]:
-    """Return the raw ids of the `top` best items of each row, best first; fewer where fewer are left."""
+    """Return the raw ids of the `top` best items of each row, best first; fewer where fewer are left.
+
+    Raises UserError if a score is not a number.
+    """
     lists: list[list] = [[] for _ in rows.user]
     for chosen, scored in scores(method, rows, dataset.num_items, device, mask_history):
         values, best = (found.cpu().numpy() for found in scored.topk(min(top, dataset.num_items), 1))
+        if np.isnan(values).any():  # topk puts them first
+            raise UserError(NOT_FINITE)
         for row, value, items in zip(chosen, values, best, strict=True):
             lists[row] = dataset.item_ids[items[value > -np.inf]].tolist()
     return lists

@@ -204,6 +204,7 @@ OPTIONS = {
     "quotes of text": (b"1 2\n", {"reader": "table", "quotes": "no"}, "dataset.quotes=no"),
     "header of text": (b"1 2\n", {"reader": "table", "header": "yes"}, "dataset.header=yes"),
     "no such encoding": (b"1 2\n", {"encoding": "utf-9"}, "dataset.encoding=utf-9"),
+    "an encoding that fails": (b"1 2\n", {"encoding": "undefined"}, "dataset.encoding=undefined"),
     "an encoding of bytes": (b"1 2\n", {"encoding": "hex"}, "dataset.encoding=hex"),
     "keep that is no mapping": (b"1 2\n", {"reader": "table", "keep": "view"}, "dataset.keep=view"),
     "time_format without a field": (
