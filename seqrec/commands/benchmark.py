@@ -56,12 +56,16 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_intermixed_args(arguments)  # overrides may come anywhere
     if (given.catalogue or given.processes) and (given.peer or given.converge):
         parser.error("--catalogue and --processes go with neither --peer nor --converge")
+    if (given.venvs or given.peer_epochs) and not given.peer:
+        parser.error("--venvs and --peer-epochs go with --peer")
     if given.against_floor or given.peer or given.processes:
         import_from_checkout()
     if given.processes:
         compare_processes(given.overrides, given.epochs, given.json)
         return
     config = configure(given.overrides, given.against_floor, bool(given.peer))
+    if given.catalogue and "clusters" not in config.dataset:
+        raise UserError(f"--catalogue generates data sets of its own: leave out dataset={config.dataset.name}")
 
     from seqrec.commands.timing import Plain, Timing, benchmark  # imports torch
 

@@ -145,6 +145,8 @@ COMMANDS = {
         ("--epochs=0", "--epochs", "'0'"),
         ("--json {none}/x.json", "--json", "{none}"),
         ("--peer=other", "--peer", "'other'"),
+        ("--peer-epochs=1", "--peer-epochs", "--peer"),
+        ("--catalogue=1000 dataset=beauty", "--catalogue", "dataset=beauty"),
         ("method=popularity", "popularity"),
         ("trainer.batch_size=-3", "trainer.batch_size=-3"),
         ("method=asarec", "method=asarec", "'asarrec'"),
