@@ -1,6 +1,7 @@
 """Small things that many tests need."""
 
 import importlib
+import logging
 import os
 from pathlib import Path
 
@@ -24,6 +25,15 @@ TINY = [[1, 2, 3, 4, 5], [2, 3, 1], [4, 6], [7, 1, 2, 8, 3, 9], [5, 6, 5, 6, 5],
 def _flat(rows):
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     return np.array([item for row in rows for item in row], np.int32), offsets
+
+
+@pytest.fixture(autouse=True)
+def logger_as_it_was():
+    """Undo what a command that runs within a test does to the logger: another test would find its records twice."""
+    log = logging.getLogger("seqrec")
+    before = log.handlers, log.level, log.propagate
+    yield
+    log.handlers, log.level, log.propagate = before
 
 
 @pytest.fixture(scope="session")

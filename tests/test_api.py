@@ -1,7 +1,6 @@
 """seqrec.run and seqrec.load: the command line's runs, from any folder, for histories of raw item ids."""
 
 import json
-import logging
 import subprocess
 import sys
 
@@ -19,12 +18,8 @@ from seqrec.utils.errors import UserError
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """Another working directory, and the logger as it was."""
+    """Another working directory."""
     monkeypatch.chdir(tmp_path)
-    log = logging.getLogger("seqrec")
-    before = log.handlers, log.level, log.propagate
-    yield
-    log.handlers, log.level, log.propagate = before
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,7 @@ def test_the_table_lists_the_files_of_every_page():
     assert all(len(paths) <= 4 for paths in named.values())
 
 
+@pytest.mark.slow
 def test_everything_at_once(copy):
     """One run with all additions; each alone, with its tests, is slow."""
     for page in PAGES.values():

@@ -51,13 +51,8 @@ def results(folder: Path) -> tuple[dict, list[dict], dict]:
     return json.loads((folder / "metrics.json").read_text()), history, arrays
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=name, marks=[pytest.mark.slow] * bool(number))
-        for number, (name, case) in enumerate(CASES.items())
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_run_killed_three_times_ends_with_the_same_bits(tmp_path, case):
     whole = start(tmp_path / "whole", case, TRAIN)
     assert whole.returncode == 0, whole.stderr

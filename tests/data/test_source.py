@@ -187,6 +187,7 @@ def prepare_at_once(folder, start, results):
     results.put((dataset.items.tolist(), dataset.offsets.tolist(), dataset.warnings))
 
 
+@pytest.mark.slow
 def test_four_processes_at_once_build_once(tmp_path):
     numbers = np.random.default_rng(0).integers(1, 10**6, (2000, 50))
     (tmp_path / "set.txt").write_text(
