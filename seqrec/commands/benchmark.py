@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{name} failed: {failure}", file=sys.stderr)
     rivals = {"--against-floor": given.against_floor, "--against-plain": given.against_plain}
     flags = [flag for flag, on in rivals.items() if on] + [f"--peer {name}" for name in given.peer]
-    if given.peer and given.peer_epochs:
+    if given.peer_epochs:
         flags.append(f"--peer-epochs {given.peer_epochs}")
     write_up(result, timings, given.json, [*given.overrides, *flags])
 
