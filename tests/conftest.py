@@ -36,6 +36,15 @@ def logger_as_it_was():
     log.handlers, log.level, log.propagate = before
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory in which no attack may leave a file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
+    yield tmp_path
+    assert not list(tmp_path.rglob("ran"))
+
+
 @pytest.fixture(scope="session")
 def sequences_of():
     """Function from a list of lists of items to Sequences."""

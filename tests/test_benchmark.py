@@ -1,26 +1,20 @@
 """What scripts/benchmark.py measures, and what it measures against."""
 
-import json
-import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
 import pytest
 import torch
+from benchmark_setting import SMALL
 from hydra import compose, initialize_config_dir
 
 from seqrec.build import build
-from seqrec.commands import benchmark as command
-from seqrec.commands import catalogue, processes
 from seqrec.commands.timing import EVALUATIONS, Plain, Timing, benchmark, ratios, report, time_to_good
 from seqrec.methods.base import Method
 from seqrec.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = ["dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8", "backbone.layers=1", "max_len=10"]
-SMALL += ["trainer.batch_size=32", "trainer.progress=false"]
 
 
 def configure(*overrides):
@@ -41,9 +35,6 @@ class FakeRival:
     def evaluate(self):
         self.calls.append("evaluate")
         return 7.0
-
-
-# ---------------------------------------------------------------- ours
 
 
 def test_the_first_epoch_and_the_first_ranking_are_not_counted_and_the_rival_takes_turns():
@@ -148,108 +139,6 @@ def test_figures_of_the_report():
     assert ratio == "seqrec / floor: epoch 2 (fastest 2), ranking 2.5 (fastest 2.5)"
 
 
-# ---------------------------------------------------------------- peers
-
-
-@pytest.fixture
-def launch(script):
-    return script("peers.launch")
-
-
-def test_peers_get_all_interactions_in_their_order(launch, dataset_of, tmp_path):
-    launch.write_interactions(dataset_of([[3, 1, 2], [2, 2]]), tmp_path)
-    assert (tmp_path / "data" / "data.inter").read_text() == (
-        "user_id:token\titem_id:token\ttimestamp:float\n0\t3\t0\n0\t1\t1\n0\t2\t2\n1\t2\t0\n1\t2\t1\n"
-    )
-
-
-def test_an_environment_is_made_once_and_torch_comes_first(launch, tmp_path, monkeypatch):
-    commands = []
-    monkeypatch.setattr(launch, "call", lambda command, **_: commands.append(list(map(str, command))))
-    ready = tmp_path / "recbole" / "requirements.json"
-    ready.parent.mkdir()
-    python = launch.environment("recbole", tmp_path)
-    assert python == tmp_path / "recbole" / "bin" / "python"
-    assert commands[0][-1] == str(tmp_path / "recbole")
-    assert [command[5] for command in commands[1:]] == [
-        f"torch=={torch.__version__.partition('+')[0]}",
-        "recbole==1.2.1",
-        "numpy==1.26.4",
-    ]
-    made = len(commands)
-    assert launch.environment("recbole", tmp_path) == python
-    assert len(commands) == made
-    ready.write_text("[]")  # of other requirements
-    launch.environment("recbole", tmp_path)
-    assert len(commands) == 2 * made
-
-
-def test_an_environment_that_was_not_finished_is_not_reused(launch, tmp_path, monkeypatch):
-    def fail(command, **_):
-        if "install" in command:
-            raise launch.Failed("no network")
-
-    monkeypatch.setattr(launch, "call", fail)
-    (tmp_path / "recbole").mkdir()
-    with pytest.raises(launch.Failed, match="no network"):
-        launch.environment("recbole", tmp_path)
-    assert not (tmp_path / "recbole" / "requirements.json").exists()
-
-
-def test_a_failing_command_says_why(launch):
-    with pytest.raises(launch.Failed, match=r"^no such loss .*exit code 1"):
-        launch.call([sys.executable, "-c", "import sys; print('noise'); sys.exit('no such loss')"])
-
-
-def test_the_command_goes_on_after_a_peer_that_fails(launch, tmp_path, monkeypatch, capsys):
-    figures = {"targets": 5, "users": 150, "epochs": [2.0], "evaluations": [1.0], "peak_memory_bytes": 9}
-    told = {}
-
-    def call(command, **options):
-        if "recbole" in str(command[1]):
-            raise launch.Failed("no such loss")
-        told.update(json.loads(command[2].read_text()), threads_of_process=options["env"]["OMP_NUM_THREADS"])
-        command[3].write_text(json.dumps(figures))
-
-    monkeypatch.setattr(launch, "call", call)
-    monkeypatch.setattr(launch, "environment", lambda name, folder: Path(sys.executable))
-    out = tmp_path / "figures.json"
-    options = ["--epochs", "1", "--against-floor", "--peer", "recbole", "--peer", "rectools", "--json", str(out)]
-    overrides = [*(o for o in SMALL if "layers" not in o), "loss=bce", "trainer.optimizer.lr=0.002"]
-    command.main([*overrides, *options])
-    result = json.loads(out.read_text())
-    assert result["arguments"][-3:] == ["--against-floor", "--peer recbole", "--peer rectools"]
-    assert [system["name"] for system in result["systems"]] == ["seqrec", "floor", "rectools"]
-    assert set(result["ratios"]) == {"floor", "rectools"}
-    assert result["failed"] == {"recbole": "no such loss"}
-    assert told["threads_of_process"] == "1"
-    expected = {"dim": 8, "max_len": 10, "layers": 2, "heads": 2, "feedforward": 4, "batch_size": 32, "epochs": 1}
-    expected |= {"loss": "bce", "negatives": 1, "lr": 0.002, "dropout": 0.5, "attention_dropout": 0.5, "threads": 1}
-    assert {key: told[key] for key in expected} == expected
-    assert "recbole failed: no such loss" in capsys.readouterr().err
-
-
-def test_only_a_plain_sasrec_is_compared():
-    with pytest.raises(UserError, match="backbone=gru4rec"):
-        command.configure(["backbone=gru4rec"], floor=True, peers=False)
-    with pytest.raises(UserError, match="loss=bpr: the floor has bce and cross_entropy"):
-        command.configure(["loss=bpr"], floor=True, peers=False)
-    config = command.configure(["backbone.heads=4"], floor=True, peers=True)
-    chosen = {key: config.backbone[key] for key in ("layers", "heads", "dropout", "attention_dropout", "inner_dropout")}
-    assert chosen == {"layers": 2, "heads": 4, "dropout": 0.5, "attention_dropout": 0, "inner_dropout": 0}
-    assert command.configure(["backbone=gru4rec"], floor=False, peers=False).backbone.name == "gru4rec"
-
-
-@pytest.mark.parametrize("option", ["--against-floor", "--peer=recbole", "--processes"])
-def test_outside_a_checkout_there_is_nothing_to_compare_with(monkeypatch, tmp_path, option):
-    monkeypatch.setattr(command, "SCRIPTS", tmp_path)
-    with pytest.raises(UserError, match=r"work in a checkout only"):
-        command.main([option])
-
-
-# ---------------------------------------------------------------- the backbone alone
-
-
 def test_a_method_is_timed_in_turns_with_the_backbone_alone():
     config = configure("method=cat", "loss=bce")
     _, _, timings = benchmark(config, 1, time.monotonic(), Plain)
@@ -275,86 +164,3 @@ def test_the_rival_is_the_plain_method_on_the_same_batches():
     own, other = (next(e.loader.epoch(0)) for e in (experiment, rival.experiment))
     assert torch.equal(own.seq, other.seq)
     assert torch.equal(own.negative, other.negative)
-
-
-# ---------------------------------------------------------------- catalogues
-
-
-@pytest.mark.slow
-def test_catalogues_are_timed_one_after_the_other(tmp_path, capsys):
-    out = tmp_path / "figures.json"
-    small = ["dataset.users=150", "dim=8", "backbone.layers=1", "max_len=10", "trainer.progress=false"]
-    overrides = [*small, "loss=sampled_softmax", "loss.negatives=5", "trainer.sparse=true"]
-    command.main([*overrides, "--epochs", "1", "--catalogue", "1000,3000", "--json", str(out)])
-    result = json.loads(out.read_text())
-    assert [system["name"] for system in result["systems"]] == ["1000 items", "3000 items"]
-    assert result["arguments"][-1] == "--catalogue 1000,3000"
-    assert set(result["ratios"]) == {"3000 items"}
-    assert "| 3000 items |" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"--catalogue 1000: .*trainer.sparse=true"):
-        command.main([*small, "loss=cross_entropy", "trainer.sparse=true", "--catalogue", "1000"])
-
-
-def test_catalogues_of_a_method_with_stages_have_a_name_per_stage(monkeypatch):
-    def timed(command, *_):
-        systems = [asdict(Timing(f"seqrec, stage {n}", 9, 9, [1.0 * n], [1.0])) for n in (1, 2)]
-        file = next(word for word in command if word.startswith("--json=")).removeprefix("--json=")
-        Path(file).write_text(json.dumps({"systems": systems, "start_to_first_step": 1.0}))
-
-    monkeypatch.setattr(catalogue, "run_command", timed)
-    found = [Timing.of(system) for system in catalogue.time_catalogues([1000, 2000], [], 1)["systems"]]
-    assert [timing.name for timing in found] == [f"{size} items, stage {n}" for size in (1000, 2000) for n in (1, 2)]
-    assert ratios(found).keys() == {"2000 items, stage 1", "2000 items, stage 2"}
-    assert ratios(found)["2000 items, stage 2"]["epoch_median"] == 1
-    assert "\n1000 items / 2000 items, stage 1: " in report(found)
-
-
-@pytest.mark.parametrize(
-    ("code", "why"),
-    [
-        ("import os; os.kill(os.getpid(), 9)", "what: exit code -9"),
-        ("import sys; print('error: a\\n  there are: b', file=sys.stderr); sys.exit(1)", "what: a\n  there are: b"),
-        ("raise KeyError(5)", "what: KeyError: 5"),
-    ],
-)
-def test_a_command_that_fails_says_why(code, why):
-    with pytest.raises(UserError) as refused:
-        processes.run_command([sys.executable, "-c", code], "what")
-    assert str(refused.value) == why
-
-
-def test_a_catalogue_that_is_too_small_is_refused():
-    with pytest.raises(UserError, match=r"--catalogue: '1000,5'.* 1000 items"):
-        command.main(["--catalogue", "1000,5"])
-
-
-# ---------------------------------------------------------------- processes
-
-
-def test_one_process_and_two_take_turns(monkeypatch, tmp_path, capsys):
-    asked = []
-
-    def rates_of_run(overrides, epochs, count):
-        asked.append((overrides, epochs, count))
-        return [100 * count + len(asked)] * epochs
-
-    monkeypatch.setattr(processes, "rates_of_run", rates_of_run)
-    out = tmp_path / "figures.json"
-    command.main(["dim=8", "--processes", "--epochs", "2", "--json", str(out)])
-    assert asked == [(["dim=8"], 2, 1), (["dim=8"], 2, 2)] * processes.ROUNDS
-    found = json.loads(out.read_text())
-    assert found["one"] == [101, 101, 103, 103, 105, 105]
-    assert found["ratio"] == 204 / 103
-    out = capsys.readouterr().out
-    assert "two processes: 204 targets/s" in out
-    assert "1.98" in out
-
-
-@pytest.mark.slow
-def test_the_rates_of_one_process_and_of_two_are_those_of_runs(tmp_path):
-    for count in (1, 2):
-        rates = processes.rates_of_run(SMALL, 2, count)
-        assert len(rates) == 2
-        assert min(rates) > 0
-    with pytest.raises(UserError, match=r"--processes, trainer.devices=1: .*no_such_key"):
-        processes.rates_of_run(["no_such_key=1"], 1, 1)
