@@ -67,6 +67,14 @@ def test_a_long_validation_is_told(monkeypatch, tmp_path, caplog, method):
     assert ("eval.valid_users=10" in caplog.text) == (method == "plain")
 
 
+@pytest.mark.parametrize("change", ["method=markov method.history_decay=auto", "method=counts", "fusion=counts"])
+def test_what_validation_decides_is_not_needed(tmp_path, caplog, change):
+    caplog.set_level("INFO", logger="seqrec")
+    small = SHORT if change.startswith("fusion") else SMALL[:3]
+    train.job(configure(*small, *change.split(), "dry_run=true"), tmp_path)
+    assert "per validation (" in caplog.text
+
+
 @pytest.mark.slow
 def test_the_time_is_within_a_factor_of_two(tmp_path):
     small = ("dim=32", "trainer.max_epochs=3", "trainer.progress=false", "trainer.threads=1")

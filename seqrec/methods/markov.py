@@ -32,7 +32,8 @@ class Markov(Untrained):
         for key, value in (("window", window), ("history", history)):
             within(f"method.{key}", value, 1)
         within("method.decay", decay, 0, 1)
-        self.window, self.decay, self.history, self.history_decay = window, decay, history, history_decay
+        self.window, self.decay, self.history, self.chosen = window, decay, history, history_decay == "auto"
+        self.history_decay = CANDIDATE_DECAYS[-1] if self.chosen else history_decay
 
     def setup(self, train: Sequences) -> None:
         """Count the transitions of the training sequences."""
@@ -40,7 +41,7 @@ class Markov(Untrained):
 
     def tune_on_validation(self, evaluate: Callable[[], float]) -> str:
         """Set history_decay, where it is "auto", to the candidate with the best validation metric."""
-        if self.history_decay != "auto":
+        if not self.chosen:
             return ""
         values = {}
         for self.history_decay in CANDIDATE_DECAYS:
