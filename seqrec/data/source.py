@@ -67,8 +67,13 @@ class FileDataset:
 
     def __post_init__(self):
         one_of("dataset.reader", self.reader, NAMES)
+        if self.file is not None and not (self._names and all(isinstance(name, str) for name in self._names)):
+            raise UserError(
+                f"dataset.file={self.file}: must be null, a name or a list of names; "
+                "quotes of its own make a name of a number: \"dataset.file='...'\""
+            )
         for name in self._names:
-            if "\0" in str(name) or Path(str(name)).is_absolute() or ".." in Path(str(name)).parts:
+            if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
                 raise UserError(
                     f"dataset.file={name!r}: must be a name below data_dir; a file elsewhere is dataset.path"
                 )
@@ -90,7 +95,7 @@ class FileDataset:
 
     @property
     def _names(self) -> list[str]:
-        return [self.file] if isinstance(self.file, str) else list(self.file or ())
+        return list(self.file or ()) if isinstance(self.file, list | None) else [self.file]
 
     @property
     def columns(self) -> Columns:

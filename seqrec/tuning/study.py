@@ -38,10 +38,12 @@ def trial_path(config: DictConfig) -> str:
 def check_tune(tune: DictConfig) -> None:
     """Raise UserError, naming the key, for a value of `tune` that makes no sense."""
     for key in ("trials", "startup", "prune_from"):
-        if not (isinstance(tune[key], int) and tune[key] > 0):
+        if not (type(tune[key]) is int and tune[key] > 0):
             raise UserError(f"tune.{key}={tune[key]}: must be a whole number above 0")
-    if not (OmegaConf.is_list(tune.seeds) and tune.seeds and all(isinstance(seed, int) for seed in tune.seeds)):
+    if not (OmegaConf.is_list(tune.seeds) and tune.seeds and all(type(seed) is int for seed in tune.seeds)):
         raise UserError(f"tune.seeds={tune.seeds}: must be a list of whole numbers, like [1,2,3]")
+    if not (tune.trial is None or (type(tune.trial) is int and tune.trial >= 0)):
+        raise UserError(f"tune.trial={tune.trial}: must be null or a whole number from 0")
 
 
 def read_trial(folder: Path) -> dict:
