@@ -10,7 +10,7 @@ from seqrec.report.tables import markdown
 
 BY = "valid NDCG@10"  # chooses among the settings of a combination, and nothing else
 PROTOCOL = ("split", "eval", "dataset.")  # arguments that change data, split or evaluation
-SHOWN = 15  # entries of a board on the page; the file has all
+SHOWN = 10  # entries of a board on the page; the file has all
 BOARD = ["dataset", "data_sha256", "protocol", "noise", "noise_setting", "ratio"]
 COMBINATION = ["method", "backbone", "loss"]
 
