@@ -1,10 +1,9 @@
 """A small method, a test set and what perturbs them, for the tests of robustness."""
 
 from dataclasses import replace
-from pathlib import Path
 
+import job_setting
 import torch
-from hydra import compose, initialize_config_dir
 
 from seqrec.build import build
 from seqrec.evaluation.attacks import random_items, slots
@@ -13,7 +12,6 @@ from seqrec.evaluation.perturbation import PerturbedEvaluator, attack_cells, noi
 from seqrec.noise.foreign_items import ForeignItems
 from seqrec.utils.keyed_random import user_keys
 
-ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 # most events follow from the event before
 CHAINS = ["dataset.transition_share=.9", "dataset.successors=2", "dataset.memory=0"]
@@ -26,8 +24,7 @@ METHODS = {
 
 
 def configure(method):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", [*SMALL, *METHODS[method]])
+    return job_setting.configure(*SMALL, *METHODS[method])
 
 
 class Case:

@@ -1,11 +1,9 @@
 """Attacked places and the items put there, against loops over users."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -22,7 +20,6 @@ from seqrec.noise.registry import NUMBERS
 from seqrec.utils.instantiate import make
 from seqrec.utils.keyed_random import user_keys
 
-CONF = str(Path(__file__).parents[1] / "conf")
 CPU = torch.device("cpu")
 ITEMS = 9
 ROWS = [[1, 2, 3, 4, 5], [6], [7, 8], [2, 4, 6, 8], [3, 1, 9, 2, 5, 4]]
@@ -194,8 +191,7 @@ def test_the_gradient_is_that_of_the_loss_at_the_clean_input(part, rows, table):
 
 @pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "fmlprec"])
 def test_every_backbone_gives_the_gradient_row_by_row(part, rows, backbone):
-    with initialize_config_dir(CONF, version_base="1.3"):
-        values = OmegaConf.to_container(compose("config", [f"backbone={backbone}"]), resolve=True)
+    values = OmegaConf.to_container(configure(f"backbone={backbone}"), resolve=True)
     torch.manual_seed(0)
     method = Method(ModelSpec(make(values["backbone"]), CrossEntropy(8), ITEMS, dim=values["dim"], max_len=7))
     with torch.no_grad():
@@ -216,8 +212,7 @@ def test_every_backbone_gives_the_gradient_row_by_row(part, rows, backbone):
 
 
 def test_a_recurrent_layer_is_differentiated_in_the_only_mode_that_cudnn_can(part, rows):
-    with initialize_config_dir(CONF, version_base="1.3"):
-        values = OmegaConf.to_container(compose("config", ["backbone=gru4rec"]), resolve=True)
+    values = OmegaConf.to_container(configure("backbone=gru4rec"), resolve=True)
     method = Method(ModelSpec(make(values["backbone"]), CrossEntropy(8), ITEMS, dim=values["dim"], max_len=7)).eval()
     modes = {}
 

@@ -1,25 +1,21 @@
 """What scripts/benchmark.py measures, and what it measures against."""
 
 import time
-from pathlib import Path
 from statistics import median
 
+import job_setting
 import pytest
 import torch
 from benchmark_setting import SMALL
-from hydra import compose, initialize_config_dir
 
 from seqrec.build import build
 from seqrec.commands.timing import EVALUATIONS, Plain, Timing, benchmark, ratios, report, time_to_good
 from seqrec.methods.base import Method
 from seqrec.utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def configure(*overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", [*SMALL, *overrides])
+    return job_setting.configure(*SMALL, *overrides)
 
 
 class FakeRival:
@@ -107,8 +103,7 @@ def test_every_stage_is_timed(monkeypatch):
 
 
 def test_a_method_without_training_has_no_epoch_to_time():
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("config", ["dataset.users=150", "method=popularity", "backbone=none", "loss=none"])
+    config = job_setting.configure("dataset.users=150", "method=popularity", "backbone=none", "loss=none")
     with pytest.raises(UserError, match="popularity is not trained"):
         benchmark(config, 1, 0.0)
 

@@ -5,9 +5,23 @@ from pathlib import Path
 import pytest
 from job_setting import CONF, configure
 
+from seqrec.cli import compose_config
 from seqrec.commands import train
 from seqrec.config import check, config_hash, run_path
 from seqrec.utils.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "seed=3 method=asarrec dataset=beauty method.stay=.5",
+        "experiment=cat/ablation variant=full dim=8",
+        "tune=plain tune.trials=7 ~method.name",
+        "+variants.a.dim=8 noise=insert noise.ratio=.4",
+    ],
+)
+def test_the_tests_configurations_are_those_that_hydra_composes(overrides):
+    assert configure(*overrides.split()) == compose_config(overrides.split())
 
 
 def test_hash_and_path_follow_what_decides_the_result():

@@ -5,10 +5,11 @@ import itertools
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 from omegaconf import OmegaConf
 
 from seqrec.build import build
+from seqrec.cli import compose_config
 from seqrec.commands import train
 from seqrec.config import apply_variant, check, flatten, run_path
 
@@ -29,16 +30,13 @@ FEW = {
 def jobs(name: str) -> list:
     """Return the configurations that `python train.py experiment=<name>` runs, on small data."""
     few = FEW.get(name, FEW.get(name.split("/")[0], ()))
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        whole = compose("config", [f"experiment={name}"], return_hydra_config=True)
-        assert (whole.hydra.mode is None) == (not whole.hydra.sweeper.params)
-        swept = {key: choices.split(",") for key, choices in (whole.hydra.sweeper.params or {}).items()}
-        return [
-            compose(
-                "config", [f"experiment={name}", *SMALL, *SHORT, *few, *map("=".join, zip(swept, choice, strict=True))]
-            )
-            for choice in itertools.product(*swept.values())
-        ]
+    whole = compose_config([f"experiment={name}"], return_hydra_config=True)
+    assert (whole.hydra.mode is None) == (not whole.hydra.sweeper.params)
+    swept = {key: choices.split(",") for key, choices in (whole.hydra.sweeper.params or {}).items()}
+    return [
+        configure(f"experiment={name}", *SMALL, *SHORT, *few, *map("=".join, zip(swept, choice, strict=True)))
+        for choice in itertools.product(*swept.values())
+    ]
 
 
 def test_every_method_has_a_paper_an_ablation_and_a_sensitivity():
@@ -72,8 +70,7 @@ def test_every_variant_can_be_built_and_is_a_run_of_its_own(name):
 @pytest.mark.parametrize("name", FILES)
 def test_every_value_of_the_file_reaches_the_configuration(name):
     written = OmegaConf.load(CONF / "experiment" / f"{name}.yaml")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [f"experiment={name}"])
+    config = configure(f"experiment={name}")
     values = flatten(OmegaConf.to_container(OmegaConf.masked_copy(written, [key for key in written if key in config])))
     assert values == {key: value for key, value in flatten(OmegaConf.to_container(config)).items() if key in values}
 

@@ -1,21 +1,17 @@
 """The floor of scripts/floor.py: as little work as SASRec can do, and not less."""
 
-from pathlib import Path
-
+import job_setting
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
 
-ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8", "backbone.layers=1", "max_len=10"]
 SMALL += ["trainer.batch_size=32", "trainer.progress=false"]
 
 
 def configure(*overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", [*SMALL, *overrides])
+    return job_setting.configure(*SMALL, *overrides)
 
 
 def sequences(count, longest, num_items, seed=0):

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -33,9 +33,7 @@ RUNS = {
 
 def run(name: str, folder: Path) -> dict:
     small = [key for key in SMALL if key.startswith("dataset")] if "method=" in str(RUNS[name]) else SMALL
-    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        config = compose("config", [*small, "trainer.threads=1", "trainer.progress=false", *RUNS[name]])
-    train.job(config, folder)
+    train.job(configure(*small, "trainer.threads=1", "trainer.progress=false", *RUNS[name]), folder)
     return json.loads((folder / "metrics.json").read_text())
 
 

@@ -1,11 +1,9 @@
 """Pictures of what a method does with the items of its histories, by how far back they are."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 
 from seqrec.batch import Batch
 from seqrec.build import load
@@ -16,7 +14,6 @@ from seqrec.evaluation.position_profile import LEAST, position_profile
 from seqrec.methods.asarrec.views import rows_to_augment
 from seqrec.runs.directory import read_position_profile
 
-ROOT = Path(__file__).parents[1]
 MAX_LEN = 6
 
 
@@ -102,10 +99,8 @@ def runs(tmp_path_factory):
     folders = {}
     for name, overrides in RUNS.items():
         small = [key for key in SMALL if name != "popularity" or not key.startswith("backbone.")]
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            config = compose("config", [*overrides, *small])
         folders[name] = tmp_path_factory.mktemp("runs") / name
-        entry.job(config, folders[name])
+        entry.job(configure(*overrides, *small), folders[name])
     return folders
 
 

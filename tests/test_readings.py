@@ -1,23 +1,20 @@
 """What steps log is read from the device together, and no checkpoint is written before the losses up to it are checked."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 
 from seqrec.build import build, make_trainer
 from seqrec.training.readings import Diverged, Readings
 
-ROOT = Path(__file__).parents[1]
 SMALL = ("dataset.users=150", "dataset.items=120", "dataset.clusters=6", "dim=8", "backbone.layers=1", "max_len=10")
 READS = ("item", "tolist", "cpu", "__float__", "__bool__")
 
 
 def trainer_of(folder, *overrides, deferred=True):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("config", [*SMALL, "trainer.progress=false", "trainer.max_epochs=1", *overrides])
+    config = configure(*SMALL, "trainer.progress=false", "trainer.max_epochs=1", *overrides)
     trainer = make_trainer(build(config), folder, lambda _: None)
     trainer.readings = Readings(deferred)
     return trainer

@@ -201,8 +201,6 @@ def test_a_trial_that_diverges_is_spent(trial):
     [
         (["tune=plain", "fusion=counts"], "tune with fusion=counts"),
         (["tune=plain", "force=true"], "tune with force=true"),
-        (["tune=plain", "tune.seeds=[]"], r"tune.seeds=\[\]: must be a list"),
-        (["tune=plain", "tune.startup=0"], "tune.startup=0: must be a whole number"),
         (["tune=base", "method=popularity"], "tune with method=popularity: it is not trained"),
     ],
 )
@@ -210,6 +208,12 @@ def test_what_cannot_be_tuned_is_refused(tmp_path, overrides, message):
     config = configure(*SHORT[:3], *overrides, "tune.trial=0")
     with pytest.raises(UserError, match=message):
         run_trial(config, tmp_path / "study-0" / "trial-000")
+
+
+@pytest.mark.parametrize("value", ["trials=true", "startup=0", "seeds=[]", "seeds=[true]", "trial=x", "trial=-1"])
+def test_a_value_that_makes_no_sense_is_refused(value):
+    with pytest.raises(UserError, match=rf"tune.{value.partition('=')[0]}="):
+        train.path_of_job(configure("tune=plain", "tune.trial=0", f"tune.{value}"))
 
 
 def test_a_study_of_two_methods_is_refused(monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 
 from seqrec.batch import Batch
 from seqrec.build import build, load
@@ -19,7 +19,6 @@ from seqrec.methods.markov import CANDIDATE_DECAYS, Markov
 from seqrec.methods.popularity import Popularity
 
 ITEMS, MAX_LEN = 13, 6
-CONF = str(Path(__file__).parents[1] / "conf")
 SMALL = ("dataset.users=120", "dataset.items=110", "dataset.clusters=6")
 
 
@@ -100,9 +99,8 @@ def test_markov_takes_the_decay_that_is_best_on_validation():
 
 
 def test_a_finished_run_that_chose_its_decay_is_loaded_with_it(tmp_path):
-    with initialize_config_dir(CONF, version_base="1.3"):
-        # counting needs no accelerator, and there is none here
-        config = compose("config", [*SMALL, "method=markov", "method.history_decay=auto", "trainer.accelerator=gpu"])
+    # counting needs no accelerator, and there is none here
+    config = configure(*SMALL, "method=markov", "method.history_decay=auto", "trainer.accelerator=gpu")
     entry.job(config, tmp_path / "run")
     experiment = load(tmp_path / "run")
     ranks = experiment.evaluator.ranks(experiment.method, experiment.split.test, torch.device("cpu"))
@@ -145,8 +143,7 @@ KNOWN = [
 @pytest.mark.parametrize(("dataset", "method", "overrides", "hit_rate", "ndcg"), KNOWN)
 def test_known_figures_of_real_data(dataset, method, overrides, hit_rate, ndcg, tmp_path):
     common = [f"dataset={dataset}", f"method={method}", f"cache_dir={tmp_path}", "trainer.accelerator=cpu"]
-    with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("config", [*common, *overrides])
+    config = configure(*common, *overrides)
     if not (Path(config.data_dir) / config.dataset.file).exists():
         pytest.skip(f"{config.dataset.file} is not in SEQREC_DATA")
     experiment = build(config)

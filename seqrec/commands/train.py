@@ -20,7 +20,7 @@ from seqrec.evaluation.metrics import METRICS
 from seqrec.runs.directory import DONE, RunDir, remove_if_empty
 from seqrec.runs.summary import results_table
 from seqrec.tuning.choice import choices
-from seqrec.tuning.study import TRIAL, check_tune, is_trial, trial_path
+from seqrec.tuning.study import TRIAL, is_trial, trial_path
 from seqrec.tuning.trial import run_trial
 from seqrec.utils.errors import UserError
 from seqrec.utils.first_process import is_first
@@ -35,8 +35,6 @@ def path_of_job(config: DictConfig) -> str:
     try:
         return trial_path(config) if is_trial(config) else run_path(config)
     except Exception:  # there is no end to what a wrong value makes of it, and the check names the value
-        if is_trial(config):
-            check_tune(config.tune)
         check(apply_variant(config))
         raise
 

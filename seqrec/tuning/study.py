@@ -24,7 +24,11 @@ def is_trial(config: DictConfig) -> bool:
 
 
 def trial_path(config: DictConfig) -> str:
-    """Return <folder of the runs>/study-<hash>/trial-<k>; the hash covers the configuration and what is searched."""
+    """Return <folder of the runs>/study-<hash>/trial-<k>; the hash covers the configuration and what is searched.
+
+    Raises UserError, naming the key, for a value of `tune` that makes no sense.
+    """
+    _check(config.tune)
     tune = OmegaConf.to_container(config.tune, resolve=True)
     model, _, run = run_path(config).rpartition("/")
     searched = [
@@ -35,8 +39,7 @@ def trial_path(config: DictConfig) -> str:
     return f"{model}/{STUDY_FOLDER}{digest(searched)}/trial-{tune['trial']:03d}"
 
 
-def check_tune(tune: DictConfig) -> None:
-    """Raise UserError, naming the key, for a value of `tune` that makes no sense."""
+def _check(tune: DictConfig) -> None:
     for key in ("trials", "startup", "prune_from"):
         if not (type(tune[key]) is int and tune[key] > 0):
             raise UserError(f"tune.{key}={tune[key]}: must be a whole number above 0")

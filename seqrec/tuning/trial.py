@@ -18,7 +18,6 @@ from seqrec.tuning.study import (
     STUDY,
     TRIAL,
     Search,
-    check_tune,
     ended_trials,
     read_trial,
     search_space,
@@ -39,7 +38,6 @@ def run_trial(config: DictConfig, folder: Path) -> float:
 
     Raises UserError for a method without training, for fusion, and for other data than the trials before had.
     """
-    check_tune(config.tune)
     tune, number = config.tune, int(config.tune.trial)
     refuse(config, folder.parent)
     space, config = search_space(config), apply_variant(config)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -38,8 +38,7 @@ LENGTHS = (4, 1, 9, 7, 2, 9, 5)
 
 @functools.cache
 def node(name: str, switches: tuple[str, ...]) -> dict:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [f"backbone={name}", *(f"backbone.{switch}" for switch in switches)])
+    config = configure(f"backbone={name}", *(f"backbone.{switch}" for switch in switches))
     return OmegaConf.to_container(config.backbone, resolve=True)
 
 

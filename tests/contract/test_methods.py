@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from contract_setting import Contract
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqrec.augment import Views
@@ -33,10 +33,7 @@ def contract(method: str) -> Contract:
 
 @functools.cache
 def config(method: str, backbone: str, *overrides: str):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(
-            "config", [f"method={method}", f"backbone={backbone}", f"loss={contract(method).loss}", *overrides]
-        )
+    return configure(f"method={method}", f"backbone={backbone}", f"loss={contract(method).loss}", *overrides)
 
 
 @pytest.fixture(params=[(m, b) for m in METHODS for b in BACKBONES], ids="-".join)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 from omegaconf import OmegaConf
 
 from seqrec.data.readers import NAMES
@@ -24,8 +24,7 @@ def named_configs():
 
 @pytest.mark.parametrize("name", named_configs())
 def test_config(name, tmp_path):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("config", overrides=[f"dataset={name}"]).dataset)
+    config = OmegaConf.to_container(configure(f"dataset={name}").dataset)
     assert config.pop("_target_") == "seqrec.data.source.FileDataset"
     dataset = FileDataset(**config)
     assert dataset.name == name

@@ -4,7 +4,6 @@ import hashlib
 import multiprocessing
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from seqrec.data import cache, source
 from seqrec.data.source import FileDataset
 from seqrec.utils.errors import UserError
 
-CONF = Path(__file__).parents[2] / "conf"
 CONTENT = b"1 5 6\n2 6 7 8\n"
 GOOD = {"sha256": hashlib.sha256(CONTENT).hexdigest(), "users": 2, "items": 4, "interactions": 5}
 

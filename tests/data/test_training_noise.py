@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 
 from seqrec.build import build
 from seqrec.data.dataset import Dataset
@@ -104,11 +104,9 @@ def test_the_hash_is_that_of_the_noisy_training_part(dataset_of):
 @pytest.mark.parametrize("name", OPERATORS)
 def test_every_choice_of_the_group_builds_and_is_independent_of_the_method(name):
     small = ("dataset.users=60", "dataset.items=120", "dataset.clusters=4", f"noise={name}", "noise.ratio=.4")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        one, two = (
-            build(compose("config", [*small, *choice]))
-            for choice in (("method=plain", "trainer.batch_size=7"), ("method=markov",))
-        )
+    one, two = (
+        build(configure(*small, *choice)) for choice in (("method=plain", "trainer.batch_size=7"), ("method=markov",))
+    )
     assert np.array_equal(one.split.train.items, two.split.train.items)
     assert one.noise == two.noise
     assert sum(one.noise["realised"].values()) == pytest.approx(one.noise["nominal"], rel=0.15)
@@ -116,18 +114,12 @@ def test_every_choice_of_the_group_builds_and_is_independent_of_the_method(name)
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_noise_follows_the_seed_of_the_run(name):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        assert compose("config", [f"noise={name}", "seed=7"]).noise.seed == 7
+    assert configure(f"noise={name}", "seed=7").noise.seed == 7
 
 
 def test_known_noise_of_the_data_stays_known():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        share = {
-            ratio: build(
-                compose("config", ["method=markov", "dataset.noise_share=.2", "noise=insert", f"noise.ratio={ratio}"])
-            ).noise["noise_share"]
-            for ratio in (0, 0.5)
-        }
+    known = ("method=markov", "dataset.noise_share=.2", "noise=insert")
+    share = {ratio: build(configure(*known, f"noise.ratio={ratio}")).noise["noise_share"] for ratio in (0, 0.5)}
     assert 0.2 < share[0] < 0.35  # the two newest items of a user, which are clean, are not in the training part
     assert share[0.5] == pytest.approx((share[0] + 0.5) / 1.5, abs=0.01)
 

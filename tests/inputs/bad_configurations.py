@@ -168,10 +168,6 @@ HYDRA = [
     ("-m hydra/launcher=jobli", "hydra/launcher=jobli"),
     ("-m seed=x,y", "seed=x"),
     ("-m tune=plain tune.trials=0", "tune.trials"),
-    ("-m tune=plain tune.trials=true", "tune.trials"),
-    ("-m tune=plain tune.trial=x", "tune.trial=x"),
-    ("-m tune=plain tune.trial=-1", "tune.trial=-1"),
-    ("-m tune=plain tune.seeds=[true]", "tune.seeds"),
     ("-m seed=1,2 --cfg=job", "--multirun", "--cfg"),
     ("--resolve seed=1", "--resolve", "--cfg"),
 ]

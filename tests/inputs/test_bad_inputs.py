@@ -1,6 +1,5 @@
 """One table of bad inputs: each is answered in one or two lines that name what is wrong, and leaves nothing half-written."""
 
-import copy
 import functools
 import importlib
 import json
@@ -16,12 +15,11 @@ import bad_configurations
 import bad_data_files
 import bad_values
 import pytest
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from job_setting import configure
 from omegaconf import OmegaConf
 
-from seqrec.cli import compose_config, conf_folder, guarded
+from seqrec.cli import guarded
 from seqrec.commands import prepare, train
 from seqrec.config import run_path
 from seqrec.data.synthetic import Synthetic
@@ -36,22 +34,6 @@ def rows(table):
         (shlex.split(line), named) for line, *named in (row if isinstance(row, tuple) else (row,) for row in table)
     ]
     return [(arguments, named or arguments[-1:]) for arguments, named in split]
-
-
-@functools.cache
-def composed(choices):
-    return compose_config(list(choices))
-
-
-def configuration(arguments):
-    """Return what Hydra composes, a good deal faster: what only sets values is put on a copy of the same choices."""
-    choices = tuple(
-        word for word in arguments if "/" in word.partition("=")[0] or (conf_folder() / word.partition("=")[0]).is_dir()
-    )
-    config = copy.deepcopy(composed(choices))
-    overrides = OverridesParser.create().parse_overrides([word for word in arguments if word not in choices])
-    ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
-    return config
 
 
 @pytest.fixture
@@ -82,14 +64,14 @@ def check(message, named):
 @pytest.mark.parametrize(("arguments", "named"), rows(bad_configurations.REFUSED), ids=lambda value: " ".join(value))
 def test_a_configuration_is_refused_before_data_are_read(answer, tmp_path, monkeypatch, arguments, named):
     monkeypatch.setattr(Synthetic, "load", lambda *_: pytest.fail("the data were read"))
-    check(answer(lambda: train.job(configuration(arguments), tmp_path / "run"), arguments), named)
+    check(answer(lambda: train.job(configure(*arguments), tmp_path / "run"), arguments), named)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("arguments", "named"), rows(bad_values.BUILT), ids=lambda value: " ".join(value))
 def test_a_configuration_is_refused_when_it_is_built(answer, tmp_path, arguments, named):
     arguments = [*bad_values.SMALL.split(), f"output_dir={tmp_path}", *arguments]
-    check(answer(lambda: train.job(configuration(arguments), tmp_path / "run"), arguments), named)
+    check(answer(lambda: train.job(configure(*arguments), tmp_path / "run"), arguments), named)
     assert not list(tmp_path.rglob("DONE"))
 
 
@@ -97,7 +79,7 @@ def test_a_configuration_is_refused_when_it_is_built(answer, tmp_path, arguments
     "odd", ["noise.name=5", "method=autosam method.sampler=null", "method=autosam method.sampler=5"]
 )
 def test_a_value_of_another_kind_has_a_path(odd):
-    assert run_path(configuration(odd.split())).startswith("synthetic/")
+    assert run_path(configure(*odd.split())).startswith("synthetic/")
 
 
 FILES = {
@@ -124,16 +106,16 @@ def places(tmp_path_factory):
     """Words of the table of commands -> paths."""
     folder = tmp_path_factory.mktemp("places")
     small = [*bad_values.SMALL.split(), "eval.cutoffs=[5,10]"]
-    train.job(configuration([*small, "method=markov"]), folder / "markov")
+    train.job(configure(*small, "method=markov"), folder / "markov")
     (folder / "half").mkdir()
-    OmegaConf.save(configuration([*small, "backbone.layers=1"]), folder / "half" / "config.yaml", resolve=True)
+    OmegaConf.save(configure(*small, "backbone.layers=1"), folder / "half" / "config.yaml", resolve=True)
     for name, content in CONTENTS.items():
         (folder / name).write_bytes(content)
     for name in ("folder", "results"):
         (folder / name).mkdir()
     (folder / "results" / "tables.yaml").write_text("settings: {}\ntables: {}\n")
     own = ["dataset=file", f"dataset.path={folder / 'gone.csv'}", "dataset.user_column=0", "dataset.item_column=1"]
-    train.job(configuration(["method=popularity", *own, "eval.cutoffs=[5,10]"]), folder / "data_run")
+    train.job(configure("method=popularity", *own, "eval.cutoffs=[5,10]"), folder / "data_run")
     (folder / "gone.csv").unlink()
     for name, old, new in (("changed", "seed: 1", "seed: 2"), ("nameless", "  name: synthetic\n", "")):
         shutil.copytree(folder / "markov", folder / name)

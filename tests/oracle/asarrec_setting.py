@@ -1,11 +1,10 @@
 """A small AsarRec that makes all kinds of views, and a slow version of its losses that takes one history at a time."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 from omegaconf import OmegaConf
 
 from seqrec.data.loader import TrainLoader
@@ -14,7 +13,6 @@ from seqrec.methods.asarrec.semi_sinkhorn import discretise, semi_sinkhorn
 from seqrec.methods.base import ModelSpec
 from seqrec.utils.instantiate import make
 
-CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, MAX_LEN, DIM, K = 30, 8, 8, 3
 STILL = {
     "sasrec": ("dropout", "attention_dropout", "inner_dropout"),
@@ -52,8 +50,7 @@ def build(train, backbone="sasrec", *changes, method="asarrec", still=True, live
     if method == "asarrec":
         overrides += [f"method.candidates={K}", *COMPARED_BY["dot"], *(LIVELY if lively else ())]
     overrides += changes
-    with initialize_config_dir(CONF, version_base="1.3"):
-        config = OmegaConf.to_container(compose("config", overrides), resolve=True)
+    config = OmegaConf.to_container(configure(*overrides), resolve=True)
     torch.manual_seed(3)
     spec = ModelSpec(make(config["backbone"]), make(config["loss"]), ITEMS, DIM, MAX_LEN)
     made = make(config["method"], spec=spec)

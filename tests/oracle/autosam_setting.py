@@ -2,10 +2,9 @@
 
 import functools
 import math
-from pathlib import Path
 
+import job_setting
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seqrec.batch import Batch
@@ -13,7 +12,6 @@ from seqrec.methods.autosam.autosam import AutoSAM
 from seqrec.methods.base import ModelSpec
 from seqrec.utils.instantiate import make
 
-CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, DIM, MAX_LEN = 30, 8, 6
 BACKBONES = ("sasrec", "gru4rec", "fmlprec")
 LOSSES = ("cross_entropy", "sampled_softmax")
@@ -25,8 +23,7 @@ def keep_probability(method, seq):
 
 @functools.cache
 def configure(*overrides):
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return compose("config", ["method=autosam", f"dim={DIM}", f"max_len={MAX_LEN}", *overrides])
+    return job_setting.configure("method=autosam", f"dim={DIM}", f"max_len={MAX_LEN}", *overrides)
 
 
 def method_of(*overrides, items=ITEMS) -> AutoSAM:

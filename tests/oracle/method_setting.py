@@ -1,10 +1,9 @@
 """A small method on a small training part, and the next-item losses slot by slot: shared by the tests of several methods."""
 
 import functools
-from pathlib import Path
 
+import job_setting
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seqrec.data.loader import TrainLoader
@@ -12,7 +11,6 @@ from seqrec.data.negatives import NegativeSampler
 from seqrec.methods.base import ModelSpec
 from seqrec.utils.instantiate import make
 
-CONF = str(Path(__file__).parents[2] / "conf")
 ITEMS, MAX_LEN, DIM = 12, 5, 4
 # longer than MAX_LEN, with repeats (also across users), too short to train on, empty
 ROWS = [[1, 2, 3, 4, 5, 6, 7, 8], [2, 2, 9, 1], [3], [], [10, 9], [5, 2, 5, 2, 5, 2, 1, 3, 4, 6, 7, 8], [11, 2, 3]]
@@ -32,8 +30,7 @@ LOSSES = {
 
 @functools.cache
 def configure(*overrides: str) -> dict:
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+    return OmegaConf.to_container(job_setting.configure(*overrides), resolve=True)
 
 
 class Setting:

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import job_setting
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seqrec.build import build, load
@@ -27,8 +27,7 @@ SMALL = (
 
 
 def configure(*overrides, base=SMALL):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", [*base, *overrides])
+    return job_setting.configure(*base, *overrides)
 
 
 def method_of(*overrides):

@@ -4,8 +4,7 @@ import json
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from method_setting import CONF
+from job_setting import configure
 
 from seqrec.commands import train
 from seqrec.training.trainer import Trainer
@@ -18,8 +17,7 @@ SMALL = (
 
 
 def job(folder, *overrides):
-    with initialize_config_dir(CONF, version_base="1.3"):
-        train.job(compose("config", [*SMALL, *overrides]), folder)
+    train.job(configure(*SMALL, *overrides), folder)
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     history = [{key: value for key, value in entry.items() if "second" not in key} for entry in history]
     return history, json.loads((folder / "metrics.json").read_text())

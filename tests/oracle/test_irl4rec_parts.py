@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from method_setting import CONF, Setting, gradients
+from job_setting import configure
+from method_setting import Setting, gradients
 
 from seqrec.build import build
 from seqrec.data.loader import EvalLoader
@@ -94,9 +94,7 @@ def test_an_optimiser_step_moves_both_sides(setting, variant):
 def trained(epochs, *overrides, method="irl4rec"):
     """Train on synthetic data; returns the experiment."""
     small = ("dataset.users=1000", "dataset.items=400", "dataset.clusters=16", "backbone.layers=1", "dim=32")
-    with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("config", [f"method={method}", "loss=bpr", "trainer.threads=1", *small, *overrides])
-    experiment = build(config)
+    experiment = build(configure(f"method={method}", "loss=bpr", "trainer.threads=1", *small, *overrides))
     method = experiment.method.train()
     optimizer = torch.optim.Adam(method.parameters(), lr=0.002)
 

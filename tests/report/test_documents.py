@@ -15,7 +15,6 @@ from seqrec.runs.reader import read_runs
 from seqrec.runs.summary import results_table
 from seqrec.utils.errors import UserError
 
-ROOT = Path(__file__).parents[2]
 NOISES = "noises: {insert: n1}\n"
 
 

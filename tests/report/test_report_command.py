@@ -3,11 +3,10 @@
 import csv
 import itertools
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
+from job_setting import configure
 from omegaconf import OmegaConf
 
 from seqrec.commands.report import main
@@ -16,14 +15,11 @@ from seqrec.report.write import report
 from seqrec.utils.errors import UserError
 from seqrec.utils.instantiate import make
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def synthetic():
     """Configuration, data set and split of a small generated data set."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("config", ["dataset.users=60", "dataset.items=120", "dataset.clusters=4"])
+    config = configure("dataset.users=60", "dataset.items=120", "dataset.clusters=4")
     values = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("dataset", "split")}
     dataset = make(values["dataset"], name="synthetic").load()
     return values, dataset, make(values["split"])(dataset)
