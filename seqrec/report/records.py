@@ -125,7 +125,7 @@ def benchmark_rows(path: Path) -> list[dict[str, object]]:
         result = json.loads(path.read_text())
         _ = result["systems"], result["ratios"], result["arguments"]
     except (LookupError, TypeError, ValueError):
-        raise UserError(f"{path}: no file that scripts/benchmark.py --json has written") from None
+        raise UserError(f"{path}: must be a file of scripts/benchmark.py --json, made without --processes") from None
     facts = {
         "machine": machine_of(result),
         "threads": result["threads"],
