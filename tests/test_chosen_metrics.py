@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from job_setting import configure
 from omegaconf import OmegaConf
-from robustness_setting import ROOT, Case
+from robustness_setting import Case
 
 from seqrec.build import build, load
 from seqrec.commands import train
@@ -24,6 +25,7 @@ from seqrec.evaluation import evaluator as evaluation
 from seqrec.evaluation.metrics import METRICS, check_monitor, columns, list_metric, rank_metric
 from seqrec.utils.errors import UserError
 
+ROOT = Path(__file__).parents[1]
 SMALL = ["method=markov", "dataset.users=80", "dataset.items=100", "dataset.clusters=6", "eval.cutoffs=[5,10]"]
 LISTS = ["Coverage", "Gini", "ARP", "Novelty"]
 CHOSEN = ["NDCG", "MAP", *LISTS]
