@@ -10,7 +10,7 @@ from seqrec.report.tables import markdown
 
 BY = "valid NDCG@10"  # chooses among the settings of a combination, and nothing else
 PROTOCOL = ("split", "eval", "dataset.")  # arguments that change data, split or evaluation
-SHOWN = 10  # entries of a board on the page; the file has all
+COMPARED, SHOWN = 2, 10  # entries that a board needs and shows on the page; the file has all
 BOARD = ["dataset", "data_sha256", "protocol", "noise", "noise_setting", "ratio"]
 COMBINATION = ["method", "backbone", "loss"]
 
@@ -74,11 +74,13 @@ def as_json(found: list[dict]) -> str:
 
 
 def leaderboard(results: Results, _spec: dict) -> str:
-    """Return a heading and a table of the first entries for each board."""
+    """Return a heading and a table of the first entries for each board that compares anything."""
     parts, boards = [], {}
     for entry in entries(results):
         boards.setdefault(tuple(entry[name] for name in BOARD), []).append(entry)
     for (dataset, _, protocol, noise, _, ratio), board in boards.items():
+        if len(board) < COMPARED:
+            continue
         title = f"{dataset}, {f'{noise} {ratio}' if float(ratio) else 'clean'}{f' ({protocol})' if protocol else ''}"
         parts.append(f"### {title}\n\n{markdown(pd.DataFrame([line(entry) for entry in board[:SHOWN]]))}")
     return "\n" + "\n".join(parts) + "\n"

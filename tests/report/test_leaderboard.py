@@ -47,7 +47,7 @@ def test_validation_chooses_the_setting_and_seeds_are_averaged(tmp_path):
     assert (cat["method"], cat["metrics"]["test NDCG@10"]) == ("cat", {"mean": 0.5})
     assert (other["protocol"], noisy["ratio"]) == ("split=temporal", "0.1")
     text = leaderboard(results, {})
-    assert text.count("### ") == 3
+    assert text.count("### ") == 1, "boards of one row are in the file alone"
     assert "| plain | sasrec | bce | .2500 ± .2121 |" in text
 
 
