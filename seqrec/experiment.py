@@ -33,7 +33,6 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.first_process import is_first
 from seqrec.utils.instantiate import locate
 from seqrec.utils.keyed_random import user_keys
-from seqrec.utils.processes import leave
 
 log = logging.getLogger("seqrec")
 CHANGES_BITS = ("git_commit", "versions", "machine", "device", "threads")  # of the manifest
@@ -103,7 +102,6 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
         log.info("first the run without fusion, in %s", base.path)
         complete(alone, base)
     if not is_first():  # the first process fuses, and may still be writing the base
-        leave()
         return math.nan
 
     experiment = build(one_device(config))

@@ -125,6 +125,7 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
 
     from seqrec.build import refuse_impossible  # imports torch; everything above answers at once
     from seqrec.experiment import dry_run, run
+    from seqrec.utils.processes import leave
 
     refuse_impossible(config, multirun, resumed=run_dir.resumable and not config.force)
     if config.dry_run:
@@ -132,7 +133,9 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         remove_if_empty(run_dir.path)
         return None
     if not is_first():  # a further process of a data-parallel run: the first one writes
-        return run(config, run_dir)
+        value = run(config, run_dir)
+        leave()
+        return value
     with run_dir.lock(patience=5 if multirun else 0):  # a killed sweep takes its jobs along, but not at once
         if config.force:
             run_dir.set_aside()
