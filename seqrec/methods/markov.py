@@ -33,6 +33,7 @@ class Markov(Untrained):
             within(f"method.{key}", value, 1)
         within("method.decay", decay, 0, 1)
         self.window, self.decay, self.history, self.chosen = window, decay, history, history_decay == "auto"
+        # until validation has chosen, as in a dry run: the one that sees the whole history, so that no cost is hidden
         self.history_decay = CANDIDATE_DECAYS[-1] if self.chosen else history_decay
 
     def setup(self, train: Sequences) -> None:
