@@ -132,10 +132,16 @@ def job(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         dry_run(config)
         remove_if_empty(run_dir.path)
         return None
-    if not is_first():  # a further process of a data-parallel run: the first one writes
-        value = run(config, run_dir)
-        leave()
-        return value
+    # of several processes that share a run, the first one writes
+    value = run_locked(config, run_dir, multirun) if is_first() else run(config, run_dir)
+    leave()
+    return value
+
+
+def run_locked(config: DictConfig, run_dir: RunDir, multirun: bool) -> float:
+    """Run the experiment while no other process works in `run_dir`; returns the monitored validation metric."""
+    from seqrec.experiment import run
+
     with run_dir.lock(patience=5 if multirun else 0):  # a killed sweep takes its jobs along, but not at once
         if config.force:
             run_dir.set_aside()
