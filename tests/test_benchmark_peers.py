@@ -17,13 +17,6 @@ def launch(script):
     return script("peers.launch")
 
 
-def test_peers_get_all_interactions_in_their_order(launch, dataset_of, tmp_path):
-    launch.write_interactions(dataset_of([[3, 1, 2], [2, 2]]), tmp_path)
-    assert (tmp_path / "data" / "data.inter").read_text() == (
-        "user_id:token\titem_id:token\ttimestamp:float\n0\t3\t0\n0\t1\t1\n0\t2\t2\n1\t2\t0\n1\t2\t1\n"
-    )
-
-
 def test_an_environment_is_made_once_and_torch_comes_first(launch, tmp_path, monkeypatch):
     commands = []
     monkeypatch.setattr(launch, "call", lambda command, **_: commands.append(list(map(str, command))))

@@ -7,14 +7,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 
 from seqrec.build import Experiment
 from seqrec.commands.timing import EVALUATIONS, Timing
 from seqrec.data.cache import cache_folder
-from seqrec.data.dataset import Dataset
+from seqrec.data.interactions import write_interactions
 from seqrec.utils.files import write_atomically
 
 # What pip is asked for, call by call. RecBole 1.2.1 leaves out two of its requirements, and it needs numpy below 2.
@@ -37,7 +35,8 @@ def time_peer(name: str, experiment: Experiment, epochs: int, venvs: Path | None
     python = environment(name, (venvs or cache_folder(None) / "peers").absolute())
     script = Path(__file__).with_name(f"{name}_sasrec.py")
     with tempfile.TemporaryDirectory() as folder:
-        write_interactions(experiment.dataset, Path(folder))
+        Path(folder, DATA).mkdir()
+        write_interactions(Path(folder, DATA, f"{DATA}.inter"), experiment.dataset)
         result = Path(folder, "result.json")
         settings = {**settings_of(experiment), "folder": folder, "dataset": DATA, "epochs": epochs}
         Path(folder, "settings.json").write_text(json.dumps(settings))
@@ -67,18 +66,6 @@ def call(command: list, **options) -> None:
     if done.returncode:
         said = done.stdout.strip().splitlines() or ["it said nothing"]
         raise Failed(f"{said[-1]} ({' '.join(map(str, command[:5]))}: exit code {done.returncode})")
-
-
-def write_interactions(dataset: Dataset, folder: Path) -> None:
-    """Write all interactions as an atomic file of RecBole; the time is the place in the user's sequence."""
-    lengths = np.diff(dataset.offsets)
-    table = {
-        "user_id:token": np.repeat(np.arange(dataset.num_users), lengths),
-        "item_id:token": dataset.items,
-        "timestamp:float": np.arange(len(dataset.items)) - np.repeat(dataset.offsets[:-1], lengths),
-    }
-    (folder / DATA).mkdir()
-    pd.DataFrame(table).to_csv(folder / DATA / f"{DATA}.inter", sep="\t", index=False)
 
 
 def settings_of(experiment: Experiment) -> dict:

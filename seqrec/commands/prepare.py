@@ -4,7 +4,7 @@ import sys
 
 from omegaconf import OmegaConf
 
-from seqrec.cli import Parser, compose_config, set_up_logging
+from seqrec.cli import Parser, compose_config, file_to_write, set_up_logging
 from seqrec.config import check_value, refuse_incomplete
 
 
@@ -13,6 +13,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("dataset", help="a name of conf/dataset, like beauty")
     parser.add_argument("overrides", nargs="*", help="as for training, like dataset.k_core=5 or data_dir=/data")
+    parser.add_argument(
+        "--interactions",
+        type=file_to_write,
+        metavar="FILE",
+        help="write all interactions for another system, see docs/report.md",
+    )
     given = parser.parse_args(arguments)
     overrides = [f"dataset={given.dataset}", *given.overrides]
     sys.argv[1:] = overrides  # by which an error is explained
@@ -23,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
         check_value(config, key)
 
     from seqrec.data.cache import cache_folder
+    from seqrec.data.interactions import write_interactions
     from seqrec.data.source import FileDataset
     from seqrec.utils.instantiate import make
 
@@ -33,5 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{'sha256':15} {dataset.sha256}")
     if isinstance(source, FileDataset):
         print(f"{'cached copy':15} {source.cache_file(dataset.sha256, cache_folder(config.cache_dir))}")
+    if given.interactions:
+        write_interactions(given.interactions, dataset)
     for warning in dataset.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -107,6 +107,7 @@ COMMANDS = {
         ("beauty dataset.k_cor=5", "dataset.k_cor", "'dataset.k_core'"),
         ("synthetic dataset.users=0", "dataset.users=0"),
         ("synthetic dataset=null", "dataset=null"),
+        ("synthetic --interactions {none}/clicks.inter", "{none}"),
     ],
     "hub": [
         ("", "name, output"),
