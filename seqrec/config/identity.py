@@ -53,6 +53,7 @@ NOT_HASHED = (
     "dry_run",
     "logger",
     "dataset.archive_md5",
+    "dataset.md5",
     "dataset.url",
     "dataset.home",
     "trainer.accelerator",

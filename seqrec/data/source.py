@@ -30,9 +30,9 @@ Found = RawFile | RawFolder | WithAttributes
 class FileDataset:
     """A named public file (`file`, looked for in data_dir) or a file of the user's own (`path`).
 
-    `sha256` is that of the file as it lies on the disk, or of the member of a zip archive; `archive_md5` is that of the
-    archive, as publishers state it; `users`, `items` and `interactions` are counts of the file before filters. What is
-    None is not checked. Raises UserError for a value that makes no sense.
+    `sha256` is that of the file as it lies on the disk, or of the member of a zip archive; `md5` has those that publishers
+    state, by the name of the file or archive; `users`, `items` and `interactions` are counts of the file before filters.
+    What is None is not checked. Raises UserError for a value that makes no sense.
     """
 
     name: str
@@ -40,7 +40,8 @@ class FileDataset:
     file: str | list[str] | None = None  # names it may have in data_dir
     member: str | None = None  # its path in a zip archive
     sha256: str | None = None
-    archive_md5: str | None = None
+    md5: dict[str, str] | None = None
+    archive_md5: str | None = None  # in configurations of earlier runs, not read
     url: str | None = None  # direct download
     home: str | None = None  # page that tells where to get it
     users: int | None = None
@@ -88,6 +89,10 @@ class FileDataset:
             raise UserError(
                 f"dataset.encoding={self.encoding}: no such encoding of text; try utf-8, latin-1 or utf-16"
             ) from None
+        if not isinstance(self.md5, Mapping | None):
+            raise UserError(
+                f"dataset.md5={self.md5}: must be null, or a hash by the name of a file: {{clicks.csv: ...}}"
+            )
         if self.k_core is not None and self.k_core < 1:
             raise UserError(f"dataset.k_core={self.k_core}: must be null or a whole number above 0")
         if self.session_minutes is not None:
@@ -167,19 +172,19 @@ class FileDataset:
                 del options[name]
         return cache_file(folder, self.name, sha256=sha256, reader=self.reader, **options)
 
-    def _prepared(self, file: Found, folder: Path) -> tuple[str, Arrays, list[str]]:
-        """Return the hash of a raw file, its prepared arrays and what differs from the expectation."""
+    def _prepared(self, file: Found, folder: Path, name: str | None = None) -> tuple[str, Arrays, list[str]]:
+        """Return the hash of a raw file, its prepared arrays and what differs from the expectation; `name` is what it will have."""
         sha256 = file.sha256()
         arrays, warnings = cached(self.cache_file(sha256, folder), functools.partial(self._build, file))
         found = dict(zip(COUNTED, arrays.pop("counts").tolist(), strict=True))
         interactions = file.interactions if isinstance(file, WithAttributes) else file
         found["sha256"] = sha256 if interactions is file else interactions.sha256()
-        if self.archive_md5 and isinstance(interactions, RawFile) and interactions.member is not None:
-            found["archive_md5"] = pooch.file_hash(str(interactions.path), alg="md5")
-        for name, value in found.items():
-            expected = getattr(self, name)
-            if expected not in (None, value):
-                warnings.append(f"dataset={self.name}: {file} has {name} {value}, expected {expected}")
+        known = {key: getattr(self, key) for key in found}
+        if stated := (self.md5 or {}).get(name or interactions.path.name):
+            found["md5"], known["md5"] = pooch.file_hash(str(interactions.path), alg="md5"), stated
+        for key, value in found.items():
+            if known[key] not in (None, value):
+                warnings.append(f"dataset={self.name}: {file} has {key} {value}, expected {known[key]}")
         return sha256, arrays, warnings
 
     def _build(self, file: Found) -> Arrays:
@@ -226,22 +231,26 @@ class FileDataset:
         paths = [data_dir / name for name in names]
         if self.url is None:
             raise UserError(f"dataset={self.name}: {names[0]} is not in {data_dir}\n  {by_hand}")
-        if self.sha256 is None and None in (self.users, self.items, self.interactions):
-            raise UserError(
-                f"dataset={self.name}: {names[0]} is downloaded only if dataset.sha256 tells what to expect\n  {by_hand}"
-            )
         path = next((path for path in paths if path.name == self.url.rsplit("/", 1)[-1]), paths[0])
+        if (
+            self.sha256 is None
+            and None in (self.users, self.items, self.interactions)
+            and path.name not in (self.md5 or {})
+        ):
+            raise UserError(
+                f"dataset={self.name}: {path.name} is downloaded only if dataset.sha256 or md5 tells what to expect\n  {by_hand}"
+            )
         with locked(folder, f"download-{path.name}"):
             if not path.exists():  # else another process was faster
                 try:
-                    download(self.url, path, functools.partial(self._approve, folder))
+                    download(self.url, path, functools.partial(self._approve, folder, path.name))
                 except UserError as error:
                     raise UserError(f"dataset={self.name}: {error}\n  {by_hand}") from error
         return self.find(data_dir)
 
-    def _approve(self, folder: Path, path: Path) -> None:
-        """Raise UserError unless a file that has just been downloaded is what was expected."""
-        warnings = self._prepared(open_raw(path, self.member, self.encoding), folder)[2]
+    def _approve(self, folder: Path, name: str, path: Path) -> None:
+        """Raise UserError unless a file that has just been downloaded is what was expected under its `name`."""
+        warnings = self._prepared(open_raw(path, self.member, self.encoding), folder, name)[2]
         if warnings:
             raise UserError(f"{self.url} gave another file than expected: {warnings[0]}")
 

@@ -41,6 +41,8 @@ def test_config(name, tmp_path):
     assert known or "ounts are not checked" in header
     assert all(str(count) in header for count in known)
     assert dataset.url is None or len(known) == 3
+    for file, md5 in (dataset.md5 or {}).items():
+        assert len(md5) == 32, file
     assert dataset.sha256 is None or len(dataset.sha256) == 64
     with pytest.raises(UserError, match=f"^dataset={name}: .* is not in "):
         FileDataset(**config | {"url": None}).load(tmp_path, tmp_path / "cache")

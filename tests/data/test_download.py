@@ -1,5 +1,6 @@
 """Downloads, from a server of this machine's own."""
 
+import gzip
 import hashlib
 import http.server
 import threading
@@ -71,14 +72,29 @@ def test_download_of_an_archive(tmp_path, server):
         archive.writestr("set/README", "x")
         archive.writestr("set/u.data", CONTENT)
     options = {"file": ["u.data", "set.zip"], "member": "set/u.data", "url": f"{url}/set.zip"}
-    options["archive_md5"] = hashlib.md5((folder / "set.zip").read_bytes()).hexdigest()
-    with pytest.raises(UserError, match=f"has archive_md5 {options['archive_md5']}, expected {'0' * 32}"):
-        known(**options | {"archive_md5": "0" * 32}, **GOOD).load(tmp_path / "data", tmp_path / "cache")
+    md5 = hashlib.md5((folder / "set.zip").read_bytes()).hexdigest()
+    with pytest.raises(UserError, match=f"has md5 {md5}, expected {'0' * 32}"):
+        known(**options, md5={"set.zip": "0" * 32}, **GOOD).load(tmp_path / "data", tmp_path / "cache")
     assert list((tmp_path / "data").iterdir()) == []
-    dataset = known(**options, **GOOD).load(tmp_path, tmp_path / "cache")
+    dataset = known(**options, md5={"set.zip": md5}, **GOOD).load(tmp_path, tmp_path / "cache")
     assert dataset.sha256 == GOOD["sha256"]
     assert dataset.warnings == ()
     assert (tmp_path / "set.zip").exists()
+
+
+def test_a_stated_md5_is_that_of_the_file_with_its_name(tmp_path, server):
+    url, folder, _ = server
+    (folder / "set.gz").write_bytes(gzip.compress(CONTENT))
+    md5 = hashlib.md5((folder / "set.gz").read_bytes()).hexdigest()
+    options = {"file": ["set.txt", "set.gz"], "url": f"{url}/set.gz"}
+    with pytest.raises(UserError, match="md5 tells what to expect"):
+        known(**options, md5={"set.txt": md5}).load(tmp_path / "data", tmp_path / "cache")
+    fetched = known(**options, md5={"set.gz": md5})
+    assert fetched.load(tmp_path / "data", tmp_path / "cache").warnings == ()
+    (tmp_path / "data" / "set.txt").write_bytes(CONTENT)  # unpacked: comes first, and nothing is stated of it
+    assert fetched.load(tmp_path / "data", tmp_path / "cache").warnings == ()
+    (warning,) = known(md5={"set.txt": md5}).load(tmp_path / "data", tmp_path / "cache").warnings
+    assert warning.endswith(f"set.txt has md5 {hashlib.md5(CONTENT).hexdigest()}, expected {md5}")
 
 
 @pytest.mark.parametrize(

@@ -221,5 +221,7 @@ OPTIONS = {
     "drop_repeats of text": (b"1 2\n", {"drop_repeats": "no"}, "dataset.drop_repeats=no"),
     "k_core of text": (b"1 2\n", {"k_core": "five"}, "dataset.k_core=five"),
     "k_core below 1": (b"1 2\n", {"k_core": 0}, "dataset.k_core=0"),
+    "md5 of no file": (b"1 2\n", {"md5": 5}, "dataset.md5=5"),
+    "md5 as a list": (b"1 2\n", {"md5": ["0"]}, "dataset.md5=['0']"),
     "min_rating of text": (b"1 2\n", {"min_rating": "4"}, "dataset.min_rating=4"),
 }
