@@ -1,6 +1,7 @@
 """A small method, a test set and what perturbs them, for the tests of robustness."""
 
 from dataclasses import replace
+from itertools import product
 
 import job_setting
 import torch
@@ -10,6 +11,7 @@ from seqrec.evaluation.attacks import random_items, slots
 from seqrec.evaluation.attacks import replaced as put
 from seqrec.evaluation.perturbation import PerturbedEvaluator, attack_cells, noise_cells
 from seqrec.noise.foreign_items import ForeignItems
+from seqrec.noise.registry import NoiseSettings
 from seqrec.utils.keyed_random import user_keys
 
 CPU = torch.device("cpu")
@@ -40,7 +42,8 @@ class Case:
         self.perturbed = PerturbedEvaluator(self.evaluator, self.method, CPU, self.test, cutoff)
 
     def noise(self, *operators, ratios, draws=2, seed=0, **where):
-        return list(noise_cells(self.perturbed, self.keys, seed, self.foreign, operators, ratios, draws, **where))
+        grid = [NoiseSettings(name.split("+"), ratio, **where) for name, ratio in product(operators, ratios)]
+        return list(noise_cells(self.perturbed, self.keys, seed, self.foreign, grid, draws))
 
     def attacks(self, *positions, counts=(1,), draws=2, worst=0, gradient=False, seed=0):
         who = (self.perturbed, self.keys, seed, self.foreign)

@@ -82,7 +82,7 @@ def test_random_slots_are_distinct_evenly_spread_and_the_users_own(sequences_of)
 
 
 def test_positions_that_there_are():
-    check(["first", "middle", "last", "random", "-1", "-10"], None)
+    check(["first", "middle", "last", "random", "-1", "-10"])
 
 
 def test_newest_is_what_a_method_sees_and_joined_puts_rows_side_by_side(rows):

@@ -63,18 +63,25 @@ def main(arguments: list[str] | None = None) -> None:
     from omegaconf import OmegaConf
 
     from seqrec.build import load
-    from seqrec.evaluation.attacks import check
+    from seqrec.evaluation.attacks import check, check_differentiable
     from seqrec.evaluation.perturbation import PerturbedEvaluator, attack_cells, noise_cells
     from seqrec.noise.foreign_items import ForeignItems
+    from seqrec.noise.registry import NoiseSettings
     from seqrec.utils.instantiate import make
     from seqrec.utils.keyed_random import user_keys
 
     operators = given.noise or ([] if given.positions else ["insert", "replace", "delete", "swap"])
     where = {name: getattr(given, name) for name in ("where", "last", "window")}
+    settings = [  # all at once: an error in the last one is raised before a run is loaded
+        NoiseSettings(operator.split("+"), ratio, **where)
+        for operator, ratio in itertools.product(operators, given.ratio)
+    ]
+    check(given.positions)
     for folder in given.runs:
         experiment = load(folder, data_dir=given.data_dir)
         questions = getattr(experiment.split, given.part)
-        check(given.positions, experiment.method if given.gradient else None)
+        if given.gradient:
+            check_differentiable(experiment.method)
         # the training set before any training noise, so that every run gets the same perturbations
         train = make(OmegaConf.to_container(experiment.config.split, resolve=True))(experiment.dataset).train
         num_items, known = experiment.dataset.num_items, user_keys(experiment.dataset.user_ids)
@@ -93,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
         who = (examiner, known[questions.user], given.seed)
         grid = itertools.chain(
             [examiner.cell({"attack": "clean"}, [questions.inputs])],
-            noise_cells(*who, source, operators, given.ratio, given.draws, **where),
+            noise_cells(*who, source, settings, given.draws),
             attack_cells(*who, evenly, given.positions, given.k, given.draws, given.worst, given.gradient),
         )
         facts = {"run": folder.resolve().name, "part": given.part, "users": len(questions.user), "cutoff": given.cutoff}

@@ -59,16 +59,20 @@ def slots(rows: Sequences, position: str, count: int, keys: np.ndarray, seed: in
     return np.repeat(np.arange(len(rows)), size), ranges(begin, begin + size)
 
 
-def check(positions: list[str], differentiated: Method | None) -> None:
-    """Raise UserError for an unknown position, or a method without the item embeddings that a gradient is taken at."""
+def check(positions: list[str]) -> None:
+    """Raise UserError for an unknown position."""
     for position in positions:
         if position not in NAMED and not re.fullmatch(r"-0*[1-9]\d*", position):
             raise UserError(
                 f"position '{position}': there are {', '.join(NAMED)} and offsets from the end like -1"
                 + nearest(position, NAMED)
             )
-    if differentiated is not None and not (hasattr(differentiated, "items") and hasattr(differentiated, "encode")):
-        raise UserError(f"{type(differentiated).__name__} has no item embeddings: leave out the gradient attack")
+
+
+def check_differentiable(method: Method) -> None:
+    """Raise UserError for a method without the item embeddings that a gradient is taken at."""
+    if not (hasattr(method, "items") and hasattr(method, "encode")):
+        raise UserError(f"{type(method).__name__} has no item embeddings: leave out the gradient attack")
 
 
 def replaced(rows: Sequences, offset: np.ndarray, item: np.ndarray) -> Sequences:

@@ -158,23 +158,15 @@ def noise_cells(
     keys: np.ndarray,
     seed: int,
     foreign: ForeignItems,
-    operators: Sequence[str],
-    ratios: Sequence[float],
+    grid: Sequence[NoiseSettings],
     draws: int,
-    **where,
 ) -> Iterator[dict]:
-    """Yield a cell for each noise operator and ratio; "insert+delete" is a mix in equal parts.
-
-    `keys` [R] are the users' own; draw d has the seed `seed` + d; `where` are the other keys of NoiseSettings.
-    """
+    """Yield a cell for each setting of noise; `keys` [R] are the users' own, and draw d has the seed `seed` + d."""
     keys = key(TEST_TIME, keys)  # differs from the noise that a run of the same seed was trained on
     inputs = examiner.split.inputs
-    grid = [  # all at once: an error in the last one is raised before the first is evaluated
-        (operator, NoiseSettings(operator.split("+"), ratio, **where)) for operator, ratio in product(operators, ratios)
-    ]
-    for operator, settings in grid:
+    for settings in grid:
         perturbed = (corrupt(inputs, keys, settings, seed + draw, foreign).rows for draw in range(draws))
-        yield examiner.cell({"attack": operator, "ratio": settings.ratio}, perturbed)
+        yield examiner.cell({"attack": "+".join(settings.operators), "ratio": settings.ratio}, perturbed)
 
 
 def attack_cells(

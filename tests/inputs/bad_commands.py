@@ -66,6 +66,8 @@ COMMANDS = {
         ("{markov} --noise=shuffle --window=1", "window=1"),
         ("{markov} --positions=lats", "'lats'", "'last'"),
         ("{markov} --positions=midle", "'midle'", "'middle'"),
+        ("{none} --positions=midle", "'midle'"),  # before a run is loaded
+        ("{none} --noise insert,inset", "'inset'"),
         ("{markov} --positions=0", "'0'"),
         ("{markov} --positions=3", "'3'"),
         ("{markov} --positions=-0", "'-0'"),
