@@ -5,14 +5,13 @@ other half which value of the attribute is the most frequent of the user's histo
 the model (Irl4Rec: t and s), with the share of the most frequent value as chance. Attributes of one value an item alone.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from seqrec.cli import guarded
+from seqrec.cli import Parser, guarded
 
 
 def accuracy(vectors: Tensor, label: Tensor) -> tuple[float, float]:
@@ -35,7 +34,7 @@ def probes(side: torch.nn.Module, histories: list[Tensor], value: Tensor) -> tup
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run directories")
     parser.add_argument("--data-dir", help="folder of the raw data, if it is no longer where the run found it")
     arguments = parser.parse_args()

@@ -5,7 +5,6 @@ the newest item excepted: Spearman's correlation, and the share of drops whose s
 dropped, moved, inserted (beside or left of the history) and substituted (in the slot of an item), and the AUC of dropping labelled noise.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec.cli import guarded
+from seqrec.cli import Parser, guarded
 
 USERS, DROPS = 64, 256
 
@@ -61,7 +60,7 @@ def operators(extended, source: Tensor) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run directories")
     parser.add_argument("--data-dir", help="folder of the raw data, if it is no longer where the run found it")
     arguments = parser.parse_args()

@@ -1,12 +1,6 @@
 """Evaluate the best epoch of a finished run again: `python scripts/evaluate.py --help`."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation
-
-from seqrec.cli import guarded
-from seqrec.commands.evaluate import main
+from entry import run
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    run()

@@ -1,12 +1,6 @@
 """How well the items that a method drops are known noise: `python scripts/noise_detection.py --help`."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation
-
-from seqrec.cli import guarded
-from seqrec.commands.noise_detection import main
+from entry import run
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    run()

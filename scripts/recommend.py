@@ -1,12 +1,6 @@
 """Recommend items to users or for sequences of items: `python scripts/recommend.py --help`."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation
-
-from seqrec.cli import guarded
-from seqrec.commands.recommend import main
+from entry import run
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    run()

@@ -1,12 +1,6 @@
 """Add finished runs to results/*.csv: `python scripts/record.py --help`."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation
-
-from seqrec.cli import guarded
-from seqrec.commands.record import main
+from entry import run
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    run()

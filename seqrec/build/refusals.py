@@ -33,12 +33,14 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
     others = {} if resumed else {f"method.{key}": config.method[key] for key in method.finished_runs}
     others |= {f"fusion.runs[{number}]": folder for number, folder in enumerate(config.fusion.get("runs", []))}
     for key, folder in others.items():
-        if folder is not None and not RunDir(Path(folder)).complete:
+        if folder is not None and not (isinstance(folder, str) and RunDir(Path(folder)).complete):
             raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
     make_loggers(OmegaConf.to_container(config.logger, resolve=True))
     optimizer = make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
     if reason := config.trainer.sparse is True and loss is not None and why_dense(loss, optimizer):
         raise UserError(f"trainer.sparse=true: {reason}")
+    if loss is not None and loss.in_batch and not config.loss.get("negatives") and config.trainer.batch_size == 1:
+        raise UserError(f"trainer.batch_size=1 with loss={config.loss.name}: its negatives are the batch's other users")
     if multirun and (config.trainer.devices, config.trainer.num_nodes) != (1, 1):
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
     refuse_other_processes(config.trainer.devices, config.trainer.num_nodes)
@@ -58,7 +60,7 @@ def refuse_other_processes(devices: int | str, num_nodes: int) -> None:
 
 
 def refuse_fusion(config: DictConfig, method: type) -> None:
-    """Raise UserError if the method cannot be fused, or needs fusion."""
+    """Raise UserError if the method cannot be fused, or needs fusion, or fusion has a wrong value."""
     fused = "_target_" in config.fusion
     if fused and not method.trained and not issubclass(method, Counts):
         raise UserError(
@@ -66,3 +68,7 @@ def refuse_fusion(config: DictConfig, method: type) -> None:
         )
     if issubclass(method, Counts) and not fused:
         raise UserError("method=counts with fusion=none: it has no model; leave fusion out, or take fusion=runs")
+    if fused:
+        make(
+            OmegaConf.to_container(config.fusion, resolve=True), "fusion"
+        )  # a wrong value, before the model is trained

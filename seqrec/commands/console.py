@@ -6,6 +6,7 @@ import sys
 from seqrec.cli import guarded
 from seqrec.commands import train
 from seqrec.utils.errors import UserError, nearest
+from seqrec.utils.trust import FLAG
 
 COMMANDS = (
     "report",
@@ -24,7 +25,9 @@ COMMANDS = (
 
 def main() -> int:
     """Run what the arguments of the process describe; returns the exit code."""
-    if len(sys.argv) > 1 and sys.argv[1].isidentifier():  # overrides hold a "=", flags begin with "-"
+    words = [word for word, before in zip(sys.argv[1:], sys.argv, strict=False) if FLAG not in (word, before)]
+    words = [word for word in words if not word.startswith(f"{FLAG}=")]
+    if words and words[0].isidentifier():  # overrides hold a "=", flags begin with "-"
         return guarded(run_command)
     return guarded(train.main, train.INTERRUPTED)
 

@@ -83,8 +83,9 @@ def variants(hidden: torch.Tensor, target: torch.Tensor, table: torch.Tensor) ->
         f"seqrec, chunk {chunk}": lambda chunk=chunk: chunked_cross_entropy(hidden, target, table, chunk)[0]
         for chunk in (128, 1024)
     }
-    for name, options in (("torch", None), ("torch, chunked", torch.nn.LinearCrossEntropyOptions())):
-        found[name] = lambda options=options: F.linear_cross_entropy(hidden, table[1:], target - 1, options=options)
+    if hasattr(torch.nn, "LinearCrossEntropyOptions"):  # older versions of torch lack it
+        for name, options in (("torch", None), ("torch, chunked", torch.nn.LinearCrossEntropyOptions())):
+            found[name] = lambda options=options: F.linear_cross_entropy(hidden, table[1:], target - 1, options=options)
     return found
 
 

@@ -139,9 +139,7 @@ def check_names(names: object) -> None:
     names = list(names)
     for name in names:
         if not isinstance(name, str) or name not in METRICS:
-            raise UserError(
-                f"eval.metrics: no metric '{name}'; there are {', '.join(METRICS)}{nearest(str(name), METRICS)}"
-            )
+            raise UserError(f"eval.metrics: no metric '{name}'; there are {', '.join(METRICS)}{nearest(name, METRICS)}")
         metric = METRICS[name]
         wanted = ("better", "equal", *["k"] * metric.cutoff) if metric.of_ranks else ("lists", "counts")
         must_take(f"eval.metrics={name}", metric.of_ranks or metric.of_lists, *wanted)
@@ -176,7 +174,7 @@ def check_monitor(column: str, names: Iterable[str], cutoffs: Iterable[int]) -> 
         wanted = f"one of {', '.join(known)}" if known else "a rank metric, and eval.metrics has none"
         raise UserError(
             f"trainer.monitor={column}: must be {wanted} (rank metrics of eval.metrics at eval.cutoffs, higher is better)"
-            + nearest(str(column), known)
+            + nearest(column, known)
         )
 
 

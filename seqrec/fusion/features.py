@@ -1,6 +1,5 @@
 """Count features of a batch: sparse in the catalogue, a function of the input sequences alone."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +45,6 @@ class FeatureSet:
         within("fusion.window", window, 1)
         within("fusion.decay", decay, 0, 1)
         within("fusion.neighbours", neighbours, 1)
-        if isinstance(names, str) or not isinstance(names, Sequence):
-            raise UserError(f"fusion.features={names}: must be a list, like [newest,recent]")
         if not isinstance(library, dict):
             raise UserError(f"fusion.library={library}: must be a group of features, as in conf/fusion/counts.yaml")
         for name in names:

@@ -43,8 +43,7 @@ class Fusion:
         runs: list[str],
     ):
         within("fusion.fit_users", fit_users, 1)
-        whole = isinstance(lengths, list) and all(isinstance(length, int) for length in lengths)
-        if not whole or any(not 0 < shorter < longer for shorter, longer in pairwise([*lengths, math.inf])):
+        if any(not 0 < shorter < longer for shorter, longer in pairwise([*lengths, math.inf])):
             raise UserError(
                 f"fusion.lengths={lengths}: must be a list of whole numbers above 0, each larger than the one before"
             )

@@ -60,9 +60,7 @@ class NoiseSettings:
         for name in names:
             if not isinstance(name, str) or name not in OPERATORS:
                 known = ", ".join(OPERATORS)
-                raise UserError(
-                    f"noise.operators: no operator '{name}'; there are {known}{nearest(str(name), OPERATORS)}"
-                )
+                raise UserError(f"noise.operators: no operator '{name}'; there are {known}{nearest(name, OPERATORS)}")
             must_take(f"noise.operators={name}", OPERATORS[name].act, "plan")
         one_of("noise.where", self.where, WHERE)
         within("noise.ratio", self.ratio, 0, 1)

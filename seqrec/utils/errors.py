@@ -13,7 +13,7 @@ class UserError(ValueError):
 def one_of(key: str, value: object, choices: Iterable[str]) -> None:
     """Raise UserError, naming the key, the value and the choices, unless the value is one of them."""
     if value not in choices:
-        raise UserError(f"{key}={value}: must be one of {', '.join(choices)}{nearest(str(value), choices)}")
+        raise UserError(f"{key}={value}: must be one of {', '.join(choices)}{nearest(value, choices)}")
 
 
 def within(key: str, value: float, least: float, most: float = math.inf) -> None:
@@ -23,10 +23,10 @@ def within(key: str, value: float, least: float, most: float = math.inf) -> None
         raise UserError(f"{key}={value}: must be a number {bounds}")
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def nearest(word: object, choices: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the closest choice, or "" where none is close."""
     by_lower = {choice.lower(): choice for choice in choices}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.5)
     return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
 
 

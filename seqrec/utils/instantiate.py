@@ -14,6 +14,7 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.trust import refuse_changes, trusted
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
+KINDS |= {list[int]: "a list of whole numbers", list[float]: "a list of numbers", list[str]: "a list of texts"}
 PACKAGES = tuple(
     f"seqrec.{room}." for room in ("augment", "backbones", "data", "fusion", "loggers", "losses", "methods", "noise")
 )
@@ -51,8 +52,10 @@ def locate(path: str) -> type:
 def make(node: dict, name: str = "", /, **runtime):
     """Build the object that a configuration node describes, with run-time facts added.
 
-    Raises UserError for a wrong key, and for a value that is no number or text where one is wanted, calling it `name`.key.
+    Raises UserError for a wrong key, and for a value that is no number, text or list where one is wanted, calling it `name`.key.
     """
+    if not isinstance(node, dict):
+        raise UserError(f"{name}={node}: must be a group with _target_")
     target = locate(node.get("_target_"))
     parameters = inspect.signature(target).parameters
     values = {}
@@ -73,7 +76,7 @@ def make(node: dict, name: str = "", /, **runtime):
         made = functools.partial(target, **values, **runtime)
         try:
             made([torch.nn.Parameter(torch.zeros(1))])
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{name}: {error}") from None
         return made
     return _checked_call(target, **values, **runtime)
@@ -88,14 +91,22 @@ def _checked_call(target: type, /, *arguments, **keywords):
 
 
 def check_kind(key: str, value: object, annotation: object) -> None:
-    """Raise UserError unless the value is what a parameter takes, if that is a group with _target_, or numbers and text alone."""
+    """Raise UserError unless the value is what a parameter takes: a group with _target_, or numbers, text and lists of them.
+
+    Other kinds of parameters are not checked.
+    """
     if get_origin(annotation) is Callable and not callable(value):
         raise UserError(f"{key}={value}: must be a group with _target_")
     kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     if not set(kinds) <= set(KINDS):
         return
-    # a whole number is a number, but true is not, though Python counts it as one
-    fits = type(value) in kinds or (type(value) is int and float in kinds)
-    if not fits:
+    if not any(_fits(value, kind) for kind in kinds):
         hint = f"; quotes of its own make it text: \"{key}='...'\"" if str in kinds else ""
         raise UserError(f"{key}={value}: must be {' or '.join(KINDS[kind] for kind in kinds)}{hint}")
+
+
+def _fits(value: object, kind: type) -> bool:
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(element, *get_args(kind)) for element in value)
+    # a whole number is a number, but true is not, though Python counts it as one
+    return type(value) is kind or (type(value) is int and kind is float)

@@ -159,5 +159,7 @@ COMMANDS = {
     "console": [
         ("evalute", "evalute", "'evaluate'"),
         ("report {none}", "{none}"),
+        ("--trust mylab report {none}", "{none}"),
+        ("--trust=mylab evalute", "evalute"),
     ],
 }

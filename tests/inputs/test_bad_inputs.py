@@ -194,6 +194,7 @@ def test_the_whole_command_answers_without_torch(tmp_path):
     [
         (["train.py", "trainer.max_epoch=3"], ["trainer.max_epoch", "'trainer.max_epochs'"]),
         (["scripts/evaluate.py", "nowhere"], ["nowhere"]),
+        (["scripts/attribute_probe.py"], ["runs"]),
         (["scripts/robustness.py", "nowhere", "--ratio=x"], ["--ratio", "'x'"]),
         (["scripts/prepare.py", "file", "dataset.reader=pairs", "dataset.path=nowhere"], ["dataset.path=nowhere"]),
     ],

@@ -39,6 +39,9 @@ def check(given: dict[str, object]) -> None:
     for key, bounds in BOUNDS.items():
         if not (key in MAY_BE_LEARNT and given[key] == LEARNT):
             within(f"method.{key}", given[key], *bounds)
+    for key in ("clip", "augmenter_clip"):
+        if given[key] is not None and not given[key] > 0:
+            raise UserError(f"method.{key}={given[key]}: must be null or a number above 0")
     if not 0 < given["stay"] < 1:
         raise UserError(f"method.stay={given['stay']}: a probability between 0 and 1 is needed")
     if given["candidate_place"] == "beside" and given["invariance"] != "R":

@@ -39,6 +39,9 @@ class Sampler(nn.Module):
     ):
         super().__init__()
         one_of("method.sampler.kind", kind, KINDS)
+        one_of("method.sampler.activation", activation, ACTIVATIONS)
+        within("method.sampler.heads", heads, 1)
+        within("method.sampler.feedforward", feedforward, 1)
         if kind == "transformer" and dim % heads:
             raise UserError(f"method.sampler.heads={heads}: dim={dim} cannot be shared by so many, take a divisor")
         within("method.sampler.dropout", dropout, 0, 1)
