@@ -224,7 +224,7 @@ def rank_test(experiment: Experiment, run_dir: RunDir) -> tuple[dict[str, float]
     ranks = evaluator.ranks(experiment.scorer, split.test, fabric.device, lists=True, fabric=fabric)
     seconds = time.monotonic() - began
     if fabric.is_global_zero:
-        run_dir.write_ranks("ranks_test.npz", ranks, experiment.dataset.user_ids, experiment.dataset.item_ids)
+        run_dir.write_ranks(ranks, experiment.dataset.user_ids, experiment.dataset.item_ids)
     test = {
         "test_questions": len(ranks.user),
         "test_targets_in_history": round(split.test.target_in_history().mean(), 6),

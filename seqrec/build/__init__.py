@@ -11,18 +11,3 @@ from seqrec.build.objects import (
     tune_on_validation,
 )
 from seqrec.build.refusals import refuse_impossible
-
-__all__ = [
-    "Experiment",
-    "build",
-    "load",
-    "load_best",
-    "make_evaluator",
-    "make_fusion",
-    "make_trainer",
-    "one_device",
-    "open_checkpoints",
-    "refuse_impossible",
-    "source_of_run",
-    "tune_on_validation",
-]

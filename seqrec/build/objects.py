@@ -15,7 +15,6 @@ from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
 from seqrec.data.split import Split
 from seqrec.evaluation.evaluator import Evaluator
-from seqrec.losses import NextItemLoss
 from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.training.lazy_adam import LazyAdam, has_sparse_rows
 from seqrec.training.progress import Progress
@@ -71,10 +70,12 @@ def build(config: DictConfig) -> Experiment:
         facts = {"spec": ModelSpec(backbone, loss, dim=values["dim"], **known, **facts)}
     method = make(values["method"], "method", **facts)
     if method.trained:
-        negatives = make_sampler(method.loss, split, dataset.num_items, values["seed"])
-        if negatives is not None:
-            method.loss.setup(torch.from_numpy(negatives.log_proposal).float())
-        method.loss.count(torch.from_numpy(split.train.item_counts(dataset.num_items)))
+        loss, negatives = method.loss, None
+        if loss.negatives:
+            drawn = (loss.negatives, loss.shared, loss.power, values["seed"])
+            negatives = NegativeSampler(split.train, dataset.num_items, *drawn)
+            loss.setup(torch.from_numpy(negatives.log_proposal).float())
+        loss.count(torch.from_numpy(split.train.item_counts(dataset.num_items)))
         loader = TrainLoader(
             split.train,
             trainer["batch_size"],
@@ -130,13 +131,6 @@ def one_device(config: DictConfig) -> DictConfig:
     alone = config.copy()
     alone.trainer.update(devices=1, num_nodes=1, strategy="auto")
     return alone
-
-
-def make_sampler(loss: NextItemLoss, split: Split, num_items: int, seed: int) -> NegativeSampler | None:
-    """Return the sampler of the loss's negatives; None for a loss without any."""
-    if not loss.negatives:
-        return None
-    return NegativeSampler(split.train, num_items, loss.negatives, loss.shared, loss.power, seed)
 
 
 def open_checkpoints(experiment: Experiment, folder: Path, config: DictConfig | None = None) -> Checkpoints:

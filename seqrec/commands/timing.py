@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
-from typing import Protocol
 
 import pandas as pd
 import torch
@@ -27,18 +26,6 @@ COLUMNS = {  # of the table: heading -> figure and its form
 }
 
 
-class Rival(Protocol):
-    """A system timed in turns with the experiment, so that a busy machine slows both alike."""
-
-    name: str
-
-    def epoch(self) -> float:
-        """Train an epoch; returns its seconds."""
-
-    def evaluate(self) -> float:
-        """Rank the whole test set; returns the seconds."""
-
-
 class Plain:
     """The backbone alone on the same data, under the same loss and trainer: what a method's cost is a multiple of."""
 
@@ -53,19 +40,22 @@ class Plain:
 
     def epoch(self) -> float:
         """Train an epoch; returns its seconds."""
-        began, method = time.monotonic(), self.experiment.method
+        began = time.monotonic()
         for batch in self.experiment.loader.epoch(self.epochs):
-            with self.experiment.fabric.autocast():
-                method.optimize(batch.to(self.experiment.fabric.device), self.trainer.update)
+            self.trainer.step(batch)
         self.trainer.read()
         self.epochs += 1
         return time.monotonic() - began
 
     def evaluate(self) -> float:
         """Rank the whole test set; returns the seconds."""
-        began, experiment = time.monotonic(), self.experiment
-        experiment.evaluator.ranks(experiment.method, experiment.split.test, experiment.fabric.device)
-        return time.monotonic() - began
+        return _rank_seconds(self.experiment)
+
+
+def _rank_seconds(experiment: Experiment) -> float:
+    began = time.monotonic()
+    experiment.evaluator.ranks(experiment.method, experiment.split.test, experiment.fabric.device)
+    return time.monotonic() - began
 
 
 @dataclass
@@ -102,11 +92,13 @@ class _Enough(Exception):
 
 
 def benchmark(
-    config: DictConfig, epochs: int, began: float, make_rival: Callable[[Experiment], Rival] | None = None
+    config: DictConfig, epochs: int, began: float, make_rival: Callable | None = None
 ) -> tuple[Experiment, dict, list[Timing]]:
     """Time every stage of the method for `epochs` epochs each; returns the experiment, facts, and a timing per stage.
 
-    `began` is the time.monotonic() of the start of the process. The timing of the rival, if any, comes last.
+    `began` is the time.monotonic() of the start of the process. A rival has a `name`, and `epoch()` and
+    `evaluate()` that return seconds. It is timed in turns with the experiment, so that a busy machine slows both alike;
+    its timing comes last.
     Raises UserError for a method that is not trained, and for what cannot be combined.
     """
     config = config.copy()
@@ -158,16 +150,11 @@ def _time_stage(experiment, stage, epochs, preparations, make_rival) -> tuple[Ti
     theirs = Timing("", ours.targets, ours.users)
     rival = None
 
-    def rank() -> float:
-        began = time.monotonic()
-        experiment.evaluator.ranks(experiment.method, questions, experiment.fabric.device)
-        return time.monotonic() - began
-
     def record(history: list[dict]) -> None:
         nonlocal rival
         ours.epochs.append(history[-1]["train_seconds"] + preparations[-1])
         if len(history) == 1:
-            rank()
+            _rank_seconds(experiment)
             if stage == 0 or make_rival is None:  # later the rival has allocated memory too
                 ours.peak_memory_bytes = peak_memory(experiment.fabric.device)
             rival = make_rival and make_rival(experiment)
@@ -189,7 +176,7 @@ def _time_stage(experiment, stage, epochs, preparations, make_rival) -> tuple[Ti
     if rival:
         rival.evaluate()
     for _ in range(EVALUATIONS):
-        ours.evaluations.append(rank())
+        ours.evaluations.append(_rank_seconds(experiment))
         if rival:
             theirs.evaluations.append(rival.evaluate())
     for timing in (ours, theirs) if rival else (ours,):

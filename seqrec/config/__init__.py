@@ -15,22 +15,3 @@ from seqrec.config.identity import (
     with_younger_keys,
     without_fusion,
 )
-
-__all__ = [
-    "NOT_HASHED",
-    "YOUNGER_KEYS",
-    "apply_variant",
-    "check",
-    "check_value",
-    "config_hash",
-    "digest",
-    "flatten",
-    "hashed_values",
-    "method_name",
-    "refuse_incomplete",
-    "run_path",
-    "training_hash",
-    "with_evaluation",
-    "with_younger_keys",
-    "without_fusion",
-]

@@ -23,27 +23,28 @@ def _positive(value) -> bool:
     return _whole(value) and value > 0
 
 
+COUNTS = (
+    *("dim", "max_len", "trainer.batch_size", "trainer.max_epochs", "trainer.eval_every", "trainer.patience"),
+    *("trainer.num_nodes", "loss.negatives", "loss.chunk", "backbone.layers", "backbone.heads", "backbone.hidden"),
+    *("backbone.feedforward", "backbone.low_components"),
+)
+COUNTS_OR_NULL = ("eval.valid_users", "trainer.plateau", "trainer.threads")
+SWITCHES = ("force", "dry_run", "eval.mask_history", "trainer.prefixes")
+DROPOUTS = ("backbone.dropout", "backbone.attention_dropout", "backbone.inner_dropout", "backbone.embedding_dropout")
 RULES: dict[str, tuple[Callable[[object], bool], str]] = {
+    **dict.fromkeys(COUNTS, (_positive, "a whole number above 0")),
+    **dict.fromkeys(COUNTS_OR_NULL, (lambda v: v is None or _positive(v), "null or a whole number above 0")),
+    **dict.fromkeys(SWITCHES, (lambda v: isinstance(v, bool), "true or false")),
+    **dict.fromkeys(DROPOUTS, (lambda v: _number(v) and 0 <= v < 1, "a number from 0 and below 1")),
     "seed": (lambda v: _whole(v) and 0 <= v < 2**63, "a whole number from 0 and below 2^63"),
-    "dim": (_positive, "a whole number above 0"),
-    "max_len": (_positive, "a whole number above 0"),
     "data_dir": (lambda v: isinstance(v, str), "a folder"),
     "cache_dir": (lambda v: v is None or isinstance(v, str), "null or a folder"),
-    "force": (lambda v: isinstance(v, bool), "true or false"),
-    "dry_run": (lambda v: isinstance(v, bool), "true or false"),
     "eval.cutoffs": (
         lambda v: len(v) > 0 and all(map(_positive, v)),
         "a list of whole numbers above 0, like [5,10,20]",
     ),
-    "eval.valid_users": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
-    "eval.mask_history": (lambda v: isinstance(v, bool), "true or false"),
     "eval.ties": (lambda v: v in TIES, "expected, pessimistic or optimistic"),
-    "trainer.batch_size": (_positive, "a whole number above 0"),
-    "trainer.max_epochs": (_positive, "a whole number above 0"),
-    "trainer.eval_every": (_positive, "a whole number above 0"),
-    "trainer.patience": (_positive, "a whole number above 0"),
     "trainer.warmup_epochs": (lambda v: _number(v) and v >= 0, "a number from 0"),
-    "trainer.plateau": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
     "trainer.plateau_factor": (lambda v: _number(v) and 0 < v <= 1, "a number above 0 and up to 1"),
     "trainer.schedule": (lambda v: v in ("constant", "linear", "cosine"), "constant, linear or cosine"),
     "trainer.clip": (lambda v: v is None or (_number(v) and v > 0), "null or a number above 0"),
@@ -53,23 +54,13 @@ RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "trainer.optimizer": (OmegaConf.is_dict, "a group with _target_ and lr"),
     "trainer.optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
     "trainer.sparse": (lambda v: v == "auto" or isinstance(v, bool), "auto, true or false"),
-    "trainer.prefixes": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.devices": (lambda v: v == "auto" or _positive(v), "auto or a whole number above 0"),
-    "trainer.num_nodes": (_positive, "a whole number above 0"),
-    "trainer.threads": (lambda v: v is None or _positive(v), "null or a whole number above 0"),
     "trainer.precision": (lambda v: v in ("32-true", "bf16-mixed"), "32-true or bf16-mixed"),
-    "loss.negatives": (_positive, "a whole number above 0"),
-    "loss.chunk": (_positive, "a whole number above 0"),
     "loss.power": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "loss.calibration": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),
     "fusion.runs": (OmegaConf.is_list, "a list of run directories, like [DIR,DIR]"),
     "split.quantile": (lambda v: _number(v) and 0 < v < 1, "a number above 0 and below 1"),
-    "backbone.layers": (_positive, "a whole number above 0"),
-    "backbone.heads": (_positive, "a whole number above 0"),
-    "backbone.hidden": (_positive, "a whole number above 0"),
-    "backbone.feedforward": (_positive, "a whole number above 0"),
     "backbone.filter_weight": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),
-    "backbone.low_components": (_positive, "a whole number above 0"),
     "backbone.activation": (lambda v: v in ("gelu", "relu"), "gelu or relu"),
     "backbone.count_from": (lambda v: v in ("start", "end"), "start or end"),
     "backbone.norm_first": (lambda v: isinstance(v, bool) or v == "original", "true, false or original"),
@@ -85,7 +76,6 @@ NEEDED = [  # in every configuration
 ]
 EVALUATION = ("eval.cutoffs", "eval.metrics", "eval.mask_history", "eval.ties")
 ABSENT = object()
-UNIT_INTERVAL = ("dropout", "attention_dropout", "inner_dropout", "embedding_dropout")
 
 
 def check(config: DictConfig) -> None:
@@ -96,10 +86,6 @@ def check(config: DictConfig) -> None:
             raise UserError(f"{key}: no such key{nearest(key, KNOWN)}")
     for key in RULES:
         check_value(config, key)
-    for name in UNIT_INTERVAL:
-        value = config.backbone.get(name, 0.0)
-        if not (_number(value) and 0 <= value < 1):
-            raise UserError(f"backbone.{name}={value}: must be a number from 0 and below 1")
     if "heads" in config.backbone and config.dim % config.backbone.heads:
         raise UserError(f"dim={config.dim} cannot be shared by backbone.heads={config.backbone.heads}: take a multiple")
     check_names(config.eval.metrics)

@@ -119,15 +119,12 @@ def item_cf_iuf(train: Sequences, num_items: int) -> Similarity:
 
     sim(i, j) = sum over users u with both of 1 / log(1 + |items_u|), over sqrt(N_i N_j).
     """
-    return Similarity(train, num_items, _rarity, _over_root)
-
-
-def _rarity(distinct: np.ndarray) -> np.ndarray:
-    return 1 / np.log1p(distinct)
-
-
-def _over_root(both: np.ndarray, held: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return both / np.sqrt(held * other)
+    return Similarity(
+        train,
+        num_items,
+        lambda distinct: 1 / np.log1p(distinct),
+        lambda both, held, other: both / np.sqrt(held * other),
+    )
 
 
 def top1(similarity: Similarity) -> Nearest:

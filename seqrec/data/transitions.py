@@ -6,22 +6,17 @@ import scipy.sparse
 from seqrec.data.sequences import Sequences
 
 
-def transition_counts(
-    train: Sequences, num_items: int, window: int, decay: float, nearest: int = 1
-) -> scipy.sparse.csr_array:
-    """Return T [V + 1, V + 1] float32, T[i, j] the sum of decay^(d - nearest) over pairs (i, then j) at distance d.
-
-    Distances run from `nearest` to `window`.
-    """
+def transition_counts(train: Sequences, num_items: int, window: int, decay: float) -> scipy.sparse.csr_array:
+    """Return T [V + 1, V + 1] float32, T[i, j] the sum of decay^(d - 1) over pairs (i, then j) at distance d <= window."""
     row, item = train.pairs()
     size = num_items + 1
     counts = scipy.sparse.csr_array((size, size), dtype=np.float32)
-    for distance in range(nearest, window + 1):
+    for distance in range(1, window + 1):
         same = row[distance:] == row[:-distance]
         if not same.any():
             break
         pairs = (item[:-distance][same], item[distance:][same])
-        weight = np.full(len(pairs[0]), decay ** (distance - nearest), np.float32)
+        weight = np.full(len(pairs[0]), decay ** (distance - 1), np.float32)
         counts += scipy.sparse.coo_array((weight, pairs), shape=(size, size)).tocsr()
     return counts
 

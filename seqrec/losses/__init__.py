@@ -8,12 +8,3 @@ from seqrec.losses.next_item import (
     NextItemLoss,
     SampledSoftmax,
 )
-
-__all__ = [
-    "BayesianPersonalisedRanking",
-    "BinaryCrossEntropy",
-    "CrossEntropy",
-    "GeneralisedBinaryCrossEntropy",
-    "NextItemLoss",
-    "SampledSoftmax",
-]

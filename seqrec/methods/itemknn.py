@@ -8,6 +8,7 @@ from torch import Tensor
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences
 from seqrec.data.similarity import Similarity
+from seqrec.data.transitions import history_weights
 from seqrec.methods.base import Untrained
 from seqrec.utils.errors import within
 
@@ -38,9 +39,6 @@ class ItemKNN(Untrained):
     def score(self, batch: Batch) -> Tensor:
         """Return summed similarities, [B, V + 1]."""
         seq = batch.seq.cpu().numpy()
-        row, slot = seq.nonzero()
-        history = scipy.sparse.coo_array(
-            (np.ones(len(row), np.float32), (row, seq[row, slot])), shape=(len(seq), self.num_items + 1)
-        ).tocsr()
+        history = history_weights(seq, 1.0, seq.shape[1], self.num_items)
         history.data[:] = 1
         return torch.from_numpy((history @ self.similarity).toarray()).to(batch.seq.device)

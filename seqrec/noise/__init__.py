@@ -5,7 +5,5 @@ import pkgutil
 
 from seqrec.noise.training import TrainingNoise
 
-__all__ = ["TrainingNoise"]
-
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):  # each may register operators
     importlib.import_module(_module.name)

@@ -1,7 +1,6 @@
 """The files of a run directory, and when it may be written."""
 
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -197,27 +196,16 @@ class RunDir:
         lines = "".join(json.dumps(entry) + "\n" for entry in history)
         write_atomically(self.path / "history.jsonl", lines.encode())
 
-    def write_ranks(self, name: str, ranks, user_ids: np.ndarray, item_ids: np.ndarray) -> None:
-        """Write per-user arrays [R]: user, target, better, equal, rank, and the raw ids of user and target."""
-        stream = io.BytesIO()
-        np.savez_compressed(
-            stream,
-            user=ranks.user,
-            target=ranks.target,
-            better=ranks.better,
-            equal=ranks.equal,
-            rank=ranks.rank,
-            user_id=user_ids[ranks.user],
-            target_id=item_ids[ranks.target],
-        )
-        write_atomically(self.path / name, stream.getvalue())
+    def write_ranks(self, ranks, user_ids: np.ndarray, item_ids: np.ndarray) -> None:
+        """Write per-user arrays [R] of the test set: user, target, better, equal, rank, and the raw ids of user and target."""
+        values = {name: getattr(ranks, name) for name in ("user", "target", "better", "equal", "rank")}
+        values |= {"user_id": user_ids[ranks.user], "target_id": item_ids[ranks.target]}
+        write_atomically(self.path / "ranks_test.npz", lambda stream: np.savez_compressed(stream, **values))
 
     def write_position_profile(self, values: dict[str, np.ndarray]) -> None:
         """Write the method's per-position diagnostics, if there are any."""
         if values:
-            stream = io.BytesIO()
-            np.savez_compressed(stream, **values)
-            write_atomically(self.path / POSITION_PROFILE, stream.getvalue())
+            write_atomically(self.path / POSITION_PROFILE, lambda stream: np.savez_compressed(stream, **values))
 
     def take(self, other: "RunDir", *names: str) -> None:
         """Copy files of another run directory, those that it has."""

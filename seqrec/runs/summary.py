@@ -39,14 +39,8 @@ def sweep_table(records: list[dict]) -> str:
         test = json.loads((folder / "metrics.json").read_text())["test"] if done else {}
         values = [record.get("value"), *(test.get(metric) for metric in SHOWN_OF_TEST)]
         figures = ["" if value is None else f"{value:.4f}" for value in values]
-        lines.append(
-            (
-                name,
-                record["state"] if record["status"] == "complete" else record["status"],
-                *figures,
-                str(_short(folder)),
-            )
-        )
+        status = record["state"] if record["status"] == "complete" else record["status"]
+        lines.append((name, status, *figures, str(_short(folder))))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     bad = [(name, record) for name, record in zip(names, records, strict=True) if record["status"] != "complete"]

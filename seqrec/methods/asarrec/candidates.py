@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from seqrec.batch import Batch
 from seqrec.data.sequences import Sequences, ranges
 from seqrec.data.similarity import item_cf_iuf
+from seqrec.data.transitions import history_weights
 
 SOURCES = ("similar", "random", "popularity")
 PLACES = ("left", "beside")
@@ -75,9 +76,7 @@ class Candidates(nn.Module):
 
     def _similar(self, user: np.ndarray, recent: np.ndarray) -> np.ndarray:
         """Return the items most similar to `recent` [R, candidate_recent], [R, count]."""
-        row = np.repeat(np.arange(len(user)), recent.shape[1])
-        shape = (len(user), self.num_items + 1)
-        history = scipy.sparse.coo_array((np.ones(recent.size, np.float32), (row, recent.ravel())), shape=shape).tocsr()
+        history = history_weights(recent, 1.0, recent.shape[1], self.num_items)
         # Own items are ranked below all others.
         found = [
             largest((score - 1e9 * self.own_items[user[rows]]).tocsr(), self.count)

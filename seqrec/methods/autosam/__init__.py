@@ -2,5 +2,3 @@
 
 from seqrec.methods.autosam.autosam import AutoSAM
 from seqrec.methods.autosam.sampler import Sampler
-
-__all__ = ["AutoSAM", "Sampler"]

@@ -1,5 +1,3 @@
 """CAT: cascade-guided adversarial training (docs/methods/cat.md)."""
 
 from seqrec.methods.cat.cat import CAT
-
-__all__ = ["CAT"]
