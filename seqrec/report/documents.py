@@ -25,7 +25,9 @@ def short(value: float) -> str:
 
 
 def mean(values: pd.Series, form: Callable[[float], str] = short) -> str:
-    """Return the mean over seeds, with ± its standard deviation (n - 1) where there are several."""
+    """Return the mean over seeds, with ± its standard deviation (n - 1) where there are several; "not run" if a run lacks the value."""
+    if not values.astype(bool).all():
+        return NOT_RUN
     values = values.astype(float)
     return form(values.mean()) + (f" ± {form(values.std()).lstrip('+-')}" if len(values) > 1 else "")
 

@@ -46,6 +46,15 @@ def test_a_gain_of_other_seeds_than_its_rows_is_not_shown_and_one_of_fewer_names
     assert shown([1, 2, 3], [1, 2, 3]) == "+10.0 % [+0.0 %, +20.0 %] (seeds 1 2)"
 
 
+def test_a_run_without_a_metric_leaves_a_cell_that_says_so(results):
+    row = {"setting": "a", "test HR@10": ".1", "test NDCG@10": "", "valid NDCG@10": ".2", "train_seconds": "60"}
+    row |= {"epochs": "2", "best_epoch": "1", "parameters": "5"}
+    table = documents.table_of_runs(
+        results([row]), {"rows": [{"setting": "a", "label": "one", "against": [], "reported": ""}]}
+    )
+    assert [cell.strip() for cell in table.splitlines()[2].split("|")][5:8] == [".1000", "not run", ".2000"]
+
+
 def test_a_table_of_gains_compares_at_each_ratio_and_marks_what_chance_does_not_explain(results):
     def table(p):
         gains = {("a", 0): (0.1, p), ("a", 0.5): (0.2, 0.03), ("c", 0): (-0.3, 0.001)}
