@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec.utils.errors import UserError
+from seqrec.utils.errors import UserError, within
 
 OPERATORS = ("crop", "mask", "reorder", "substitute", "insert")
 
@@ -88,8 +88,7 @@ class Views:
         self.ratios = dict(zip(OPERATORS, (crop, mask, reorder, substitute, insert), strict=True))
         self.sets = {"long": long, "short": short}
         for name, value in self.ratios.items():
-            if not 0 <= value <= 1:
-                raise UserError(f"method.views.{name}={value}: must be a number from 0 to 1")
+            within(f"method.views.{name}", value, 0, 1)
         for key, names in self.sets.items():
             for name in names:
                 if name not in OPERATORS:
