@@ -68,7 +68,5 @@ def refuse_fusion(config: DictConfig, method: type) -> None:
         )
     if issubclass(method, Counts) and not fused:
         raise UserError("method=counts with fusion=none: it has no model; leave fusion out, or take fusion=runs")
-    if fused:
-        make(
-            OmegaConf.to_container(config.fusion, resolve=True), "fusion"
-        )  # a wrong value, before the model is trained
+    if fused:  # a wrong value is told before the model is trained
+        make(OmegaConf.to_container(config.fusion, resolve=True), "fusion")
