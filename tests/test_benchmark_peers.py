@@ -63,6 +63,7 @@ def test_the_command_goes_on_after_a_peer_that_fails(launch, tmp_path, monkeypat
         if "recbole" in str(command[1]):
             raise launch.Failed("no such loss")
         told.update(json.loads(command[2].read_text()), threads_of_process=options["env"]["OMP_NUM_THREADS"])
+        told["header"] = Path(told["folder"], told["dataset"], f"{told['dataset']}.inter").read_text().split("\n")[0]
         command[3].write_text(json.dumps(figures))
 
     monkeypatch.setattr(launch, "call", call)
@@ -77,6 +78,7 @@ def test_the_command_goes_on_after_a_peer_that_fails(launch, tmp_path, monkeypat
     assert set(result["ratios"]) == {"floor", "rectools"}
     assert result["failed"] == {"recbole": "no such loss"}
     assert told["threads_of_process"] == "1"
+    assert told["header"] == "user_id:token\titem_id:token\ttimestamp:float"
     expected = {"dim": 8, "max_len": 10, "layers": 2, "heads": 2, "feedforward": 4, "batch_size": 32, "epochs": 1}
     expected |= {"loss": "bce", "negatives": 1, "lr": 0.002, "dropout": 0.5, "attention_dropout": 0.5, "threads": 1}
     assert {key: told[key] for key in expected} == expected
