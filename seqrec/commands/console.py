@@ -25,8 +25,8 @@ COMMANDS = (
 
 def main() -> int:
     """Run what the arguments of the process describe; returns the exit code."""
-    words = [word for word, before in zip(sys.argv[1:], sys.argv, strict=False) if FLAG not in (word, before)]
-    words = [word for word in words if not word.startswith(f"{FLAG}=")]
+    pairs = zip(sys.argv[1:], sys.argv, strict=False)
+    words = [word for word, before in pairs if before != FLAG and not word.startswith(FLAG)]
     if words and words[0].isidentifier():  # overrides hold a "=", flags begin with "-"
         return guarded(run_command)
     return guarded(train.main, train.INTERRUPTED)
