@@ -88,7 +88,8 @@ class FeatureSet:
             if key not in histories:
                 histories[key] = history_weights(items, *key, self.num_items)
             product = histories[key] @ self.matrices[feature.matrix]
-            product.data = np.log1p(product.data / np.float32(feature.constant))
+            product.data /= np.float32(feature.constant)  # in place: fresh memory costs more than the logarithm
+            np.log1p(product.data, out=product.data)
             found.append(product)
         return found
 
