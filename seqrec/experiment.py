@@ -133,11 +133,18 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
 
 
 def complete(config: DictConfig, run_dir: RunDir) -> None:
-    """Run the experiment in a directory of its own, from its last checkpoint, unless it is complete there."""
+    """Run the experiment in a directory of its own, from its last checkpoint, unless it is complete there.
+
+    A single process waits for another one that is at work there, as in a parallel sweep over keys of the fusion.
+    """
     if not is_first():
         run_alone(config, run_dir)
         return
-    with run_dir.lock():
+    several = (config.trainer.devices, config.trainer.num_nodes) != (
+        1,
+        1,
+    )  # which could not know that the first one waits
+    with run_dir.lock(patience=0 if several else None):
         run_dir.refuse_another(config)
         if not run_dir.complete:  # another process may have been faster
             with run_dir.logged():

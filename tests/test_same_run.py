@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 import time
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 from job_setting import SHORT, SMALL, configure
 
 from seqrec import build
-from seqrec.commands import evaluate, train
-from seqrec.config import run_path
+from seqrec.commands import evaluate, robustness, train
+from seqrec.config import run_path, without_fusion
 from seqrec.data.cache import cached
 from seqrec.experiment import complete
 from seqrec.runs.directory import RunDir
@@ -67,6 +68,25 @@ def test_the_run_that_a_fusion_takes_is_not_done_again(tmp_path):
     before = stamps(tmp_path)
     complete(configure(*COUNTED), RunDir(tmp_path))
     assert stamps(tmp_path) == before
+
+
+def test_a_fusion_waits_for_the_process_that_trains_its_run(tmp_path, caplog):
+    config = configure(*SHORT, "trainer.max_epochs=1", "trainer.threads=1", "fusion=counts", f"output_dir={tmp_path}")
+    base = RunDir(tmp_path / run_path(without_fusion(config)))
+    at_work, end = threading.Event(), time.monotonic() + 60
+
+    def other():
+        with base.lock():
+            at_work.set()
+            while "waiting" not in caplog.text and time.monotonic() < end:
+                time.sleep(0.01)
+
+    threading.Thread(target=other).start()
+    at_work.wait()
+    with caplog.at_level("INFO", "seqrec"):
+        train.job(config, tmp_path / run_path(config))
+    assert base.complete
+    assert time.monotonic() < end
 
 
 @pytest.mark.parametrize(("key", "value"), [("git_commit", "abc"), ("threads", 7), ("versions", {"torch": "1.0"})])
@@ -259,3 +279,11 @@ def test_a_finished_run_is_evaluated_in_another_way(tmp_path, capsys):
     assert set(other) == {"HR@1", "HR@10"}
     assert other["HR@10"] >= usual["HR@10"]
     assert shown("eval.mask_history=false")["HR@10"] < usual["HR@10"]
+
+
+@pytest.mark.parametrize("command", [evaluate, robustness])
+def test_the_users_that_weights_are_fitted_on_do_not_judge_them(command, tmp_path):
+    config = configure("method=counts", *SMALL[:3], f"output_dir={tmp_path}")
+    train.job(config, tmp_path / run_path(config))
+    with pytest.raises(UserError, match="--part valid"):
+        command.main([str(tmp_path / run_path(config)), "--part", "valid"])

@@ -82,6 +82,37 @@ def test_a_search_space_with_an_unknown_key_or_backbone_is_refused():
         study.search_space(config)
 
 
+RANGES = {  # and one of the values that it may give
+    "{low:0,high:0.5}": 0.3,
+    "{low:0,high:2,step:0.5}": 1.5,
+    "{low:0,high:4}": 3,
+}
+
+
+@pytest.mark.parametrize("given", RANGES)
+def test_a_range_is_one_of_whole_numbers_where_both_ends_and_the_step_are(given):
+    space = study.search_space(configure("tune=plain", f"+tune.space={{trainer.clip:{given}}}"))  # its value is null
+    search = study.Search([], 1, 1, {"trainer.clip": space["trainer.clip"]}, 5, 5)
+    (distribution,) = search.trial.distributions.values()
+    assert distribution._contains(RANGES[given])
+    assert isinstance(search.values()["trainer.clip"], int) == isinstance(RANGES[given], int)
+
+
+@pytest.mark.parametrize(
+    "given", ["3", "{low:1}", "{low:2,high:1}", "{low:a,high:b}", "{low:0,high:1.5,log:true}", "{choices:[]}", "null"]
+)
+def test_a_range_that_makes_no_sense_is_refused(given):
+    with pytest.raises(UserError, match=r"trainer\.clip"):
+        study.search_space(configure("tune=plain", f"+tune.space={{trainer.clip:{given}}}"))
+
+
+@pytest.mark.parametrize("key", ["backbone.dropout", "backbone.attention_dropout"])  # the second follows the first
+def test_a_variant_that_sets_what_is_searched_is_refused(key):
+    config = configure("tune=plain", f"+variants.slow={{{key}:0.1}}", "variant=slow")
+    with pytest.raises(UserError, match=rf"variant=slow.*{key}"):
+        study.search_space(config)
+
+
 def test_what_a_trial_tries_follows_from_the_trials_before_the_seed_and_its_number():
     space = {
         "a": {"low": 0.001, "high": 1.0, "log": True},

@@ -95,14 +95,15 @@ def source_of_run(run_dir: RunDir, values: dict, data_dir: str):
 def make_fusion(experiment: Experiment) -> "tuple[Fusion, list[nn.Module]]":
     """Return the fusion of an experiment with its training set counted, and the models whose scores it fuses.
 
-    Raises UserError for a run of `fusion.runs` with other data, split, noise or max_len.
+    Raises UserError for a run of `fusion.runs` with other data, split, noise or max_len, and for a fused one: its
+    weights are fitted on the validation users that rank the halves here.
     """
     fusion = make(OmegaConf.to_container(experiment.config.fusion, resolve=True), "fusion")
     fusion.setup(experiment.split.train, experiment.dataset.num_items)
     models = [experiment.method] if experiment.method.trained else []
     for number, folder in enumerate(fusion.runs):
-        if OmegaConf.select(RunDir(Path(folder)).config(), "fusion.runs"):  # two that name each other would never end
-            raise UserError(f"fusion.runs[{number}]={folder}: it fuses runs itself; name those runs")
+        if OmegaConf.select(RunDir(Path(folder)).config(), "fusion._target_"):
+            raise UserError(f"fusion.runs[{number}]={folder}: it is fused itself; name its run without fusion")
         other = load(Path(folder), data_dir=experiment.config.data_dir)
         for what, same in (
             ("data", other.dataset.sha256 == experiment.dataset.sha256),

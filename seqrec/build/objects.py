@@ -13,7 +13,7 @@ from seqrec.config import config_hash, without_fusion
 from seqrec.data.dataset import Dataset
 from seqrec.data.loader import TrainLoader
 from seqrec.data.negatives import NegativeSampler
-from seqrec.data.split import Split
+from seqrec.data.split import EvalSplit, Split
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.methods.base import Method, ModelSpec, Untrained
 from seqrec.training.lazy_adam import LazyAdam, has_sparse_rows
@@ -42,6 +42,15 @@ class Experiment:
         """Return the validation metrics of the method as it is; the processes share the users."""
         ranks = self.evaluator.ranks(self.method, self.split.valid, self.fabric.device, fabric=self.fabric)
         return self.evaluator.metrics(ranks)
+
+    def questions(self, part: str) -> EvalSplit:
+        """Return the "valid" or "test" questions for the scorer; raises UserError for those that its weights are fitted on."""
+        if part == "valid" and self.scorer is not self.method:
+            raise UserError(
+                "--part valid: the weights of a fused run are fitted on the validation users; its metrics.json has "
+                "cross-fitted figures. Take --part test, or the run without fusion"
+            )
+        return getattr(self.split, part)
 
 
 def build(config: DictConfig) -> Experiment:

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     experiment = load(given.run, data_dir=given.data_dir)
     config = with_evaluation(experiment.config, given.overrides)
     evaluator = make_evaluator(config, experiment.dataset, experiment.split)
-    rows, device = getattr(experiment.split, given.part), experiment.fabric.device
+    rows, device = experiment.questions(given.part), experiment.fabric.device
     ranks = evaluator.ranks(experiment.scorer, rows, device, lists=True)
     for name, value in evaluator.metrics(ranks).items():
         print(f"{name:<12} {value:.6f}")

@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     check(given.positions)
     for folder in given.runs:
         experiment = load(folder, data_dir=given.data_dir)
-        questions = getattr(experiment.split, given.part)
+        questions = experiment.questions(given.part)
         if given.gradient:
             check_differentiable(experiment.method)
         # the training set before any training noise, so that every run gets the same perturbations

@@ -36,7 +36,10 @@ class Gathered:
         self.found = []
 
     def add(self, user, item, time: np.ndarray | None = None, rating: np.ndarray | None = None) -> bool:
-        """Add a block: ids (Series or array) and numbers, [N] each. Returns whether all ids consist of more than blanks."""
+        """Add a block: ids (Series or array) and numbers, [N] each.
+
+        Returns whether all ids consist of more than blanks and end in no zero byte, which arrays of text do not keep.
+        """
         if not len(user):
             return True
         of_user, good_users = _numbered(user, self.users)
@@ -61,11 +64,13 @@ class Gathered:
 
 
 def _numbered(column, numbers: dict) -> tuple[np.ndarray, bool]:
-    """Return the number of each id, new ids entered into `numbers`, and whether all new ids consist of more than blanks."""
+    """Return the number of each id, new ids entered into `numbers`, and whether all new ids are as `Gathered.add` says."""
     codes, distinct = pd.factorize(column)
     known, distinct = len(numbers), np.asarray(distinct, dtype=object)
     of_distinct = np.fromiter((numbers.setdefault(value, len(numbers)) for value in distinct), np.int32, len(distinct))
-    return of_distinct[codes], not blank(distinct[of_distinct >= known].astype(str)).any()
+    new = distinct[of_distinct >= known]
+    cut = any(value[-1:] == "\0" for value in new if isinstance(value, str))
+    return of_distinct[codes], not (cut or blank(new.astype(str)).any())
 
 
 def _with_ids(codes: np.ndarray, numbers: dict) -> tuple[np.ndarray, np.ndarray]:

@@ -73,7 +73,9 @@ class _Batches:
         rating = self._numbers(roles["rating"]) if "rating" in roles else None
         if not self.gathered.add(roles["user"], roles["item"], time, rating):
             for role in ("user", "item"):
-                self._refuse(roles[role].astype(str).str.strip() == "", "is empty", roles[role])
+                ids = roles[role].astype(str).str
+                self._refuse(ids.strip() == "", "is empty", roles[role])
+                self._refuse(ids.endswith("\0"), "ends in a zero byte", roles[role])
 
     def _times(self, column: pd.Series) -> np.ndarray:
         if self.dates is None and len(column):

@@ -100,6 +100,8 @@ def _identity(record: dict, name: str, file: RawFile, line: int) -> str:
         return str(value)
     if not isinstance(value, str) or not value.strip():
         raise fault(file, line, f"{name} {value!r} is no id: text or a whole number is needed")
+    if value.endswith("\0") or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise fault(file, line, f"{name} {value!r} ends in a zero byte, or has half a character: ids are whole text")
     return value
 
 

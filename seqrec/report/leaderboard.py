@@ -48,9 +48,8 @@ def entries(results: Results) -> list[dict]:
 
 def protocol_of(command: str) -> str:
     """Return the arguments of a command that change data, split or evaluation."""
-    return " ".join(
-        word for word in shlex.split(command) if word.startswith(PROTOCOL) and not word.startswith("dataset=")
-    )
+    words = [word.lstrip("+") for word in shlex.split(command)]
+    return " ".join(word for word in words if word.startswith(PROTOCOL) and not word.startswith("dataset="))
 
 
 def spread(values: pd.Series) -> dict[str, float]:

@@ -48,11 +48,13 @@ class Listed(Run):
         )
 
 
-def read_lists(files: list[str], reference: Run, metrics: list[str], data_dir: str | None) -> list[Listed]:
+def read_lists(files: list[str], runs: list[Run], metrics: list[str], data_dir: str | None) -> list[Listed]:
     """Return a row's content for each FILE or NAME=FILE; without a name it is that of the file.
 
-    Raises UserError where the users, targets or items of a file are not those of `reference`: see docs/report.md.
+    Raises UserError where a name is that of a run's method or variant, and where the users, targets or items of a file
+    are not those of `runs`: see docs/report.md.
     """
+    reference, ours = runs[0], {name for run in runs for name in (run.names["method"], run.variant)}
     dataset, split, order = split_of(reference, data_dir)
     test = split.test.take(order)
     found: dict[str, Listed] = {}
@@ -60,7 +62,7 @@ def read_lists(files: list[str], reference: Run, metrics: list[str], data_dir: s
         name, _, path = given.rpartition("=")
         path = Path(path)
         name = name or path.name.partition(".")[0]
-        if name in found:
+        if name in found or name in ours:
             raise UserError(f"--lists {given}: there is another '{name}'; give NAME=FILE")
         if path.name.endswith(".npz"):
             better, equal = _ranks(path, dataset, test)

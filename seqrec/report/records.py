@@ -17,6 +17,7 @@ from seqrec.report.committed import METRICS
 from seqrec.report.statistics import DRAWS, compare, resampled
 from seqrec.report.tables import read_csv, write_csv
 from seqrec.runs.reader import LeftOut, Run, read_runs
+from seqrec.utils.checkpoint import damage_named
 from seqrec.utils.errors import UserError
 
 COMPARED = ("HR@10", "NDCG@10")
@@ -28,11 +29,16 @@ NOT_SHOWN = {"seed", "hydra.run.dir", "hydra.sweep.dir", *NOT_HASHED} - {"varian
 def finished(folders: list[Path]) -> tuple[list[Run], list[LeftOut]]:
     """Read the complete run directories at or below folders; returns the first of each setting, noise and seed, and the others.
 
+    A run whose noise has a seed of its own is among the others: rows are paired by their seed.
+
     Raises UserError if there are folders, but no run in them.
     """
     runs, left_out = read_runs(folders, list(COMPARED))
     first = {}
     for run in runs:
+        if run.noise and run.noise_seed != run.seed:
+            left_out.append(LeftOut(run.path, f"noise.seed={run.noise_seed}: a row's noise has the seed of the run"))
+            continue
         kept = first.setdefault((run.setting, run.noise_setting, run.ratio, run.seed), run)
         if kept is not run:
             left_out.append(LeftOut(run.path, f"has the setting, noise and seed of {kept.path}"))
@@ -86,28 +92,30 @@ def training_row(run: Run) -> dict[str, object]:
 def perturbed_rows(run: Run) -> list[dict[str, object]]:
     """Return a row per cell of a run's robustness.json, if there is one, for perturbed.csv.
 
-    Raises UserError if it is about another split than the test set.
+    Raises UserError if it is damaged, or about another split than the test set.
     """
     path = run.path / "robustness.json"
     if not path.exists():
         return []
-    found = json.loads(path.read_text())
-    if found["part"] != "test":
-        raise UserError(f"{path}: it is about --part {found['part']}; only the test set is recorded")
-    facts = {name: found[name] for name in ("source", "power", "where", "last", "window", "cutoff")}
-    facts["perturbation seed"] = found["seed"]
-    start = {"configuration": run.manifest["config_hash"]}
     rows = []
-    for cell in found["cells"]:
-        deviations = {f"{name} sd": value for name, value in cell["std"].items()}
-        rows.append(start | {name: cell.get(name) for name in CELL} | facts | rounded(cell["mean"] | deviations))
+    with damage_named(str(path), "run scripts/robustness.py again"):
+        found = json.loads(path.read_text())
+        if found["part"] != "test":
+            raise UserError(f"{path}: it is about --part {found['part']}; only the test set is recorded")
+        facts = {name: found[name] for name in ("source", "power", "where", "last", "window", "cutoff")}
+        facts["perturbation seed"] = found["seed"]
+        start = {"configuration": run.manifest["config_hash"]}
+        for cell in found["cells"]:
+            deviations = {f"{name} sd": value for name, value in cell["std"].items()}
+            rows.append(start | {name: cell.get(name) for name in CELL} | facts | rounded(cell["mean"] | deviations))
     return rows
 
 
 def detection_rows(run: Run) -> list[dict[str, object]]:
-    """Return the rows of a run's noise_detection.csv, if there is one, for detection.csv."""
+    """Return the rows of a run's noise_detection.csv, if there is one, for detection.csv; raises UserError if it is damaged."""
     path = run.path / "noise_detection.csv"
-    rows = read_csv(path).to_dict("records") if path.exists() else []
+    with damage_named(str(path), "run scripts/noise_detection.py again"):
+        rows = read_csv(path).to_dict("records") if path.exists() else []
     return [{"configuration": run.manifest["config_hash"], **row} for row in rows]
 
 

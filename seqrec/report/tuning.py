@@ -11,6 +11,8 @@ from seqrec.report.grids import Grid
 from seqrec.report.training import Panel, conditions
 from seqrec.runs.directory import STUDY_FOLDER
 from seqrec.tuning.study import COMPLETE, DIVERGED, PRUNED, STUDY, ended_trials
+from seqrec.utils.checkpoint import damage_named
+from seqrec.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,28 @@ class Searched:
 
 
 def studies(report: Report) -> list[Searched]:
-    """Return the studies beside the runs whose best setting is a row, in the order of the rows."""
+    """Return the studies beside the runs whose best setting is a row, in the order of the rows; a damaged one is a flag."""
     found = {}
     for row in (row for row in report.rows if not row.foreign):
         for run in row.runs:
             for path in sorted(run.path.resolve().parent.glob(f"{STUDY_FOLDER}*/{STUDY}")):
-                study = json.loads(path.read_text())
-                if run.path.resolve().name in study.get("runs", ()) and (row.label, path) not in found:
-                    trials = [trial for trial in ended_trials(path.parent) if trial["number"] < study["trials"]]
-                    searched = Searched(row.label, path.parent, study["monitor"], study["best_value"], trials)
-                    found[row.label, path] = searched
+                try:
+                    with damage_named(str(path), "its trials are not counted"):
+                        searched = _searched(row.label, path, run.path.resolve().name)
+                except UserError as error:
+                    report.flags += [] if str(error) in report.flags else [str(error)]
+                    continue
+                if searched is not None:
+                    found.setdefault((row.label, path), searched)
     return list(found.values())
+
+
+def _searched(label: str, path: Path, run: str) -> Searched | None:
+    study = json.loads(path.read_text())
+    if run not in study.get("runs", ()):
+        return None
+    trials = [trial for trial in ended_trials(path.parent) if trial["number"] < study["trials"]]
+    return Searched(label, path.parent, study["monitor"], study["best_value"], trials)
 
 
 def spent(report: Report, searched: list[Searched]) -> dict[str, int]:

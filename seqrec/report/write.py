@@ -69,7 +69,7 @@ def report(
     metrics = list(dict.fromkeys([*metrics, tested]))
     runs, left_out = collect(folders, metrics)
     if lists:
-        runs += read_lists(lists, runs[0], metrics, data_dir)
+        runs += read_lists(lists, runs, metrics, data_dir)
     if baseline is not None and not any(row.is_named(baseline) for row in rows_of(runs, baseline)):
         raise UserError(f"--baseline {baseline}: no run of that method or variant is complete and comparable")
     found = analyse(runs, left_out, metrics, tested, baseline or DEFAULT_BASELINE)

@@ -17,6 +17,8 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.files import remove_leftovers, write_atomically, write_json
 from seqrec.utils.plain_yaml import read_plain
 
+log = logging.getLogger("seqrec")
+
 DONE = "DONE"
 STUDY_FOLDER = "study-"  # begins the name of a folder of trials
 POSITION_PROFILE = "position_profile.npz"
@@ -87,17 +89,20 @@ class RunDir:
             self.refuse_other_data(file.sha256())
 
     @contextmanager
-    def lock(self, patience: float = 0) -> Iterator[None]:
+    def lock(self, patience: float | None = 0) -> Iterator[None]:
         """Lock the directory, and clear away what a killed process left.
 
-        Raises UserError if another process still holds the lock after `patience` seconds.
+        Raises UserError if another process still holds the lock after `patience` seconds; None waits as long as it takes.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
-            lock.acquire(timeout=patience)
+            lock.acquire(timeout=patience or 0)
         except Timeout:
-            raise UserError(f"another process is at work in {self.path}; wait for it or end it") from None
+            if patience is not None:
+                raise UserError(f"another process is at work in {self.path}; wait for it or end it") from None
+            log.info("waiting for the process that is at work in %s", self.path)
+            lock.acquire()
         try:
             remove_leftovers(self.path, *WRITTEN)
             yield
@@ -109,12 +114,11 @@ class RunDir:
         """Copy the package's log lines to run.log, with their time."""
         handler = logging.FileHandler(self.path / "run.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        logger = logging.getLogger("seqrec")
-        logger.addHandler(handler)
+        log.addHandler(handler)
         try:
             yield
         finally:
-            logger.removeHandler(handler)
+            log.removeHandler(handler)
             handler.close()
 
     def set_aside(self) -> None:

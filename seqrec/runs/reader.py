@@ -15,6 +15,7 @@ from seqrec.utils.errors import UserError
 from seqrec.utils.plain_yaml import read_plain
 
 COPIES = ("mlruns", "wandb")  # folders of loggers, with copies of the files of runs
+FILTERS = ("min_rating", "k_core", "keep", "session_minutes", "drop_repeats")  # of dataset; earlier runs lack some
 TRAINING_ONLY = ("trainer.", "backbone.", "loss.", "dim")  # settings that mean nothing to an untrained method
 
 
@@ -70,7 +71,7 @@ class Run:
         self.values = {name: per_user(name, better, equal) for name in metrics if name in self.test}  # users ascending
         self.protocol = {  # runs that differ in it are not comparable
             "data_sha256": str(manifest["data_sha256"]),
-            **{f"dataset.{key}": config["dataset"].get(key) for key in ("min_rating", "k_core")},
+            **{f"dataset.{key}": config["dataset"].get(key) or None for key in FILTERS},
             "split": {key: value for key, value in config["split"].items() if key != "_target_"},
             **{key: manifest["protocol"][key] for key in ("cutoffs", "mask_history", "ties")},
             "users": hashlib.sha256(user.tobytes() + target.tobytes()).hexdigest(),

@@ -50,9 +50,12 @@ def _check(tune: DictConfig) -> None:
 
 
 def read_trial(folder: Path) -> dict:
-    """Return trial.json of a trial's folder, {} where there is none."""
+    """Return trial.json of a trial's folder, {} where there is none; raises UserError if it is damaged."""
     path = folder / TRIAL
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); remove {folder}, and the trial is done again") from None
 
 
 def ended_trials(study: Path) -> list[dict]:
@@ -64,17 +67,24 @@ def ended_trials(study: Path) -> list[dict]:
 def search_space(config: DictConfig) -> dict[str, dict]:
     """Return what is searched: the keys of every method, of the method and of the backbone, with their ranges.
 
-    Raises UserError for a backbone without ranges, and for a key that the configuration does not have.
+    Raises UserError for a backbone without ranges, a range that makes no sense, and a key that the configuration does
+    not have, or that its variant sets.
     """
     tune = OmegaConf.to_container(config.tune, resolve=True)
     if config.backbone.name not in tune["backbones"]:
         raise UserError(f"tune with backbone={config.backbone.name}: tune.backbones has {', '.join(tune['backbones'])}")
     space = tune["space"] | tune["backbones"][config.backbone.name]
-    for key in (key for name, given in space.items() for key in (name, *given.get("also", []))):
-        if OmegaConf.select(config, key) is None:
-            raise UserError(
-                f"tune.space: there is no {key} with method={config.method.name} backbone={config.backbone.name}"
-            )
+    of_variant = (config.get("variants") or {}).get(config.variant) or {}
+    for name, given in space.items():
+        _distribution(name, given)
+        for key in (name, *given.get("also", [])):
+            if OmegaConf.select(config, key, default=_distribution) is _distribution:  # null is a value
+                raise UserError(
+                    f"tune.space: there is no {key} with method={config.method.name} backbone={config.backbone.name}"
+                )
+            for other in of_variant:
+                if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+                    raise UserError(f"tune with variant={config.variant}: it sets {other}, and {key} is searched")
     return space
 
 
@@ -100,7 +110,7 @@ class Search:
         """Raises UserError if optuna is missing."""
         optuna = _optuna()
         self.space = space
-        distributions = {key: _distribution(given) for key, given in space.items()}
+        distributions = {key: _distribution(key, given) for key, given in space.items()}
         self.study = optuna.create_study(
             direction="maximize",
             sampler=optuna.samplers.TPESampler(n_startup_trials=startup, seed=int(digest([seed, number]), 16)),
@@ -136,13 +146,19 @@ class Search:
         return self.trial.should_prune()
 
 
-def _distribution(given: dict) -> "optuna.distributions.BaseDistribution":
+def _distribution(key: str, given: object) -> "optuna.distributions.BaseDistribution":
     kinds = _optuna().distributions
-    if "choices" in given:
-        return kinds.CategoricalDistribution(given["choices"])
-    kind = kinds.IntDistribution if isinstance(given["low"], int) else kinds.FloatDistribution
-    step = given.get("step", 1 if isinstance(given["low"], int) else None)
-    return kind(given["low"], given["high"], log=given.get("log", False), step=step)
+    try:
+        if "choices" in given:
+            return kinds.CategoricalDistribution(given["choices"])
+        low, high, step = given["low"], given["high"], given.get("step")
+        whole = all(type(value) is int for value in (low, high, 1 if step is None else step))
+        kind = kinds.IntDistribution if whole else kinds.FloatDistribution
+        return kind(low, high, log=given.get("log", False), step=1 if whole and step is None else step)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"tune.space: {key}={given}: must be {{low: .., high: ..}} with step or log: true, or {{choices: [..]}} ({error})"
+        ) from None
 
 
 def _optuna():

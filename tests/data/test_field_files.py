@@ -106,6 +106,13 @@ def test_text_that_parquet_holds_as_bytes(tmp_path):
         load(path, tmp_path, **options)
 
 
+def test_a_zero_byte_that_arrays_of_text_would_drop_is_refused(tmp_path):
+    path, options = tmp_path / "file", {"reader": "table", "user_column": "uid", "item_column": "iid"}
+    pd.DataFrame({"uid": ["a", "b", "a\0"], "iid": ["x", "y", "z"]}).to_parquet(path)
+    with pytest.raises(UserError, match=r"row 3.*'uid'"):
+        load(path, tmp_path, **options)
+
+
 def test_rows_that_are_left_out_may_hold_anything(tmp_path):
     (tmp_path / "file").write_text("uid,iid,event\na,x,view\nb,,login\nc,z,view\n")
     options = {"reader": "table", "user_column": "uid", "item_column": "iid"}

@@ -227,10 +227,11 @@ def test_counts_alone_are_a_method(folder):
     assert found["test"]["NDCG@10"] > 0
 
 
-def test_a_run_that_fuses_runs_is_not_fused_again(folder, alone):
+def test_a_fused_run_is_not_fused_again(folder, alone, fused):
     path = run(folder, "method=counts", "fusion=runs", f"fusion.runs=[{alone}]", "fusion.features=[newest]")
-    with pytest.raises(UserError, match=r"fusion\.runs\[0\].*fuses runs itself"):
-        run(folder, "method=counts", "fusion=runs", f"fusion.runs=[{path}]")
+    for number, runs in enumerate(([path], [alone, fused])):
+        with pytest.raises(UserError, match=rf"fusion\.runs\[{number}\]"):
+            run(folder, "method=counts", "fusion=runs", f"fusion.runs=[{','.join(map(str, runs))}]")
 
 
 def test_finished_runs_are_fused(folder, alone):

@@ -128,6 +128,13 @@ FILES = {
     ),
     "JSON: rating NaN": (REVIEW.replace(b"5.0", b"NaN"), {"reader": "amazon_json"}, "line 1", "nan"),
     "JSON: id as list": (REVIEW.replace(b'"x"', b"[7]"), {"reader": "amazon_json"}, "line 1", "[7]"),
+    "JSON: half a character": (
+        REVIEW.replace(b'"x"', b'"x\\ud83d"'),
+        {"reader": "amazon_json"},
+        "line 1",
+        r"'x\ud83d'",
+    ),
+    "JSON: a zero byte": (REVIEW.replace(b'"x"', b'"x\\u0000"'), {"reader": "amazon_json"}, "line 1", r"'x\x00'"),
     "JSON: blank id": (REVIEW.replace(b'"x"', b'" "'), {"reader": "amazon_json"}, "line 1", "' '"),
     "JSON: number after dates": (
         REVIEW.replace(b"10}", b'"2014-07-18"}') + REVIEW,

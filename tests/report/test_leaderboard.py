@@ -51,6 +51,13 @@ def test_validation_chooses_the_setting_and_seeds_are_averaged(tmp_path):
     assert "| plain | sasrec | bce | .2500 ± .2121 |" in text
 
 
+def test_an_added_argument_is_an_argument(tmp_path):
+    commands = ["eval.mask_history=false", "++eval.mask_history=false", "+eval.mask_history=false", "++lr=3"]
+    rows = [(str(number), 1, 0.2, 0.1, {"command": command}) for number, command in enumerate(commands)]
+    boards = {entry["protocol"]: entry["trials"] for entry in entries(results_of(tmp_path, *rows))}
+    assert boards == {"eval.mask_history=false": 3, "": 1}
+
+
 def test_a_setting_without_the_validation_metric_is_not_chosen(tmp_path):
     (plain,) = entries(results_of(tmp_path, ("a", 1, "", 0.9, {}), ("b", 1, 0.2, 0.1, {})))
     assert (plain["setting"], plain["trials"]) == ("b", 2)

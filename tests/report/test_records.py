@@ -10,7 +10,16 @@ from job_setting import configure
 from omegaconf import OmegaConf
 
 from seqrec.config import apply_variant, config_hash
-from seqrec.report.records import command_of, finished, gain_rows, merge, perturbed_rows, run_row, training_row
+from seqrec.report.records import (
+    command_of,
+    detection_rows,
+    finished,
+    gain_rows,
+    merge,
+    perturbed_rows,
+    run_row,
+    training_row,
+)
 from seqrec.report.tables import read_csv
 from seqrec.runs.reader import read_runs, setting_hash, settings_of
 from seqrec.utils.errors import UserError
@@ -129,6 +138,29 @@ def test_a_file_is_the_same_when_nothing_new_is_recorded(found, tmp_path):
     before = (tmp_path / "runs.csv").read_bytes()
     assert merge(tmp_path / "runs.csv", rows, ("setting", "noise_setting", "ratio", "seed")) == 0
     assert (tmp_path / "runs.csv").read_bytes() == before
+
+
+def test_noise_with_a_seed_of_its_own_is_left_out(write_run):
+    def noisy(seed, noise_seed):
+        noise = {"name": "insert", "ratio": 0.2, "seed": noise_seed}
+        return write_run(f"seed{seed}-{noise_seed}", {"seed": seed, "noise": noise})
+
+    kept, other = noisy(1, 1), noisy(2, 7)
+    runs, left_out = finished([kept.parent])
+    assert [run.path for run in runs] == [kept]
+    assert [entry.path for entry in left_out] == [other]
+    assert "noise.seed=7" in left_out[0].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("robustness.json", perturbed_rows), ("noise_detection.csv", detection_rows)]
+)
+def test_a_damaged_file_beside_a_run_is_named(name, rows, found, tmp_path):
+    run = replace(found[0], path=tmp_path)
+    assert rows(run) == []
+    (tmp_path / name).write_text("")
+    with pytest.raises(UserError, match=rf"{name} is damaged"):
+        rows(run)
 
 
 def test_repeated_and_damaged_runs_are_left_out(trained, found, tmp_path):

@@ -77,7 +77,7 @@ LAYOUTS = {  # those of the libraries' documentation
 def test_lists_of_a_run_have_its_metrics(name, recommended, reference, tmp_path):
     path = tmp_path / name
     LAYOUTS[name](recommended).to_csv(path, index=False, sep="\t" if ".tsv" in name else ",")
-    (row,) = read_lists([str(path)], reference, METRICS, None)
+    (row,) = read_lists([str(path)], [reference], METRICS, None)
     assert row.names["method"] == name.partition(".")[0]
     assert row.cannot == ["MRR"]
     for metric in METRICS[:2]:
@@ -88,7 +88,7 @@ def test_ranks_of_a_run_have_its_metrics(reference, tmp_path):
     with np.load(reference.path / "ranks_test.npz") as ranks:
         shuffled = np.random.default_rng(0).permutation(len(ranks["user"]))
         np.savez(tmp_path / "r.npz", **{name: ranks[name][shuffled] for name in ranks})
-    (row,) = read_lists([f"theirs={tmp_path / 'r.npz'}"], reference, METRICS, None)
+    (row,) = read_lists([f"theirs={tmp_path / 'r.npz'}"], [reference], METRICS, None)
     assert (row.names["method"], row.cannot) == ("theirs", [])
     for metric in METRICS:
         np.testing.assert_allclose(row.values[metric], reference.values[metric])
@@ -97,7 +97,7 @@ def test_ranks_of_a_run_have_its_metrics(reference, tmp_path):
 def test_tied_scores_are_expectations(recommended, reference, tmp_path):
     tied = recommended.assign(score=recommended["rank"] > 4)
     tied.drop(columns="rank").astype({"score": int}).to_csv(tmp_path / "t.csv", index=False)
-    (row,) = read_lists([str(tmp_path / "t.csv")], reference, ["HR@5"], None)
+    (row,) = read_lists([str(tmp_path / "t.csv")], [reference], ["HR@5"], None)
     hits = recommended["rank"].to_numpy().reshape(-1, 10)
     target = dict(
         zip(*(np.load(reference.path / "ranks_test.npz")[name] for name in ("user_id", "target_id")), strict=True)
@@ -140,7 +140,7 @@ def test_what_does_not_answer_the_questions_is_refused(problem, recommended, ref
     path = tmp_path / "other.csv"
     SPOILT[problem](recommended, seen).to_csv(path, index=False)
     with pytest.raises(UserError, match=r"other\.csv"):
-        read_lists([str(path)], reference, METRICS, None)
+        read_lists([str(path)], [reference], METRICS, None)
 
 
 def test_ranks_of_other_targets_and_damaged_files_are_refused(reference, tmp_path):
@@ -152,9 +152,11 @@ def test_ranks_of_other_targets_and_damaged_files_are_refused(reference, tmp_pat
     (tmp_path / "x.txt").write_text("user,item,rank\n")
     for name in ("t.npz", "u.npz", "b.npz", "d.npz", "x.txt"):
         with pytest.raises(UserError, match=name):
-            read_lists([str(tmp_path / name)], reference, METRICS, None)
+            read_lists([str(tmp_path / name)], [reference], METRICS, None)
     with pytest.raises(UserError, match="NAME=FILE"):
-        read_lists([str(reference.path / "ranks_test.npz")] * 2, reference, METRICS, None)
+        read_lists([str(reference.path / "ranks_test.npz")] * 2, [reference], METRICS, None)
+    with pytest.raises(UserError, match="plain"):  # one of our rows
+        read_lists([f"plain={reference.path / 'ranks_test.npz'}"], [reference], METRICS, None)
 
 
 def test_a_row_of_the_report_with_tests_against_ours(finished, recommended, tmp_path, monkeypatch):
@@ -183,7 +185,7 @@ def test_a_row_of_the_report_with_tests_against_ours(finished, recommended, tmp_
 def test_a_metric_of_more_items_than_the_lists_have_is_not_given(recommended, reference, tmp_path):
     short = recommended[recommended["rank"] <= 7]
     short.to_csv(tmp_path / "seven.csv", index=False)
-    (row,) = read_lists([str(tmp_path / "seven.csv")], reference, METRICS, None)
+    (row,) = read_lists([str(tmp_path / "seven.csv")], [reference], METRICS, None)
     assert row.cannot == ["NDCG@10", "MRR"]
     assert set(row.test) == {"HR@5"}
 

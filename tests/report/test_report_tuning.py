@@ -64,3 +64,16 @@ def test_another_system_is_not_taken_for_a_run_that_was_tuned(write_run, tmp_pat
     searched, warned = made(tmp_path / "runs", {"plain": 1}, listed=["another"])
     assert [study.row for study in searched] == ["plain"]
     assert warned == []
+
+
+def test_a_damaged_study_does_not_stop_the_report(write_run, tmp_path):
+    write_run("plain/seed1-aaaaaaaa")
+    write_study(tmp_path / "runs" / "plain", ["seed1-aaaaaaaa"], [0.1])
+    study = tmp_path / "runs" / "plain" / "study-00000000"
+    whole = (study / "study.json").read_text()
+    for file, content in (("study.json", whole[:-9]), ("trial-000/trial.json", "")):
+        (study / "study.json").write_text(whole)
+        (study / file).write_text(content)
+        report = analyse(*read_runs([tmp_path / "runs"], METRICS), METRICS, "NDCG@10", "plain")
+        assert studies(report) == []
+        assert any(str(study / file) in flag for flag in report.flags)
