@@ -120,7 +120,11 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
     keys, evaluator = user_keys(experiment.dataset.user_ids), experiment.evaluator
     weights, valid = fusion.fit(models, experiment.split.valid, keys, evaluator, device)
     manifest["fit_seconds"] = round(time.monotonic() - fitted, 2)
-    log.info("fused: %s", ", ".join(f"{name} {'/'.join(f'{w:.2f}' for w in each)}" for name, each in weights.items()))
+    groups = (
+        "/".join([*(f"up to {length}" for length in fusion.lengths), "more"]) if fusion.lengths else "any number of"
+    )
+    shown = ", ".join(f"{name} {'/'.join(f'{weight:.2f}' for weight in each)}" for name, each in weights.items())
+    log.info("fused, weights for histories of %s items: %s", groups, shown)
     experiment.scorer = fusion.fused(models, weights, evaluator.max_len).to(device)
     test, facts_of_test = rank_test(experiment, run_dir)
     metrics = {"valid": evaluator.metrics(valid), "test": test, **metrics, "fusion": {"weights": weights}}

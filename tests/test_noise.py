@@ -284,7 +284,7 @@ def test_an_operator_needs_a_name_and_a_number_of_its_own(name, number):
 
     act.__name__ = name
     before = dict(OPERATORS)
-    with pytest.raises(ValueError, match="noise operator"):
+    with pytest.raises(UserError, match="noise operator"):
         operator(number)(act)
     assert before == OPERATORS
 

@@ -85,7 +85,7 @@ def test_the_directory_of_another_configuration_is_refused(tmp_path, end):
 )
 def test_a_config_yaml_of_something_else_is_left_alone(tmp_path, content):
     (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(UserError, match=r"config.yaml is .*not that of a run; take another hydra.run.dir"):
+    with pytest.raises(UserError, match=r"config.yaml is .*not that of a run.*force=true"):
         train.job(configure("method=popularity", *SMALL[:3]), tmp_path)
     assert (tmp_path / "config.yaml").read_text() == content
 

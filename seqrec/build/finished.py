@@ -24,7 +24,9 @@ def load(folder: Path, **overrides) -> Experiment:
     `overrides` replace top-level keys like data_dir. Raises UserError for other data than the run had.
     """
     if not (folder / "config.yaml").exists():
-        raise UserError(f"{folder} is no run directory: there is no config.yaml in it")
+        below = next((path.parent for path in sorted(folder.glob("*/**/config.yaml"))), None)
+        advice = "the pattern matches nothing" if set(folder.name) & set("*?[") else "there is no config.yaml in it"
+        raise UserError(f"{folder} is no run directory: {advice}" + (f"; one below it is {below}" if below else ""))
     run_dir = RunDir(folder)
     config = with_younger_keys(run_dir.config())
     hash_now = config_hash(config)

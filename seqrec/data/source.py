@@ -222,7 +222,8 @@ class FileDataset:
     def _fetch(self, data_dir: Path, folder: Path) -> Found:
         """Download the file into data_dir; `folder` keeps the lock. Raises UserError where it cannot be had."""
         if self.file is None:
-            raise UserError(f"dataset.path={self.path}: there is no such file")
+            where = "" if Path(self.path).expanduser().is_absolute() else f" in {Path.cwd()}"
+            raise UserError(f"dataset.path={self.path}: there is no such file{where}")
         names = self._names
         by_hand = (
             f"get it from {self.home} and put it there as {' or '.join(names)} "

@@ -25,7 +25,7 @@ def operator(number: int, moves: bool = False) -> Callable:
     """Register a function of a Plan as the noise operator with the function's name.
 
     `number` is a word of the operator's random keys: once there are results it must never change. Operators with `moves`
-    run after the others, so that they reorder items already replaced or deleted. Raises ValueError for a name or number that is
+    run after the others, so that they reorder items already replaced or deleted. Raises UserError for a name or number that is
     taken, and for a number that is not from 0 to 99.
     """
 
@@ -33,7 +33,7 @@ def operator(number: int, moves: bool = False) -> Callable:
         name = act.__name__
         numbers = {entry.number: other for other, entry in OPERATORS.items()}
         if name in OPERATORS or number in numbers or number not in NUMBERS:
-            raise ValueError(f"noise operator '{name}' with number {number}: not from 0 to 99, or taken: {numbers}")
+            raise UserError(f"noise operator '{name}' with number {number}: not from 0 to 99, or taken: {numbers}")
         OPERATORS[name] = Operator(number, act, moves)
         return act
 

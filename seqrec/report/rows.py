@@ -9,7 +9,13 @@ import numpy as np
 
 from seqrec.runs.reader import LeftOut, Run
 
-HAS_A_COLUMN = ("method.", "fusion.", "backbone.", "loss.", "trainer.prefixes")  # or belongs to a choice that has one
+CHOICES = ("backbone", "loss")  # their settings are compared among the rows with the same choice
+HAS_A_COLUMN = (
+    "method.",
+    "fusion.",
+    *(f"{name}." for name in CHOICES),
+    "trainer.prefixes",
+)  # or belongs to a choice that has one
 
 
 @dataclass
@@ -105,17 +111,24 @@ def _tell_apart(rows: list[Row]) -> None:
     A variant's changes are represented by its name.
     """
     plain = [row for row in rows if row.trained and not row.variant and not row.foreign]
-    shared = (
-        [key for key in differing(row.settings for row in plain) if not key.startswith(HAS_A_COLUMN)] if plain else []
-    )
-    commonest = {
-        key: Counter(json.dumps(row.settings.get(key)) for row in plain).most_common(1)[0][0] for key in shared
-    }
     for row in rows:
         keys = differing(other.settings for other in rows if other.name == row.name)
         if row.trained and not row.variant and not row.foreign:
-            keys += [key for key in shared if json.dumps(row.settings.get(key)) != commonest[key]]
+            keys += [key for key in _unusual(row, plain) if not key.startswith(HAS_A_COLUMN)]
+            for name in CHOICES:
+                peers = [other for other in plain if getattr(other, name) == getattr(row, name)]
+                keys += [key for key in _unusual(row, peers) if key.startswith(f"{name}.")]
         row.differs = ", ".join(f"{key}={row.settings.get(key, 'none')}" for key in sorted(set(keys)))
+
+
+def _unusual(row: Row, rows: list[Row]) -> list[str]:
+    """Return the settings of a row that are not the most common ones among rows (the first one of equally common ones)."""
+    unusual = []
+    for key in differing(other.settings for other in rows):
+        values = [json.dumps(other.settings.get(key)) for other in rows]
+        if json.dumps(row.settings.get(key)) != Counter(values).most_common(1)[0][0]:
+            unusual.append(key)
+    return unusual
 
 
 def _label(rows: list[Row]) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import pandas as pd
 
@@ -13,6 +14,8 @@ from seqrec.runs.directory import STUDY_FOLDER
 from seqrec.tuning.study import COMPLETE, DIVERGED, PRUNED, STUDY, ended_trials
 from seqrec.utils.checkpoint import damage_named
 from seqrec.utils.errors import UserError
+
+UNEQUAL = 2  # times as many epochs that trials of one row may have without a warning
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,27 @@ def spent(report: Report, searched: list[Searched]) -> dict[str, int]:
 
 
 def flags(report: Report, searched: list[Searched]) -> list[str]:
-    """Return a warning if settings were searched with unequal numbers of trials."""
-    budgets = spent(report, searched)
-    if len(set(budgets.values())) < 2:
-        return []
-    lines = ["Unequal budgets: the settings of the rows were chosen among different numbers of trials."]
-    for count in sorted(set(budgets.values()), reverse=True):
-        lines.append(f"{count}: {'; '.join(label for label, trials in budgets.items() if trials == count)}")
-    return ["\n".join(lines)]
+    """Return warnings if settings were searched with unequal numbers of trials, or with trials of very unequal length."""
+    budgets, found = spent(report, searched), []
+    if len(set(budgets.values())) > 1:
+        found.append(
+            _by_number(
+                "Unequal budgets: the settings of the rows were chosen among different numbers of trials.", budgets
+            )
+        )
+    epochs = {study.row: round(fmean(trial["epochs"] for trial in study.trials)) for study in searched}
+    if epochs and max(epochs.values()) > UNEQUAL * min(epochs.values()):
+        found.append(
+            _by_number("Unequal training: the trials of the rows differ in their mean number of epochs.", epochs)
+        )
+    return found
+
+
+def _by_number(title: str, numbers: dict[str, int]) -> str:
+    lines = [title]
+    for number in sorted(set(numbers.values()), reverse=True):
+        lines.append(f"{number}: {'; '.join(label for label, own in numbers.items() if own == number)}")
+    return "\n".join(lines)
 
 
 def grid(searched: list[Searched]) -> Grid:

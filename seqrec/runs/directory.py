@@ -148,7 +148,7 @@ class RunDir:
         except Exception as error:  # a damaged or foreign file fails in any way
             detail = str(error).removeprefix(f"{path}: ") if isinstance(error, UserError) else type(error).__name__
             raise UserError(
-                f"{path} is damaged, or not that of a run; take another hydra.run.dir, or start again with force=true ({detail})"
+                f"{path} is damaged, or not that of a run ({detail}); to train there, start again with force=true"
             ) from None
         return config
 

@@ -71,6 +71,22 @@ def test_rows_are_labelled_by_what_differs(rows_from):
     ]
 
 
+def test_another_backbone_of_the_same_name_is_told(rows_from):
+    """As after tuning: each method with the layers that suit it. A choice that another backbone has alone is no difference."""
+    changes = {
+        "a": {"backbone.layers": 1},
+        "b": {"method.name": "cat", "backbone.layers": 3},
+        "c": {"method.name": "asarrec", "backbone.layers": 3},
+        "d": {"backbone": {"name": "gru4rec", "hidden": 64}},
+    }
+    assert [row.label for row in rows_from(changes)] == [
+        "plain · gru4rec",
+        "plain · sasrec · backbone.layers=1",
+        "asarrec · sasrec",
+        "cat · sasrec",
+    ]
+
+
 def test_a_variants_name_stands_for_its_changes(rows_from):
     changes = {
         "a": {"method": {"name": "cat", "weight": 0.1}},

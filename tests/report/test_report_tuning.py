@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from seqrec.report.analysis import analyse
 from seqrec.report.lists import Listed
@@ -12,14 +13,14 @@ from seqrec.runs.reader import read_runs
 METRICS = ["NDCG@10"]
 
 
-def write_study(folder, runs, values):
+def write_study(folder, runs, values, epochs=3):
     """Write a study beside runs; a trial with a negative value is ended early."""
     study = folder / "study-00000000"
     best = {"monitor": "NDCG@10", "trials": len(values), "best_value": max(values), "runs": runs}
     for number, value in enumerate(values):
         (study / f"trial-{number:03d}").mkdir(parents=True)
         state = "complete" if value > 0 else "pruned"
-        trial = {"number": number, "state": state, "value": abs(value), "epochs": 3, "curve": {}, "values": {}}
+        trial = {"number": number, "state": state, "value": abs(value), "epochs": epochs, "curve": {}, "values": {}}
         (study / f"trial-{number:03d}" / "trial.json").write_text(json.dumps(trial))
     (study / "study.json").write_text(json.dumps(best))
 
@@ -50,6 +51,15 @@ def test_trials_epochs_and_the_curve_of_the_search_are_shown(write_run, tmp_path
 
     write_study(tmp_path / "runs" / "plain", ["seed1-aaaaaaaa"], [0.1, 0.2, 0.1, 0.1])
     assert made(tmp_path / "runs", {"plain": 4, "cat": 4})[1] == []
+
+
+@pytest.mark.parametrize(("epochs", "warned"), [(6, False), (7, True)])
+def test_trials_that_trained_more_than_twice_as_long_are_named(epochs, warned, write_run, tmp_path):
+    for method, length in (("plain", 3), ("cat", epochs)):
+        write_run(f"{method}/seed1-aaaaaaaa", {"method.name": method})
+        write_study(tmp_path / "runs" / method, ["seed1-aaaaaaaa"], [0.1, 0.2], length)
+    flagged = made(tmp_path / "runs", {"plain": 2, "cat": 2})[1]
+    assert [flag.splitlines()[1:] for flag in flagged] == [[f"{epochs}: cat", "3: plain"]] * warned
 
 
 def test_a_study_of_other_runs_is_not_taken_for_theirs(write_run, tmp_path):
