@@ -230,6 +230,19 @@ def test_a_younger_key_may_be_of_a_group_that_earlier_runs_lack(monkeypatch):
     assert config_hash(filled) != before
 
 
+def test_lists_longer_than_the_candidates_of_a_user_are_refused_before_training(tmp_path):
+    def of(cutoff, *overrides):
+        lists = ("eval.metrics=[HR,NDCG,MRR,Coverage]", f"eval.cutoffs=[{cutoff}]", *overrides)
+        return build(configure("dataset.users=150", "dataset.items=110", "dataset.clusters=6", *lists))
+
+    history = of(10).split.test.history
+    most = max(len(set(history.items[history.start[row] : history.stop[row]].tolist())) for row in range(len(history)))
+    assert of(110 - most).evaluator.cutoffs == [110 - most]
+    with pytest.raises(UserError, match=r"eval\.cutoffs"):
+        of(110 - most + 1)
+    of(110, "eval.mask_history=false")
+
+
 def test_a_run_from_before_the_key_is_loaded_with_what_it_computed(tmp_path):
     folder = tmp_path / "run"
     train.job(configure(*SMALL), folder)

@@ -75,6 +75,16 @@ def test_what_validation_decides_is_not_needed(tmp_path, caplog, change):
     assert "per validation (" in caplog.text
 
 
+@pytest.mark.parametrize(("method", "stage", "epoch"), [("plain", 0, 0), ("asarrec", 0, 10), ("cat", 1, 0)])
+def test_the_epochs_in_which_all_of_a_method_takes_part_are_timed(monkeypatch, tmp_path, caplog, method, stage, epoch):
+    timed = []
+    monkeypatch.setattr(estimate, "epoch_seconds", lambda trainer, at: timed.append((trainer.state.stage, at)) or 1.0)
+    caplog.set_level("INFO", logger="seqrec")
+    train.job(configure(*SHORT, f"method={method}", "dry_run=true"), tmp_path)
+    assert timed == list(dict.fromkeys([(0, 0), (stage, epoch)]))
+    assert caplog.text.count("s per epoch") == len(timed)
+
+
 @pytest.mark.slow
 def test_the_time_is_within_a_factor_of_two(tmp_path):
     small = ("dim=32", "trainer.max_epochs=3", "trainer.progress=false", "trainer.threads=1")
@@ -82,7 +92,7 @@ def test_the_time_is_within_a_factor_of_two(tmp_path):
     trainer = make_trainer(experiment, Path(), lambda _: None)
     trainer.begin_stage()
     for _ in range(3):  # other work on the machine may disturb
-        expected = estimate.epoch_seconds(trainer)
+        expected = estimate.epoch_seconds(trainer, 0)
         each = estimate.user_seconds(
             experiment.evaluator, experiment.method, experiment.split.valid, torch.device("cpu")
         )

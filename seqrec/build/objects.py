@@ -102,13 +102,15 @@ def build(config: DictConfig) -> Experiment:
 
 
 def make_evaluator(config: DictConfig, dataset: Dataset, split: Split) -> Evaluator:
-    """Return the evaluator that `eval` of a configuration describes."""
-    return Evaluator(
+    """Return the evaluator that `eval` of a configuration describes; raises UserError if its lists are too long."""
+    evaluator = Evaluator(
         **{key: OmegaConf.to_container(config.eval)[key] for key in ("cutoffs", "mask_history", "ties", "metrics")},
         num_items=dataset.num_items,
         max_len=config.max_len,
         counts=split.train.item_counts(dataset.num_items),
     )
+    evaluator.refuse_long_lists(split.test)
+    return evaluator
 
 
 def make_fabric(trainer: dict, trained: bool) -> Fabric:

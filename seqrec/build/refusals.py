@@ -5,6 +5,7 @@ from pathlib import Path
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from omegaconf import DictConfig, OmegaConf
 
+from seqrec.config import flatten, hashed_values, with_younger_keys
 from seqrec.loggers.base import make_loggers
 from seqrec.methods.base import Method, Untrained
 from seqrec.methods.counts import Counts
@@ -35,6 +36,8 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
     for key, folder in others.items():
         if folder is not None and not (isinstance(folder, str) and RunDir(Path(folder)).complete):
             raise UserError(f"{key}={folder}: no finished run there; give the directory of a complete run")
+    if method.goes_on_from and not resumed and (folder := config.method[method.goes_on_from]) is not None:
+        refuse_another_start(config, f"method.{method.goes_on_from}={folder}", RunDir(Path(folder)).config())
     make_loggers(OmegaConf.to_container(config.logger, resolve=True))
     optimizer = make(OmegaConf.to_container(config.trainer.optimizer, resolve=True), "trainer.optimizer")
     if reason := config.trainer.sparse is True and loss is not None and why_dense(loss, optimizer):
@@ -44,6 +47,24 @@ def refuse_impossible(config: DictConfig, multirun: bool, resumed: bool = False)
     if multirun and (config.trainer.devices, config.trainer.num_nodes) != (1, 1):
         raise UserError("trainer.devices > 1 does not work inside a multirun (-m): its processes outlive a job")
     refuse_other_processes(config.trainer.devices, config.trainer.num_nodes)
+
+
+def refuse_another_start(config: DictConfig, key: str, other: DictConfig) -> None:
+    """Raise UserError unless the run `key` was plain training of the same model on the same training set.
+
+    Otherwise it may have been trained on what is a target here.
+    """
+    if not issubclass(Method, locate(other.method["_target_"])):
+        raise UserError(f"{key}: a run of method={other.method.name}; give one of method=plain")
+    ours, theirs = hashed_values(config), hashed_values(with_younger_keys(other))
+    for values in (ours, theirs):
+        if not values["noise"].get("ratio"):
+            values["noise"] = {}  # clean data
+    for name in ("dataset", "split", "noise", "backbone", "dim", "max_len"):
+        if ours[name] != theirs[name]:
+            flat = [flatten({name: values[name]}) for values in (ours, theirs)]
+            differing = [part for part in flat[0] | flat[1] if flat[0].get(part) != flat[1].get(part)]
+            raise UserError(f"{key}: it has another {', '.join(differing)} than this run")
 
 
 def refuse_other_processes(devices: int | str, num_nodes: int) -> None:

@@ -18,7 +18,10 @@ class NegativeSampler:
 
     def __init__(self, train: Sequences, num_items: int, count: int, shared: bool, power: float, seed: int):
         self.train, self.num_items, self.count, self.shared, self.seed = train, num_items, count, shared, seed
-        weight = train.item_counts(num_items)[1:].astype(float) ** power
+        with np.errstate(over="ignore"):
+            weight = train.item_counts(num_items)[1:].astype(float) ** power
+        if not np.isfinite(weight.sum()):
+            raise UserError(f"loss.power={power}: too large, the most frequent item's count to it is no number")
         probability = weight / weight.sum()
         with np.errstate(divide="ignore"):
             self.log_proposal = np.concatenate([[-np.inf], np.log(probability)])  # [V + 1]

@@ -85,6 +85,17 @@ class Evaluator:
         self.cutoffs, self.mask_history, self.ties = cutoffs, mask_history, ties
         self.num_items, self.max_len, self.metric_names, self.counts = num_items, max_len, list(metrics), counts
 
+    def refuse_long_lists(self, questions: EvalSplit) -> None:
+        """Raise UserError if a metric needs longer lists than a user of `questions` has candidates."""
+        longest, masked = longest_list(self.metric_names, self.cutoffs), 0
+        if self.mask_history and longest + questions.history.lengths.max(initial=0) > self.num_items:
+            row, item = questions.history.pairs()
+            masked = np.bincount(np.unique(row * (self.num_items + 1) + item) // (self.num_items + 1)).max(initial=0)
+        if longest > self.num_items - masked:
+            raise UserError(
+                f"eval.cutoffs: lists of {longest} items are needed, and a user has {self.num_items - masked} candidates; lower them"
+            )
+
     @property
     def users_at_once(self) -> int:
         """Number of users whose scores are in memory at the same time."""

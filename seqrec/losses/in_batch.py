@@ -67,7 +67,8 @@ class MixedSoftmax(InBatchSoftmax):
 
     def setup(self, log_proposal: Tensor) -> None:
         """Take the log-probability with which each item is drawn as a negative, [V + 1]."""
-        self.draws = self.negatives * log_proposal.exp()
+        most = len(log_proposal) - 1 if self.power == 0 else self.negatives  # uniform draws are distinct
+        self.draws = min(self.negatives, most) * log_proposal.exp()
 
     def expected_draws(self, item: Tensor) -> Tensor:
         """Return how often each item [M] is expected among the drawn negatives, [M]."""

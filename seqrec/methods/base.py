@@ -48,6 +48,7 @@ class Method(nn.Module):
 
     trained = True
     finished_runs: tuple[str, ...] = ()  # keys that name the directory of another run, which must be complete
+    goes_on_from: str | None = None  # that of them whose run must be plain training of the same model on the same data
     stages = 1  # consecutive trainings, each from the best weights of the previous one
     patience_from = 0  # epochs before which an evaluation without improvement does not count towards stopping
 
@@ -137,6 +138,7 @@ class Untrained(nn.Module):
 
     trained = False
     finished_runs = ()
+    goes_on_from = None
 
     def __init__(self, num_items: int, max_len: int):
         super().__init__()

@@ -29,7 +29,10 @@ class ForeignItems:
         self.train, self.num_items, self.source = train, num_items, source
         if source == "popularity":
             counts = train.item_counts(num_items)[1:].astype(float)
-            self.ladder = np.cumsum(np.where(counts > 0, counts**power, 0))
+            with np.errstate(over="ignore"):
+                self.ladder = np.cumsum(np.where(counts > 0, counts**power, 0))
+            if not np.isfinite(self.ladder[-1]):
+                raise UserError(f"noise.power={power}: too large, the most frequent item's count to it is no number")
         elif source == "cooccurring":
             self.similar, self.degree = _most_similar(train, num_items)
         elif source == "donor":

@@ -75,13 +75,13 @@ def _state(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> int:
     return per_value * parameter.numel() + sum(_bytes(value) for value in kept if value.numel() != PROBE)
 
 
-def epoch_seconds(trainer: Trainer) -> float:
+def epoch_seconds(trainer: Trainer, epoch: int) -> float:
     """Return the seconds of an epoch, from its preparation and as many steps as fit into `SECONDS`; changes the weights."""
     began = time.monotonic()
-    trainer.method.on_epoch(0)
+    trainer.method.on_epoch(epoch)
     trainer.method.train()
     prepared, seconds = time.monotonic() - began, []
-    for batch in trainer.loader.epoch(0):
+    for batch in trainer.loader.epoch(epoch):
         began = time.monotonic()
         trainer.step(batch)
         trainer.read()
@@ -140,8 +140,13 @@ def estimate(
                 "whole catalogue, and lets trainer.sparse=true do without the gradient of the whole table; a smaller dim helps too"
             )
             return
-        seconds = epoch_seconds(trainer)
+        seconds = epoch_seconds(trainer, 0)
         yield f"time: {seconds:,.1f} s per epoch ({len(trainer.loader):,} steps)"
+        if trainer.method.stages > 1 or trainer.method.patience_from:
+            trainer.state.stage = trainer.method.stages - 1
+            trainer.begin_stage()
+            seconds = epoch_seconds(trainer, trainer.method.patience_from)
+            yield f"time: {seconds:,.1f} s per epoch later, when all of the method takes part"
         if full_softmax:
             yield f"loss=sampled_softmax trains faster on {evaluator.num_items:,} items"
     each = user_seconds(evaluator, scorer, valid, device)

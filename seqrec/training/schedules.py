@@ -33,7 +33,8 @@ def cosine(warmup: int, total: int) -> Callable[[int], float]:
 def _check_that_a_fall_follows(warmup: float, total: int) -> None:
     if warmup >= total:
         raise UserError(
-            "trainer.warmup_epochs takes up the whole training: lower it, raise trainer.max_epochs, or take trainer.schedule=constant"
+            "trainer.warmup_epochs takes up the whole training: lower it, raise trainer.max_epochs (method.stage2_epochs of CAT's second "
+            "stage), or take trainer.schedule=constant"
         )
 
 

@@ -112,6 +112,11 @@ class Trainer:
         length = self.method.on_stage(self.state.stage)
         self.stage_ends = self.state.stage_began + (self.max_epochs if length is None else length)
         self.patient = length is None
+        if self.patient and self.method.patience_from >= self.max_epochs:
+            log.warning(
+                "warning: trainer.max_epochs=%d ends training before the method is complete, which it is after %d epochs",
+                *(self.max_epochs, self.method.patience_from),
+            )
         steps = len(self.loader)
         factor = SCHEDULES[self.schedule](
             self.warmup_epochs * steps, (self.stage_ends - self.state.stage_began) * steps

@@ -120,6 +120,13 @@ def test_an_augmenter_that_cannot_be_taken_over_is_an_error_that_names_the_key(f
 # --- warnings and wrong values ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("epochs", "warned"), [(1, True), (2, False)])
+def test_a_training_that_ends_with_the_warm_up_is_told(tmp_path, caplog, epochs, warned):
+    config = configure("method.warmup_epochs=1", f"trainer.max_epochs={epochs}", "logger=none")
+    entry.job(config, tmp_path)
+    assert ("ends training before the method is complete" in caplog.text) == warned
+
+
 def test_a_run_warns_once_when_its_views_are_inert_or_wild(caplog):
     method = method_of()
     warned = []

@@ -65,10 +65,18 @@ def test_a_wrong_stage1_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"method\.stage1=.*plain: no finished run"):
         job(tmp_path / "a", "method=cat", "dim=4", f"method.stage1={tmp_path / 'plain'}", "data_dir=/nowhere")
     done.rename(tmp_path / "plain" / "DONE")
-    with pytest.raises(UserError, match=r"method\.stage1=.*items.weight is \(121, 4\) there and \(121, 8\) here"):
-        job(tmp_path / "b", "method=cat", f"method.stage1={tmp_path / 'plain'}")
-    with pytest.raises(UserError, match=r"method\.stage1=.*missing there|method\.stage1=.*missing here"):
-        job(tmp_path / "c", "method=cat", "dim=4", "backbone.layers=2", f"method.stage1={tmp_path / 'plain'}")
+    stage1 = ("method=cat", f"method.stage1={tmp_path / 'plain'}")
+    for key in (
+        *("backbone.layers=2", "backbone.norm_first=false", "max_len=9", "dataset.seed=7", "split=temporal"),
+        "noise=insert",
+    ):
+        with pytest.raises(UserError, match=rf"method\.stage1=.*another .*{key.partition('=')[0]}"):
+            job(tmp_path / "c", *stage1, "dim=4", key)
+    with pytest.raises(UserError, match=r"method\.stage1=.*another dim"):
+        job(tmp_path / "c", *stage1)
+    job(tmp_path / "cl4srec", "method=cl4srec", "dim=4")
+    with pytest.raises(UserError, match=r"method\.stage1=.*method=cl4srec"):
+        job(tmp_path / "c", "method=cat", "dim=4", f"method.stage1={tmp_path / 'cl4srec'}")
     (tmp_path / "plain" / "best.pt").write_bytes(b"no checkpoint")
     with pytest.raises(UserError, match=r"method\.stage1=.*best.pt is damaged"):
         job(tmp_path / "d", "method=cat", "dim=4", f"method.stage1={tmp_path / 'plain'}")

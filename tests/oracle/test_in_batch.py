@@ -68,6 +68,12 @@ def test_candidates_are_summed_in_single_precision_under_autocast():
     torch.testing.assert_close(found, expected, rtol=0, atol=0.01)
 
 
+def test_uniform_negatives_are_no_more_than_there_are_items():
+    loss = MixedSoftmax(100 * ITEMS, power=0)
+    loss.setup(torch.tensor([-torch.inf, *[-math.log(ITEMS)] * ITEMS]))
+    torch.testing.assert_close(loss.draws[1:], torch.ones(ITEMS))  # each of them once
+
+
 @pytest.mark.parametrize("mixed", [False, True])
 def test_the_partition_function_is_unbiased(mixed):
     generator, draws, slots = np.random.default_rng(2), 2000, 8

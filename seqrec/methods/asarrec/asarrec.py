@@ -33,6 +33,8 @@ class AsarRec(Method):
     UserError on a value that is not allowed.
     """
 
+    finished_runs = ("augmenter_from",)
+
     def __init__(
         self,
         spec: ModelSpec,

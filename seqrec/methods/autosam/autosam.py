@@ -31,6 +31,8 @@ class AutoSAM(Method):
     without a sampler that keep the fraction `keep_rate`. Keys and deviations from the authors' code: docs/methods/autosam.md.
     """
 
+    finished_runs = ("sampler_from",)
+
     def __init__(
         self,
         spec: ModelSpec,

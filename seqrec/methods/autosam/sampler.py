@@ -78,7 +78,7 @@ class GatedLayer(SASRecLayer):
 
     def __init__(self, dim, heads, feedforward, activation, dropout, attention_dropout, gate):
         super().__init__(dim, heads, feedforward, activation, dropout, attention_dropout, 0.0, norm_first=False)
-        self.attention_gate, self.feedforward_gate = nn.Parameter(torch.tensor(gate)), nn.Parameter(torch.tensor(gate))
+        self.attention_gate, self.feedforward_gate = (nn.Parameter(torch.tensor(float(gate))) for _ in range(2))
 
     def attend(self, x: Tensor, layout: CellLayout) -> Tensor:
         """Gated attention branch on cells [N, D]."""

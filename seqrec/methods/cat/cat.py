@@ -31,6 +31,7 @@ class CAT(Method):
     """
 
     finished_runs = ("stage1",)
+    goes_on_from = "stage1"
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class CAT(Method):
             ("step_size", step_size, 0),
             ("clip_weights", 1 if clip_weights is None else clip_weights, 1),
             ("decay", decay, 0),
+            ("batch_size", batch_size, 1),
         ):
             within(f"method.{key}", value, least)
         if decay == 0:  # later predictions would not count, and a weight is the inverse of the count

@@ -25,6 +25,8 @@ class AttributeItems(nn.Module):
                 "conf/dataset/beauty.yaml,\nor columns of a table with dataset.attribute_columns"
             )
         kinds = list(attributes) if kinds is None else [kinds] if isinstance(kinds, str) else kinds
+        if not kinds:
+            raise UserError("method.attributes=[]: name some, or null for all")
         for kind in kinds:
             if kind not in attributes:
                 known = ", ".join(attributes)
