@@ -144,11 +144,11 @@ def complete(config: DictConfig, run_dir: RunDir) -> None:
     if not is_first():
         run_alone(config, run_dir)
         return
-    several = (config.trainer.devices, config.trainer.num_nodes) != (
+    alone = (config.trainer.devices, config.trainer.num_nodes) == (
         1,
         1,
-    )  # which could not know that the first one waits
-    with run_dir.lock(patience=0 if several else None):
+    )  # others could not know that the first one waits
+    with run_dir.lock(patience=None if alone else 0):
         run_dir.refuse_another(config)
         if not run_dir.complete:  # another process may have been faster
             with run_dir.logged():

@@ -287,3 +287,12 @@ def test_the_users_that_weights_are_fitted_on_do_not_judge_them(command, tmp_pat
     train.job(config, tmp_path / run_path(config))
     with pytest.raises(UserError, match="--part valid"):
         command.main([str(tmp_path / run_path(config)), "--part", "valid"])
+
+
+def test_a_folder_above_a_run_leads_to_it(tmp_path):
+    config = configure(*COUNTED, f"output_dir={tmp_path}")
+    train.job(config, tmp_path / run_path(config))
+    for folder, said in ((tmp_path, str(tmp_path / run_path(config))), (tmp_path / "seed*", "matches nothing")):
+        with pytest.raises(UserError, match="no run directory") as error:
+            evaluate.main([str(folder)])
+        assert said in str(error.value)

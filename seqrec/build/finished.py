@@ -1,6 +1,7 @@
 """From run directories back to objects: a finished run, and the runs that a fusion takes."""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,10 @@ def load(folder: Path, **overrides) -> Experiment:
     `overrides` replace top-level keys like data_dir. Raises UserError for other data than the run had.
     """
     if not (folder / "config.yaml").exists():
-        below = next((path.parent for path in sorted(folder.glob("*/**/config.yaml"))), None)
         advice = "the pattern matches nothing" if set(folder.name) & set("*?[") else "there is no config.yaml in it"
-        raise UserError(f"{folder} is no run directory: {advice}" + (f"; one below it is {below}" if below else ""))
+        levels = ("*/" * level + "DONE" for level in range(1, 5))  # a dataset's folder is three above its runs
+        below = next(chain.from_iterable(map(folder.glob, levels)), None)
+        raise UserError(f"{folder} is no run directory: {advice}" + (f"; one is {below.parent}" if below else ""))
     run_dir = RunDir(folder)
     config = with_younger_keys(run_dir.config())
     hash_now = config_hash(config)

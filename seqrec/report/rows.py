@@ -10,12 +10,8 @@ import numpy as np
 from seqrec.runs.reader import LeftOut, Run
 
 CHOICES = ("backbone", "loss")  # their settings are compared among the rows with the same choice
-HAS_A_COLUMN = (
-    "method.",
-    "fusion.",
-    *(f"{name}." for name in CHOICES),
-    "trainer.prefixes",
-)  # or belongs to a choice that has one
+# or belongs to a choice that has one
+HAS_A_COLUMN = ("method.", "fusion.", *(f"{name}." for name in CHOICES), "trainer.prefixes")
 
 
 @dataclass
