@@ -144,10 +144,8 @@ def complete(config: DictConfig, run_dir: RunDir) -> None:
     if not is_first():
         run_alone(config, run_dir)
         return
-    alone = (config.trainer.devices, config.trainer.num_nodes) == (
-        1,
-        1,
-    )  # others could not know that the first one waits
+    # of several processes the others could not know that the first one waits
+    alone = (config.trainer.devices, config.trainer.num_nodes) == (1, 1)
     with run_dir.lock(patience=None if alone else 0):
         run_dir.refuse_another(config)
         if not run_dir.complete:  # another process may have been faster
