@@ -120,11 +120,7 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
     keys, evaluator = user_keys(experiment.dataset.user_ids), experiment.evaluator
     weights, valid = fusion.fit(models, experiment.split.valid, keys, evaluator, device)
     manifest["fit_seconds"] = round(time.monotonic() - fitted, 2)
-    groups = (
-        "/".join([*(f"up to {length}" for length in fusion.lengths), "more"]) if fusion.lengths else "any number of"
-    )
-    shown = ", ".join(f"{name} {'/'.join(f'{weight:.2f}' for weight in each)}" for name, each in weights.items())
-    log.info("fused, weights for histories of %s items: %s", groups, shown)
+    log.info("fused, %s", fusion.described(weights))
     experiment.scorer = fusion.fused(models, weights, evaluator.max_len).to(device)
     test, facts_of_test = rank_test(experiment, run_dir)
     metrics = {"valid": evaluator.metrics(valid), "test": test, **metrics, "fusion": {"weights": weights}}
@@ -137,16 +133,12 @@ def run_fused(config: DictConfig, run_dir: RunDir) -> float:
 
 
 def complete(config: DictConfig, run_dir: RunDir) -> None:
-    """Run the experiment in a directory of its own, from its last checkpoint, unless it is complete there.
-
-    A single process waits for another one that is at work there, as in a parallel sweep over keys of the fusion.
-    """
+    """Run the experiment, or go on with it, unless it is complete; a single process waits for another one that is at work there."""
     if not is_first():
         run_alone(config, run_dir)
         return
     # of several processes the others could not know that the first one waits
-    alone = (config.trainer.devices, config.trainer.num_nodes) == (1, 1)
-    with run_dir.lock(patience=None if alone else 0):
+    with run_dir.lock(patience=None if (config.trainer.devices, config.trainer.num_nodes) == (1, 1) else 0):
         run_dir.refuse_another(config)
         if not run_dir.complete:  # another process may have been faster
             with run_dir.logged():

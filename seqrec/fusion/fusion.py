@@ -54,6 +54,12 @@ class Fusion:
         """Count the training set."""
         self.features.setup(train, num_items)
 
+    def described(self, weights: dict[str, list[float]]) -> str:
+        """Return the weights as text, those of the groups side by side."""
+        groups = [*(f"up to {length}" for length in self.lengths), "more"] if self.lengths else ["any number of"]
+        shown = ", ".join(f"{name} {'/'.join(f'{weight:.2f}' for weight in each)}" for name, each in weights.items())
+        return f"weights for histories of {'/'.join(groups)} items: {shown}"
+
     def fused(self, models: list[nn.Module], weights: dict[str, list[float]], max_len: int) -> Fused:
         """Return the scorer with the weights of each group by name."""
         ordered = [weights[name] for name in weight_names(len(models), self.features)]
