@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from seqrec.data.sequences import Sequences
+from seqrec.data.sequences import Sequences, powers
 from seqrec.utils.errors import UserError
 
 NEGATIVES = 2  # first word of the key of this generator; the order of batches has its own
@@ -18,10 +18,7 @@ class NegativeSampler:
 
     def __init__(self, train: Sequences, num_items: int, count: int, shared: bool, power: float, seed: int):
         self.train, self.num_items, self.count, self.shared, self.seed = train, num_items, count, shared, seed
-        with np.errstate(over="ignore"):
-            weight = train.item_counts(num_items)[1:].astype(float) ** power
-        if not np.isfinite(weight.sum()):
-            raise UserError(f"loss.power={power}: too large, the most frequent item's count to it is no number")
+        weight = powers(train.item_counts(num_items)[1:], power, "loss.power")
         probability = weight / weight.sum()
         with np.errstate(divide="ignore"):
             self.log_proposal = np.concatenate([[-np.inf], np.log(probability)])  # [V + 1]

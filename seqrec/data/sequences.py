@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seqrec.utils.errors import UserError
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -51,3 +53,12 @@ def right_aligned(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     width = int((stop - start).max())
     offsets = stop[:, None] + np.arange(-width, 0)
     return np.where(offsets >= start[:, None], offsets, -1)
+
+
+def powers(counts: np.ndarray, power: float, key: str) -> np.ndarray:
+    """Return counts [V] to a power, float64; raises UserError, naming its `key`, if their sum is beyond all numbers."""
+    with np.errstate(over="ignore"):
+        found = counts.astype(float) ** power
+        if not np.isfinite(found.sum()):
+            raise UserError(f"{key}={power}: too large, the counts of the items to it are beyond all numbers")
+    return found

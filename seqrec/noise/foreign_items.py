@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from seqrec.data.sequences import Sequences
+from seqrec.data.sequences import Sequences, powers
 from seqrec.data.similarity import item_cf_iuf
 from seqrec.utils.errors import UserError, one_of, within
 from seqrec.utils.keyed_random import uniform
@@ -28,11 +28,8 @@ class ForeignItems:
         within("noise.power", power, 0)
         self.train, self.num_items, self.source = train, num_items, source
         if source == "popularity":
-            counts = train.item_counts(num_items)[1:].astype(float)
-            with np.errstate(over="ignore"):
-                self.ladder = np.cumsum(np.where(counts > 0, counts**power, 0))
-            if not np.isfinite(self.ladder[-1]):
-                raise UserError(f"noise.power={power}: too large, the most frequent item's count to it is no number")
+            counts = train.item_counts(num_items)[1:]
+            self.ladder = np.cumsum(np.where(counts > 0, powers(counts, power, "noise.power"), 0))
         elif source == "cooccurring":
             self.similar, self.degree = _most_similar(train, num_items)
         elif source == "donor":
