@@ -22,11 +22,15 @@ def transition_counts(train: Sequences, num_items: int, window: int, decay: floa
 
 
 def history_weights(seq: np.ndarray, decay: float, newest: int, num_items: int) -> scipy.sparse.csr_array:
-    """Return rows h [B, V + 1] float32 with decay^age at each of the `newest` items of seq [B, T]; the newest has age 0."""
+    """Return rows h [B, V + 1] float32 with decay^age at each of the `newest` items of seq [B, T]; the newest has age 0.
+
+    An item that comes twice has two entries: products add them up.
+    """
     newest_first = seq[:, ::-1][:, :newest]
-    age = np.arange(newest_first.shape[1], dtype=np.float64)
-    weight = np.broadcast_to(np.float64(decay) ** age, newest_first.shape)
+    weight = np.float64(decay) ** np.arange(newest_first.shape[1])
     used = (newest_first > 0) & (weight > 0)
-    return scipy.sparse.coo_array(
-        (weight[used].astype(np.float32), (used.nonzero()[0], newest_first[used])), shape=(len(seq), num_items + 1)
-    ).tocsr()
+    starts = np.concatenate([[0], used.sum(1).cumsum()]).astype(np.int32)
+    data = np.broadcast_to(weight.astype(np.float32), used.shape)[used]
+    return scipy.sparse.csr_array(
+        (data, newest_first[used].astype(np.int32), starts), shape=(len(seq), num_items + 1)
+    )

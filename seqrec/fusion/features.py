@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import _sparsetools, csr_array
 from torch import Tensor
 
 from seqrec.data.sequences import Sequences
@@ -87,10 +87,9 @@ class FeatureSet:
             key = (feature.decay, feature.newest)
             if key not in histories:
                 histories[key] = history_weights(items, *key, self.num_items)
-            product = histories[key] @ self.matrices[feature.matrix]
-            product.data /= np.float32(feature.constant)  # in place: fresh memory costs more than the logarithm
-            np.log1p(product.data, out=product.data)
-            found.append(product)
+            scaled = histories[key] * np.float32(1 / feature.constant)  # far fewer values than the product has
+            found.append(product := multiply(scaled, self.matrices[feature.matrix]))
+            np.log1p(product.data, out=product.data)  # in place: fresh memory costs more than the logarithm
         return found
 
     def aligned(self, seq: Tensor) -> SparseFeatures:
@@ -109,3 +108,17 @@ class FeatureSet:
         for column, (cell, values) in enumerate(found):
             value[position[cell].long(), column] = values
         return SparseFeatures(cells, value)
+
+
+def multiply(left: csr_array, right: csr_array) -> csr_array:
+    """Return left @ right of float32 and int32 parts, each row in no order.
+
+    Scipy's own product first counts the cells of the result, which takes a third of its time. Here there is room for as
+    many cells as pairs of entries, a third more than are used on Beauty.
+    """
+    rows, columns = len(left.indptr) - 1, right.shape[1]
+    room = min(int(np.diff(right.indptr)[left.indices].sum()), rows * columns)
+    starts, indices, data = np.empty(rows + 1, np.int32), np.empty(room, np.int32), np.empty(room, np.float32)
+    parts = (left.indptr, left.indices, left.data, right.indptr, right.indices, right.data)
+    _sparsetools.csr_matmat(rows, columns, *parts, starts, indices, data)
+    return csr_array((data[: starts[-1]], indices[: starts[-1]], starts), shape=(rows, columns))

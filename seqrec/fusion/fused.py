@@ -49,11 +49,12 @@ class Fused(nn.Module):
     def score(self, batch: Batch) -> Tensor:
         """Return the fused scores, [B, V + 1]."""
         group = torch.bucketize((batch.seq > 0).sum(1), self.lengths)  # [B]
-        score = self.of_items.new_zeros(len(group), self.of_items.shape[1])
-        for number, (weight, model) in enumerate(zip(self.of_models[group].T, self.models, strict=True)):
+        score = None  # no zeros to begin with: memory that is written once is memory that is paged in once
+        for weight, model in zip(self.of_models[group].T, self.models, strict=True):
             own = model.score(batch).float()
-            score = score.addcmul_(own, weight[:, None]) if number else own.mul_(weight[:, None])
-        score.addmm_(self.weights_of_items[group], self.of_items)
+            score = own.mul_(weight[:, None]) if score is None else score.addcmul_(own, weight[:, None])
+        item_terms = (self.weights_of_items[group], self.of_items)
+        score = torch.mm(*item_terms) if score is None else score.addmm_(*item_terms)
         items, of_counts = batch.seq.cpu().numpy(), self.of_counts[group].T.cpu().numpy()  # [F, B]
 
         def add_counts(rows: slice) -> None:

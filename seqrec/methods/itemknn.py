@@ -40,5 +40,6 @@ class ItemKNN(Untrained):
         """Return summed similarities, [B, V + 1]."""
         seq = batch.seq.cpu().numpy()
         history = history_weights(seq, 1.0, seq.shape[1], self.num_items)
+        history.sum_duplicates()
         history.data[:] = 1
         return torch.from_numpy((history @ self.similarity).toarray()).to(batch.seq.device)
