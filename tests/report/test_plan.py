@@ -19,7 +19,7 @@ TO_RUN = [entry for entry in PLAN if entry["status"] == "not run"]
 def test_each_entry_is_there_once_and_the_runs_to_make_are_few():
     commands = [tuple(sorted(entry["command"].split())) for entry in PLAN]
     assert len(set(commands)) == len(commands) == len(RECORDED) + len(TO_RUN)
-    assert 0 < sum(len(entry["seeds"]) for entry in TO_RUN) <= 60
+    assert sum(len(entry["seeds"]) for entry in TO_RUN) <= 60
     assert all(set(entry) == {"question", "command", "seeds", "status"} for entry in TO_RUN)
 
 
