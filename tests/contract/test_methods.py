@@ -226,6 +226,7 @@ FEW = (
     *("trainer.progress=false", "trainer.plateau=null", "trainer.eval_every=100", "trainer.max_epochs=8"),
 )
 LONGER = {"gru4rec": ("trainer.max_epochs=20",)}
+LONGEST = {name for name in METHODS if "" in contract(name).longer}
 PREDICTION = [f"train/{name}" for name in ("next_item", "loss_clean", "subsequence_loss", "loss_t", "loss")]
 
 
@@ -234,7 +235,9 @@ PREDICTION = [f"train/{name}" for name in ("next_item", "loss_clean", "subsequen
     "backbone",
     ["sasrec", pytest.param("gru4rec", marks=pytest.mark.slow), pytest.param("fmlprec", marks=pytest.mark.slow)],
 )
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONGEST else []) for name in METHODS]
+)
 def test_it_trains_and_is_alive(name, backbone, noise, tmp_path):
     own = contract(name).longer
     longer = [*LONGER.get(backbone, ()), *own.get("", ()), *own.get(backbone, ())]

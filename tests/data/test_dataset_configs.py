@@ -81,6 +81,7 @@ def test_script(tmp_path):
     assert [told["cached_copy"]] == list(map(str, (tmp_path / "cache").glob("*.npz")))
 
 
+@pytest.mark.slow
 def test_script_tells_what_is_wrong_in_two_lines(tmp_path):
     run = run_script("games", f"data_dir={tmp_path}", f"cache_dir={tmp_path}/cache")
     assert run.returncode == 1

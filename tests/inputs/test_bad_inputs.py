@@ -189,14 +189,17 @@ def test_the_whole_command_answers_without_torch(tmp_path):
         check(message, named)
 
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("command", "named"),
     [
         (["train.py", "trainer.max_epoch=3"], ["trainer.max_epoch", "'trainer.max_epochs'"]),
-        (["scripts/evaluate.py", "nowhere"], ["nowhere"]),
-        (["scripts/attribute_probe.py"], ["runs"]),
         (["scripts/robustness.py", "nowhere", "--ratio=x"], ["--ratio", "'x'"]),
-        (["scripts/prepare.py", "file", "dataset.reader=pairs", "dataset.path=nowhere"], ["dataset.path=nowhere"]),
+        slow(["scripts/evaluate.py", "nowhere"], ["nowhere"]),
+        slow(["scripts/attribute_probe.py"], ["runs"]),
+        slow(["scripts/prepare.py", "file", "dataset.reader=pairs", "dataset.path=x"], ["dataset.path=x"]),
     ],
     ids=lambda value: " ".join(value),
 )
