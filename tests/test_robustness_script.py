@@ -3,12 +3,15 @@
 import csv
 import json
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 from robustness_setting import configure
 
-from seqrec.commands import train
+from seqrec.commands import noise_detection, train
 from seqrec.commands.robustness import main, printed, write
+from seqrec.utils.errors import UserError
 
 CELLS = [
     {
@@ -118,3 +121,13 @@ def test_the_script_asks_the_validation_part_with_another_cutoff(runs, capsys):
     assert [cell["attack"] for cell in written["cells"]] == ["clean", "random", "gradient"]
     assert written["cells"][0]["mean"]["NDCG@20"] == metrics["NDCG@20"]
     assert f"{runs[0]}, valid" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [main, noise_detection.main], ids=["robustness", "noise_detection"])
+def test_a_run_that_is_not_complete_gets_no_figures_of_weights_that_it_may_not_keep(runs, tmp_path, command):
+    unfinished = Path(shutil.copytree(runs[0], tmp_path / "unfinished"))
+    (unfinished / "DONE").unlink()
+    before = sorted(unfinished.iterdir())
+    with pytest.raises(UserError, match=f"{unfinished}: the run is not complete"):
+        command([str(unfinished)])
+    assert sorted(unfinished.iterdir()) == before

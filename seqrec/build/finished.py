@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from seqrec.fusion.fusion import Fusion  # brings scipy, which few runs need
 
 
-def load(folder: Path, **overrides) -> Experiment:
+def load(folder: Path, complete: bool = False, **overrides) -> Experiment:
     """Build the experiment of a run directory again, at its best epoch, on one device.
 
-    `overrides` replace top-level keys like data_dir. Raises UserError for other data than the run had.
+    `overrides` replace top-level keys like data_dir. Raises UserError for other data than the run had, and where it has
+    to be `complete` for a run that is not: what is left beside it would be of weights that it does not keep.
     """
     if not (folder / "config.yaml").exists():
         advice = "the pattern matches nothing" if set(folder.name) & set("*?[") else "there is no config.yaml in it"
@@ -30,6 +31,8 @@ def load(folder: Path, **overrides) -> Experiment:
         below = next(chain.from_iterable(map(folder.glob, levels)), None)
         raise UserError(f"{folder} is no run directory: {advice}" + (f"; one is {below.parent}" if below else ""))
     run_dir = RunDir(folder)
+    if complete and not run_dir.complete:
+        raise UserError(f"{folder}: the run is not complete; the same command again completes it")
     config = with_younger_keys(run_dir.config())
     hash_now = config_hash(config)
     config.update({key: value for key, value in overrides.items() if value is not None})

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     from seqrec.utils.errors import UserError
 
     for folder in given.runs:
-        experiment = load(folder, data_dir=given.data_dir)
+        experiment = load(folder, complete=True, data_dir=given.data_dir)
         config, split = experiment.config, experiment.split
         if split.noise is None:
             raise UserError(f"{folder}: the noise in '{experiment.dataset.name}' is not known")

@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     check(given.positions)
     for folder in given.runs:
-        experiment = load(folder, data_dir=given.data_dir)
+        experiment = load(folder, complete=True, data_dir=given.data_dir)
         questions = experiment.questions(given.part)
         if given.gradient:
             check_differentiable(experiment.method)

@@ -31,6 +31,4 @@ def history_weights(seq: np.ndarray, decay: float, newest: int, num_items: int) 
     used = (newest_first > 0) & (weight > 0)
     starts = np.concatenate([[0], used.sum(1).cumsum()]).astype(np.int32)
     data = np.broadcast_to(weight.astype(np.float32), used.shape)[used]
-    return scipy.sparse.csr_array(
-        (data, newest_first[used].astype(np.int32), starts), shape=(len(seq), num_items + 1)
-    )
+    return scipy.sparse.csr_array((data, newest_first[used].astype(np.int32), starts), shape=(len(seq), num_items + 1))
