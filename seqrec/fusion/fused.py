@@ -49,7 +49,7 @@ class Fused(nn.Module):
     def score(self, batch: Batch) -> Tensor:
         """Return the fused scores, [B, V + 1]."""
         group = torch.bucketize((batch.seq > 0).sum(1), self.lengths)  # [B]
-        score = None  # no zeros to begin with: memory that is written once is memory that is paged in once
+        score = None  # becomes the first model's matrix; one of zeros to add it to would cost two passes over memory
         for weight, model in zip(self.of_models[group].T, self.models, strict=True):
             own = model.score(batch).float()
             score = own.mul_(weight[:, None]) if score is None else score.addcmul_(own, weight[:, None])
