@@ -55,27 +55,30 @@ def back_up(graph: dict[str, set[str]]) -> list[str]:
     ]
 
 
-GRAPH = import_graph(ROOT)
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """The imports of the package."""
+    return import_graph(ROOT)
 
 
-def test_every_room_has_a_floor():
-    assert {room(module) for module in GRAPH} - {""} == set(FLOORS)
+def test_every_room_has_a_floor(graph):
+    assert {room(module) for module in graph} - {""} == set(FLOORS)
 
 
-def test_imports_go_down():
-    assert not back_up(GRAPH)
+def test_imports_go_down(graph):
+    assert not back_up(graph)
 
 
-def test_no_circle():
+def test_no_circle(graph):
     faces = {
-        module: {other for other in others if not other.startswith(module + ".")} for module, others in GRAPH.items()
+        module: {other for other in others if not other.startswith(module + ".")} for module, others in graph.items()
     }
     TopologicalSorter(faces).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("kind", ["methods", "backbones", "losses"])
-def test_models_know_nothing_of_configuration_loading_or_training(kind):
-    for module, others in GRAPH.items():
+def test_models_know_nothing_of_configuration_loading_or_training(graph, kind):
+    for module, others in graph.items():
         if room(module) == kind:
             assert not [other for other in others if other.startswith(FORBIDDEN)], module
 

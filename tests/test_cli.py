@@ -64,6 +64,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert process.returncode == 141
 
 
+@pytest.mark.slow
 def test_a_sweep_gives_one_directory_per_job_and_a_complete_one_is_skipped(tmp_path):
     sweep = ("-m", "method=popularity,markov", "seed=1,2", f"output_dir={tmp_path}")
     first = call(*sweep)

@@ -51,13 +51,8 @@ def test_its_first_lines_say_what_it_is_and_how_to_run_it(name):
     assert f"`python train.py experiment={name}`" in header or f"`python train.py experiment={name} " in header
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * name.endswith(("sensitivity", "ablation", "flip")))
-        for name in FILES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
 def test_every_variant_can_be_built_and_is_a_run_of_its_own(name):
     paths = [run_path(config) for config in jobs(name)]
     assert len({path.rpartition("-")[2] for path in paths}) == len(paths)

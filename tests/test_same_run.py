@@ -140,7 +140,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("death", [1, 3, 5, 8])
+@pytest.mark.parametrize("death", [1, *(pytest.param(at, marks=pytest.mark.slow) for at in (3, 5, 8))])
 def test_a_run_that_died_between_two_files_ends_though_its_epochs_come_out_otherwise(tmp_path, monkeypatch, death):
     def save(self, name, state):
         original(self, name, state)

@@ -60,6 +60,7 @@ def run_script(*arguments):
     return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_script(tmp_path):
     (tmp_path / "clicks.csv").write_text("uid,iid\na,x\na,y\nb,x\n")
     run = run_script(

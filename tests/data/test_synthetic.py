@@ -54,7 +54,7 @@ def test_noise_of_a_lower_share_is_contained_in_that_of_a_higher_one():
     assert found[0] < found[1] < found[2]
 
 
-@pytest.mark.parametrize("share", [0.02, 0.1, 0.25, 0.5])
+@pytest.mark.parametrize("share", [0.02, 0.5, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.1, 0.25))])
 def test_noise_share_is_met_and_unbiased_for_short_users(share):
     data = make(noise_share=share, users=20000).load()
     noise = np.bincount(users_of(data), data.noise, minlength=data.num_users)

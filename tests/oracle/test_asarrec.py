@@ -44,7 +44,9 @@ def test_the_views_of_these_tests_are_of_all_kinds(train, backbone):
         ("flat", "cosine", "true", 3),
     ],
 )
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    "backbone", [pytest.param(name, marks=[pytest.mark.slow] * (name != "sasrec")) for name in BACKBONES]
+)
 def test_both_losses_and_their_gradients_follow_the_equations(train, backbone, vector, by, compact, shortest):
     changes = f"method.vector={vector}", f"method.compact={compact}", f"method.shortest={shortest}"
     method = build(train, backbone, *changes, *COMPARED_BY[by])

@@ -284,6 +284,7 @@ def test_each_row_s_change_weighs_its_own_draws(setting, backbone, loss, share, 
     assert logs["loss"].item() == pytest.approx(sum(plain[0]) + 0.3 * sum(plain[1]) / (2 * size), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_logged_spread_is_that_of_the_gradient_over_draws(setting):
     tried = setting("method.pathwise=false", "method.without=ssl", dropout=True)
     logits = [dropout.logit for dropout in tried.method.dropouts]
