@@ -51,6 +51,7 @@ def test_what_is_to_run_composes_and_is_not_recorded(entry):
     check(config)
     untrained = config.backbone.name == "none"
     assert untrained or config.dim == 64
+    assert untrained or config.backbone.name == "sasrec" or "backbone=" in entry["command"]
     named = entry["command"].startswith("experiment=") or config.trainer.max_epochs < 200
     assert untrained or named or config.trainer.max_minutes == 15
     assert config_hash(config) not in RUNS.index
