@@ -30,8 +30,10 @@ class Scores(nn.Module):
         return self.value.clone()
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("models", [0, 1, 2, 3])
-def test_it_is_the_sum_of_all_parts_under_the_weights_of_each_rows_group(sequences_of, models):
+def test_it_is_the_sum_of_all_parts_under_the_weights_of_each_rows_group(sequences_of, monkeypatch, models, threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)  # each adds the counts of its own rows
     torch.manual_seed(models)
     features = FeatureSet(["newest", "history", "popularity"], LIBRARY, 3, 0.8, ITEMS)
     features.setup(sequences_of(ROWS), ITEMS)
