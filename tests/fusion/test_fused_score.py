@@ -12,7 +12,7 @@ from seqrec.fusion.fused import Fused
 
 ITEMS, MAX_LEN, LENGTHS = 9, 4, [2]
 ROWS = [[1, 2, 3, 1, 5], [2, 3], [7, 8], [3, 2, 1, 6, 6, 8, 9, 2, 4]]
-SEQ = torch.tensor([[0, 0, 1, 2], [4, 4, 9, 2], [0, 0, 0, 7], [0, 3, 2, 1]])
+SEQ = torch.tensor([[0, 0, 1, 2], [4, 4, 9, 2], [0, 3, 2, 1], [0, 0, 0, 7]])  # groups 0, 1, 1, 0
 LIBRARY = {
     "newest": {"matrix": "transitions", "decay": 0.5, "newest": 2, "constant": 0.1},
     "history": {"matrix": "normalised", "decay": 0.8, "newest": 4, "constant": 0.3},
