@@ -47,10 +47,15 @@ def finished(folders: list[Path]) -> tuple[list[Run], list[LeftOut]]:
     return list(first.values()), left_out
 
 
-def command_of(manifest: dict) -> str:
-    """Return the arguments of train.py as given, without the seed and keys that change no result; paths are shortened to their names."""
+def command_of(manifest: dict, fused: bool = True) -> str:
+    """Return the arguments of train.py as given, without the seed and keys that change no result; paths are shortened to their names.
+
+    A run that is not `fused` may have been trained by the command of one that is: the keys of fusion are left out then.
+    """
     given = manifest.get("overrides") or [word for word in manifest["command"][1:] if "=" in word]
-    shown = [argument for argument in given if argument.partition("=")[0].lstrip("+~") not in NOT_SHOWN]
+    keys = [argument.partition("=")[0].lstrip("+~") for argument in given]
+    hidden = {key for key in keys if key in NOT_SHOWN or (not fused and key.partition(".")[0] == "fusion")}
+    shown = [argument for key, argument in zip(keys, given, strict=True) if key not in hidden]
     return " ".join(shlex.quote(re.sub(r"=/\S*/", "=.../", argument)) for argument in shown)
 
 
@@ -61,7 +66,7 @@ def run_row(run: Run) -> dict[str, object]:
         "configuration": manifest["config_hash"],
         "setting": run.setting,
         "seed": run.seed,
-        "command": command_of(manifest),
+        "command": command_of(manifest, fused="_target_" in run.config.get("fusion", {})),
         "dataset": run.names["dataset"],
         "noise": run.noise.get("name", "none"),
         "noise_setting": run.noise_setting,

@@ -84,6 +84,15 @@ def test_the_command_is_the_one_that_ran():
     assert command_of({"command": ["train.py"], "overrides": None}) == ""
 
 
+def test_the_command_of_a_run_that_was_trained_to_be_fused_is_its_own(found):
+    given = ["dataset=beauty", "fusion=counts", "fusion.features=[newest]"]
+    run = replace(found[0], manifest=found[0].manifest | {"overrides": given})
+    assert run_row(run)["command"] == "dataset=beauty"
+    fused = replace(run, config=copy.deepcopy(run.config))
+    fused.config["fusion"] = {"name": "counts", "_target_": "seqrec.fusion.fusion.Fusion"}
+    assert run_row(fused)["command"] == "dataset=beauty fusion=counts 'fusion.features=[newest]'"
+
+
 def test_what_was_logged_is_that_of_the_best_epoch(found):
     logged = {"train/loss": ([1, 2, 3], [1.1, 2.123456, 3]), "valid/MRR": ([2], [0.5]), "train/x": ([3], [1])}
     run = replace(found[0], history=logged, best_epoch=2)
