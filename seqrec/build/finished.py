@@ -102,9 +102,11 @@ def source_of_run(run_dir: RunDir, values: dict, data_dir: str):
 def make_fusion(experiment: Experiment) -> "tuple[Fusion, list[nn.Module]]":
     """Return the fusion of an experiment with its training set counted, and the models whose scores it fuses.
 
-    Raises UserError for a run of `fusion.runs` with other data, split, noise or max_len, and for a fused one: its
-    weights are fitted on the validation users that rank the halves here.
+    Raises UserError for a run of `fusion.runs` with other data, split, noise or a larger max_len, and for a fused one:
+    its weights are fitted on the validation users that rank the halves here.
     """
+    from seqrec.fusion.fused import Newest  # brings scipy, which few runs need
+
     fusion = make(OmegaConf.to_container(experiment.config.fusion, resolve=True), "fusion")
     fusion.setup(experiment.split.train, experiment.dataset.num_items)
     models = [experiment.method] if experiment.method.trained else []
@@ -115,9 +117,10 @@ def make_fusion(experiment: Experiment) -> "tuple[Fusion, list[nn.Module]]":
         for what, same in (
             ("data", other.dataset.sha256 == experiment.dataset.sha256),
             ("split, eval.valid_users or training noise", other.split.same(experiment.split)),
-            ("max_len", other.evaluator.max_len == experiment.evaluator.max_len),
         ):
             if not same:
                 raise UserError(f"fusion.runs[{number}]={folder}: it has another {what} than this run")
-        models.append(other.scorer)
+        if (longest := other.evaluator.max_len) > experiment.evaluator.max_len:
+            raise UserError(f"fusion.runs[{number}]={folder}: it sees more of a history; set max_len={longest}")
+        models.append(Newest(other.scorer, longest))
     return fusion, models

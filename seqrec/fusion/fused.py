@@ -3,6 +3,7 @@
 import math
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -66,6 +67,19 @@ class Fused(nn.Module):
         with ThreadPoolExecutor() as threads:
             list(threads.map(add_counts, [slice(first, first + size) for first in range(0, len(items), size)]))
         return score
+
+
+class Newest(nn.Module):
+    """A model that was trained on the `max_len` newest items, for batches of longer histories."""
+
+    def __init__(self, model: nn.Module, max_len: int):
+        super().__init__()
+        self.model, self.max_len = model, max_len
+
+    def score(self, batch: Batch) -> Tensor:
+        """Return the model's scores of the newest items, [B, V + 1]."""
+        seen = {name: getattr(batch, name)[:, -self.max_len :] for name in ("seq", "target", "index")}
+        return self.model.score(replace(batch, **seen))
 
 
 def as_torch(matrix: csr_array) -> Tensor:

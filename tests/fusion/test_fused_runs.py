@@ -235,7 +235,7 @@ def test_a_fused_run_is_not_fused_again(folder, alone, fused):
 
 
 def test_finished_runs_are_fused(folder, alone):
-    other = run(folder, "seed=2")
+    other = run(folder, "seed=2", "max_len=6")
     path = run(folder, "method=counts", "fusion=runs", f"fusion.runs=[{alone},{other}]", "fusion.features=[newest]")
     assert list(metrics(path)["fusion"]["weights"]) == ["model", "model_2", "newest"]
     again = load(path)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from seqrec.batch import Batch
 from seqrec.fusion.features import FeatureSet
-from seqrec.fusion.fused import Fused
+from seqrec.fusion.fused import Fused, Newest
 
 ITEMS, MAX_LEN, LENGTHS = 9, 4, [2]
 ROWS = [[1, 2, 3, 1, 5], [2, 3], [7, 8], [3, 2, 1, 6, 6, 8, 9, 2, 4]]
@@ -50,3 +51,17 @@ def test_it_is_the_sum_of_all_parts_under_the_weights_of_each_rows_group(sequenc
             parts += [features.of_items[0, item], *(feature[row, item] for feature in counted)]
             wanted[row, item] = sum(float(w) * float(part) for w, part in zip(weights[group], parts, strict=True))
     assert fused.score(SimpleNamespace(seq=SEQ)).numpy() == pytest.approx(wanted, abs=1e-5)
+
+
+class Sums(nn.Module):
+    """A model whose score tells all that it sees."""
+
+    def score(self, batch):
+        return (batch.seq + 10 * batch.target + 100 * batch.index).sum(1)
+
+
+def test_a_model_of_shorter_histories_sees_their_newest_items():
+    batch = Batch(user=torch.arange(4), seq=SEQ, target=SEQ + 1, index=SEQ + 2)
+    expected = [sum(111 * item + 210 for item in row[-2:]) for row in SEQ.tolist()]
+    assert Newest(Sums(), 2).score(batch).tolist() == expected
+    assert torch.equal(Newest(Sums(), 9).score(batch), Sums().score(batch))
